@@ -1,0 +1,64 @@
+"""What systemd wants to hear: ready, alive, and log lines with fields. Does nothing where there is no systemd.
+
+The only place that imports systemd-python. Notifications follow sd_notify(3): one datagram to the socket
+named in NOTIFY_SOCKET, which needs no library, so that a box without systemd-python is still watched.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+
+
+def notify(**fields: str) -> None:
+    """Tell systemd, e.g. notify(READY="1", STATUS="4 cameras recording"). Silent where nobody listens."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    if address[0] == "@":
+        address = "\0" + address[1:]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as datagram:
+        try:
+            datagram.sendto("\n".join(f"{key}={value}" for key, value in fields.items()).encode(), address)
+        except OSError as error:
+            logging.getLogger(__name__).warning("systemd does not take notifications: %s", error)
+
+
+def watchdog_interval_s() -> float | None:
+    """How often systemd wants a sign of life (half of WatchdogSec); None when it wants none."""
+    microseconds = os.environ.get("WATCHDOG_USEC", "")
+    pid = os.environ.get("WATCHDOG_PID", str(os.getpid()))
+    if not microseconds.isdigit() or pid != str(os.getpid()):
+        return None
+    return int(microseconds) / 2e6
+
+
+class StreamField(logging.Filter):
+    """Gives each record of a stream's logger the journal fields CAMERA and STREAM (`extra={"stream": ...}`)."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        stream = getattr(record, "stream", None)
+        if isinstance(stream, str):
+            record.STREAM = stream
+            record.CAMERA = stream.partition("/")[0]
+        return True
+
+
+def set_up_logging(process: str, level: int = logging.INFO) -> None:
+    """Log to the journal with fields when systemd started us and its library is there, else to standard error."""
+    handler: logging.Handler | None = None
+    if os.environ.get("JOURNAL_STREAM"):
+        try:
+            from systemd.journal import JournalHandler
+
+            handler = JournalHandler(SYSLOG_IDENTIFIER=f"nvr-{process}")
+            handler.setFormatter(logging.Formatter("%(message)s"))
+        except ImportError:
+            pass
+    if handler is None:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter(f"%(asctime)s {process} %(levelname).1s %(message)s", "%H:%M:%S"))
+    handler.addFilter(StreamField())
+    logging.basicConfig(level=level, handlers=[handler], force=True)
