@@ -1,0 +1,1 @@
+"""Scenes drawn by ourselves, for the demo and for tests, where no real footage is at hand."""
