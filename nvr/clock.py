@@ -89,7 +89,9 @@ def _both_clocks() -> tuple[int, int, int]:
 def boot_id() -> bytes:
     """16 bytes that are the same until the machine boots again; random ones where the kernel has no such file."""
     try:
-        return bytes.fromhex(Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", ""))[:16].ljust(16, b"\0")
+        return bytes.fromhex(Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", ""))[:16].ljust(
+            16, b"\0"
+        )
     except (OSError, ValueError):
         return _RANDOM_BOOT_ID
 
@@ -104,7 +106,7 @@ def software_date_ns() -> int:
     """
     try:
         if os.statvfs(__file__).f_flag & os.ST_RDONLY:
-            return max(SOURCE_DATE_NS, os.stat(__file__).st_mtime_ns)
+            return max(SOURCE_DATE_NS, Path(__file__).stat().st_mtime_ns)
     except OSError:
         pass
     return SOURCE_DATE_NS
@@ -184,8 +186,8 @@ class RunClock:
     """Maps the ticks of one run to box time, by the pictures that were delayed least.
 
     The network only ever adds delay, so the smallest `arrival - ticks` of the last half minute says how the
-    camera's clock stands to ours. That difference is followed slowly (a camera's clock may be wrong by 500 ppm), so that
-    jitter does not show; where a camera was silent for seconds and its ticks do not tell, it is set anew.
+    camera's clock stands to ours. That difference is followed slowly (a camera's clock may be wrong by 500 ppm), so
+    that jitter does not show; where a camera was silent for seconds and its ticks do not tell, it is set anew.
 
     Times come out strictly rising with the ticks. The ticks of a camera whose clock runs fast say up to 500 ppm more
     than box time went by, so the end of a fragment is where the next one of its run begins, if that is earlier
@@ -193,7 +195,7 @@ class RunClock:
     """
 
     def __init__(self, first_arrival_ns: int, *, not_before_ns: int = 0) -> None:
-        """`not_before_ns`: the end of the run before, in box time; old pictures that a server repeats do not go there."""
+        """`not_before_ns`: the end of the run before, in box time; pictures that a server repeats do not go there."""
         self._not_before_ns = max(not_before_ns, 0)
         self._offset_ns: int | None = None  # box time at tick 0; settled at the first mono_ns()
         self._buckets: deque[tuple[int, int]] = deque()  # (number of bucket, smallest offset in it)
@@ -270,7 +272,7 @@ class RunClock:
         assert self._offset_ns is not None
         error_ns = min(offset_ns for _, offset_ns in self._buckets) - self._offset_ns
         media_ns, box_ns = ticks_ns - self._last_ticks_ns, self._arrival_ns - self._slewed_ns
-        if error_ns > _BEHIND_LIMIT_NS:  # slower than real time for long: a file at half speed, or silence in small pieces
+        if error_ns > _BEHIND_LIMIT_NS:  # a file at half speed, or silence in many small pieces
             self._offset_ns += error_ns
         elif error_ns >= 0:
             self._offset_ns += min(error_ns, box_ns * _SLEW_PPM // 1_000_000)

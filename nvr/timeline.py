@@ -10,8 +10,8 @@ come in; no media is rewritten. docs/time.md has the reasons and worked examples
    by 500 ppm with the distance from the nearest sample.
 3. Samples that contradict each other: the later ones are right (the clock was corrected), unless the earlier
    were ten times surer; the error then covers both.
-4. Boots never overlap and keep their order. One that contradicts its neighbours is moved, the least sure first; one that
-   never learned the time stands right after the boot before it, with the error that its neighbours leave.
+4. Boots never overlap and keep their order. One that contradicts its neighbours is moved, the least sure first;
+   one that never learned the time stands right after the boot before it, with the error that its neighbours leave.
 
 Everything is an integer number of nanoseconds, since 1970-01-01 UTC as the kernel counts (no leap seconds).
 """
@@ -22,6 +22,7 @@ import heapq
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Generic, Protocol, TypeVar
 
 from nvr.clock import MAX_DRIFT_PPM, NS_PER_S
@@ -114,7 +115,9 @@ def samples_of(rows: Iterable[FragmentRecord]) -> Iterator[ClockSample]:
 
 
 def _sample(row: FragmentRecord) -> ClockSample:
-    return ClockSample(row.boot_id, row.mono_ns, row.wall_ns, row.clock_state, row.clock_error_ns, row.mono_ns + row.duration_ns)
+    return ClockSample(
+        row.boot_id, row.mono_ns, row.wall_ns, row.clock_state, row.clock_error_ns, row.mono_ns + row.duration_ns
+    )
 
 
 class Timeline:
@@ -146,7 +149,9 @@ class Timeline:
         return cls(boots)
 
     @classmethod
-    def from_rows(cls, rows_by_stream: Iterable[Iterable[FragmentRecord]], *histories: Iterable[ClockSample]) -> Timeline:
+    def from_rows(
+        cls, rows_by_stream: Iterable[Iterable[FragmentRecord]], *histories: Iterable[ClockSample]
+    ) -> Timeline:
         """The same from fragments; rows of each stream in the order of their sequence numbers."""
         return cls.from_samples(*histories, *(samples_of(rows) for rows in rows_by_stream))
 
@@ -162,14 +167,18 @@ class Timeline:
         return boot.wall_of(mono_ns)
 
     def span_of(self, row: FragmentRecord) -> Span:
-        """Where one fragment lies by itself. Neighbours may overlap by a drift: spans_of() settles that."""
-        return Span(row.stream, self.wall_of(row.boot_id, row.mono_ns).ns, self.wall_of(row.boot_id, row.mono_ns + row.duration_ns).ns)
+        """Where one fragment lies by itself. Neighbours may overlap by a drift: place() settles that."""
+        return Span(
+            row.stream,
+            self.wall_of(row.boot_id, row.mono_ns).ns,
+            self.wall_of(row.boot_id, row.mono_ns + row.duration_ns).ns,
+        )
 
     def place(self, stretches: Iterable[S]) -> list[Placed[S]]:
         """Stretches of one stream, in the order of recording, to places that never overlap and keep that order.
 
-        Where one reaches into the next by less than half of either (a camera clock that runs fast) it ends where the next
-        begins; where it is more (a file played faster than it lasts, then another) the next begins where it ends.
+        Where one reaches into the next by less than half of either (a camera clock that runs fast) it ends where the
+        next begins; where it is more (a file played faster than it lasts, then another) the next begins where it ends.
         """
         placed: list[Placed[S]] = []
         for what in stretches:
@@ -179,7 +188,11 @@ class Timeline:
             if placed and from_ns < placed[-1].to_ns:
                 before = placed[-1]
                 over_ns = before.to_ns - from_ns
-                if from_ns > before.from_ns and 2 * over_ns <= before.to_ns - before.from_ns and over_ns <= to_ns - from_ns:
+                if (
+                    from_ns > before.from_ns
+                    and 2 * over_ns <= before.to_ns - before.from_ns
+                    and over_ns <= to_ns - from_ns
+                ):
                     placed[-1] = Placed(before.what, before.from_ns, from_ns, before.error_ns, before.state)
                 else:
                     moved_ns = over_ns
@@ -240,7 +253,10 @@ class _Boot:
         low_ns = max(left_wall + left_ns - left_error, right_wall - right_ns - right_error)
         high_ns = min(left_wall + left_ns + left_error, right_wall - right_ns + right_error)
         if low_ns > high_ns:  # a leap second, or a drift beyond all bounds: either may be right
-            low_ns, high_ns = min(low_ns, high_ns) - left_error - right_error, max(low_ns, high_ns) + left_error + right_error
+            low_ns, high_ns = (
+                min(low_ns, high_ns) - left_error - right_error,
+                max(low_ns, high_ns) + left_error + right_error,
+            )
         return wall_ns, max(wall_ns - low_ns, high_ns - wall_ns)
 
     def mono_at(self, wall_ns: int) -> int:
@@ -275,7 +291,15 @@ def _fit(boot_id: bytes, samples: Sequence[ClockSample]) -> _Boot:
     settings = _settings(best)
     chosen = _setting_to_believe(settings)
     knots = _knots(_not_outdone(chosen))
-    boot = _Boot(boot_id, state, first_ns, last_ns, [k.mono_ns for k in knots], [k.wall_ns for k in knots], [k.error_ns for k in knots])
+    boot = _Boot(
+        boot_id,
+        state,
+        first_ns,
+        last_ns,
+        [k.mono_ns for k in knots],
+        [k.wall_ns for k in knots],
+        [k.error_ns for k in knots],
+    )
     for setting in settings:
         if setting is not chosen:
             for sample in setting:
@@ -289,7 +313,7 @@ def _fit(boot_id: bytes, samples: Sequence[ClockSample]) -> _Boot:
 def _settings(samples: Sequence[ClockSample]) -> list[list[ClockSample]]:
     """Split where somebody set the clock: there its distance to box time changes by more than it can by itself."""
     settings = [[samples[0]]]
-    for before, sample in zip(samples, samples[1:], strict=False):
+    for before, sample in pairwise(samples):
         away_ns = sample.mono_ns - before.mono_ns
         change_ns = abs(sample.wall_ns - before.wall_ns - away_ns)
         allowed_ns = _SAME_SETTING_NS
@@ -312,7 +336,7 @@ def _setting_to_believe(settings: Sequence[list[ClockSample]]) -> list[ClockSamp
 
 
 def _not_outdone(samples: Sequence[ClockSample]) -> list[ClockSample]:
-    """Without those that another sample tells better from afar; the kernel's error grows as ours does between two answers."""
+    """Without those that another sample tells better from afar; between answers the kernel's error grows as ours."""
     for _ in range(2):  # forwards, then backwards
         kept: list[ClockSample] = []
         for sample in samples:
@@ -349,7 +373,7 @@ def _in_one_order(orders: Sequence[Sequence[bytes]], boots: dict[bytes, _Boot]) 
     after: dict[bytes, set[bytes]] = {boot_id: set() for boot_id in boots}
     waits = dict.fromkeys(boots, 0)
     for order in orders:
-        for earlier, later in zip(order, order[1:], strict=False):
+        for earlier, later in pairwise(order):
             if later not in after[earlier]:
                 after[earlier].add(later)
                 waits[later] += 1
@@ -420,7 +444,7 @@ def _weighted_median(boots: Sequence[_Boot], wanted: Sequence[int], members: Seq
 
 
 def _bound(boots: Sequence[_Boot]) -> None:
-    """Tell every boot what its neighbours leave: it began after the ones before it ended, and ended before the next began."""
+    """Tell every boot what its neighbours leave: the ones before it had ended, and the next had not begun."""
     low_ns = -FAR_NS
     lows = []
     for boot in boots:

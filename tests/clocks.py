@@ -8,7 +8,13 @@ from nvr.media import ClockReading, ClockState
 class ManualClock:
     """Passes for a `nvr.clock.Clock`; sleeping moves box time and nothing else waits."""
 
-    def __init__(self, mono_ns: int = 1_000_000_000, wall_ns: int = 1_800_000_000_000_000_000, state: ClockState = ClockState.SYNCED, error_ns: int = 1_000_000) -> None:
+    def __init__(
+        self,
+        mono_ns: int = 1_000_000_000,
+        wall_ns: int = 1_800_000_000_000_000_000,
+        state: ClockState = ClockState.SYNCED,
+        error_ns: int = 1_000_000,
+    ) -> None:
         self._mono_ns = mono_ns
         self._offset_ns = wall_ns - mono_ns
         self.state = state

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from itertools import pairwise
 
 import pytest
 
@@ -39,13 +40,17 @@ def errors(pictures):
 
 def test_a_steady_camera_keeps_its_own_rhythm_exactly():
     run = RunClock(5 * NS_PER_S)
-    assert [run.mono_ns(ticks, 5 * NS_PER_S + ticks * 100_000 // 9) for ticks in (0, 90_000, 180_000)] == [5 * NS_PER_S, 6 * NS_PER_S, 7 * NS_PER_S]
+    assert [run.mono_ns(ticks, 5 * NS_PER_S + ticks * 100_000 // 9) for ticks in (0, 90_000, 180_000)] == [
+        5 * NS_PER_S,
+        6 * NS_PER_S,
+        7 * NS_PER_S,
+    ]
 
 
 def test_network_jitter_does_not_show_in_the_distance_of_two_pictures():
     pictures = list(arrivals(120, jitter_ms=300))
     found = errors(pictures)
-    steps = [b - a for a, b in zip(found[2500:], found[2501:], strict=False)]
+    steps = [b - a for a, b in pairwise(found[2500:])]
     assert max(abs(step) for step in steps) <= MS  # slewing only: 2 % of 40 ms
     assert max(abs(error) for error in found[60 * 25 :]) < 150 * MS
 
@@ -69,7 +74,9 @@ def test_a_fragment_ends_no_more_than_a_drift_after_the_next_begins(camera_ppm):
 
 def test_a_camera_whose_ticks_stood_still_for_five_seconds_is_placed_anew():
     pictures = list(arrivals(20))
-    stopped = [(ticks, taken_ns + 5 * NS_PER_S, arrival_ns + 5 * NS_PER_S) for ticks, taken_ns, arrival_ns in pictures[250:]]
+    stopped = [
+        (ticks, taken_ns + 5 * NS_PER_S, arrival_ns + 5 * NS_PER_S) for ticks, taken_ns, arrival_ns in pictures[250:]
+    ]
     found = errors(pictures[:250] + stopped)
     assert found[:250] == [0] * 250
     assert max(abs(error) for error in found[250 + 26 :]) < 10 * MS  # known after a second of pictures

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -20,12 +21,39 @@ WEEK = 7 * DAY
 MINUTE = 60 * NS_PER_S
 
 
-def record(boot=b"a" * 16, sequence=1, mono_ns=0, wall_ns=T0, state=ClockState.SYNCED, error_ns=SYNC_FLOOR_NS, run=1, duration_ticks=90_000, stream="gate/main"):
+def record(
+    boot=b"a" * 16,
+    sequence=1,
+    mono_ns=0,
+    wall_ns=T0,
+    state=ClockState.SYNCED,
+    error_ns=SYNC_FLOOR_NS,
+    run=1,
+    duration_ticks=90_000,
+    stream="gate/main",
+):
     return FragmentRecord(
-        box_id=bytes(16), boot_id=boot, stream=stream, run=run, lap=1, segment=0, sequence=sequence, mono_ns=mono_ns, wall_ns=wall_ns,
-        clock_state=state, clock_error_ns=error_ns, run_ticks=0, duration_ticks=duration_ticks, pictures=25, payload_bytes=500_000, lost_packets=0,
-        is_keyframe=True, camera_wall_ns=0, previous_hash=bytes(32), hash=bytes(32),
-    )  # fmt: skip
+        box_id=bytes(16),
+        boot_id=boot,
+        stream=stream,
+        run=run,
+        lap=1,
+        segment=0,
+        sequence=sequence,
+        mono_ns=mono_ns,
+        wall_ns=wall_ns,
+        clock_state=state,
+        clock_error_ns=error_ns,
+        run_ticks=0,
+        duration_ticks=duration_ticks,
+        pictures=25,
+        payload_bytes=500_000,
+        lost_packets=0,
+        is_keyframe=True,
+        camera_wall_ns=0,
+        previous_hash=bytes(32),
+        hash=bytes(32),
+    )
 
 
 @dataclass(frozen=True)
@@ -60,14 +88,30 @@ def simulate(boots, *, fragment_s=10, stream="gate/main"):
             for at_s, wrong_s in boot.set_at.items():
                 if second <= at_s < second + fragment_s and polled_ns is None:
                     offset_ns, state = real(mono_ns) + wrong_s * NS_PER_S - mono_ns, ClockState.PLAUSIBLE
-            if boot.sync_at_s is not None and second >= boot.sync_at_s and (polled_ns is None or mono_ns - polled_ns >= boot.poll_s * NS_PER_S):
+            if (
+                boot.sync_at_s is not None
+                and second >= boot.sync_at_s
+                and (polled_ns is None or mono_ns - polled_ns >= boot.poll_s * NS_PER_S)
+            ):
                 polled_ns, state = mono_ns, ClockState.SYNCED
                 offset_ns = real(mono_ns) - mono_ns + (7_000_000 if second % 20 else -7_000_000)
             error_ns = {ClockState.UNKNOWN: 0, ClockState.PLAUSIBLE: WEEK}.get(state, 0)
             if polled_ns is not None:
                 error_ns = SYNC_FLOOR_NS + (mono_ns - polled_ns) * 500 // 1_000_000
             sequence += 1
-            rows.append(record(boot_id, sequence, mono_ns, mono_ns + offset_ns, state, error_ns, number, fragment_s * 90_000, stream))
+            rows.append(
+                record(
+                    boot_id,
+                    sequence,
+                    mono_ns,
+                    mono_ns + offset_ns,
+                    state,
+                    error_ns,
+                    number,
+                    fragment_s * 90_000,
+                    stream,
+                )
+            )
             truth.append(real(mono_ns))
         now_ns = real((boot.length_s + 6) * NS_PER_S)
     return rows, truth
@@ -106,7 +150,7 @@ def test_an_oscillator_500_ppm_off_costs_what_the_error_says(ppm):
 
 def test_a_clock_forty_minutes_ahead_that_is_put_right_neither_overlaps_nor_loses():
     rows, truth = simulate([Boot(length_s=7200, rtc_off_s=2400, sync_at_s=3600)])
-    step = max(before.wall_ns - after.wall_ns for before, after in zip(rows, rows[1:], strict=False))
+    step = max(before.wall_ns - after.wall_ns for before, after in pairwise(rows))
     assert step > 2300 * NS_PER_S
     assert max(place.error_ns for place in check(rows, truth)) < 3 * NS_PER_S
 
@@ -114,11 +158,11 @@ def test_a_clock_forty_minutes_ahead_that_is_put_right_neither_overlaps_nor_lose
 def test_a_step_by_years_forward_is_no_gap():
     rows, truth = simulate([Boot(length_s=600, set_at={300: 0})])
     placed = check(rows, truth)
-    assert {after.from_ns - before.to_ns for before, after in zip(placed, placed[1:], strict=False)} == {0}
+    assert {after.from_ns - before.to_ns for before, after in pairwise(placed)} == {0}
 
 
 def test_a_time_zone_changes_nothing():
-    """Rows hold UTC; a box moved to another zone records the same numbers. The process's zone must not matter either."""
+    """Rows hold UTC; a box moved to another zone records the same numbers. The process's zone must not matter."""
     rows, _ = simulate([Boot(length_s=600, sync_at_s=0)])
     places = [(place.from_ns, place.to_ns) for place in Timeline.from_rows([rows]).place(rows)]
     zone = os.environ.get("TZ")
@@ -134,7 +178,10 @@ def test_a_time_zone_changes_nothing():
 
 @pytest.mark.parametrize("leap_s", [1, -1])
 def test_a_leap_second_is_spread_and_stays_within_the_error(leap_s):
-    rows = [record(mono_ns=s * NS_PER_S, wall_ns=T0 + s * NS_PER_S - (leap_s * NS_PER_S if s >= 3000 else 0), sequence=s) for s in range(0, 6000)]
+    rows = [
+        record(mono_ns=s * NS_PER_S, wall_ns=T0 + s * NS_PER_S - (leap_s * NS_PER_S if s >= 3000 else 0), sequence=s)
+        for s in range(6000)
+    ]
     placed = Timeline.from_rows([rows]).place(rows)
     for place, row in zip(placed, rows, strict=True):
         assert abs(place.from_ns - row.wall_ns) <= place.error_ns
@@ -164,7 +211,7 @@ def test_boots_before_anybody_knew_the_time_end_where_the_first_that_knows_begin
 def test_boots_that_all_start_in_1970_follow_each_other():
     rows, _ = simulate([Boot(), Boot(), Boot()])
     placed = Timeline.from_rows([rows]).place(rows)
-    assert all(a.to_ns <= b.from_ns for a, b in zip(placed, placed[1:], strict=False))
+    assert all(a.to_ns <= b.from_ns for a, b in pairwise(placed))
     assert all(place.error_ns == FAR_NS for place in placed)
 
 
@@ -177,12 +224,17 @@ def test_a_battery_clock_days_off_is_bounded_by_its_neighbours():
 def test_one_wrong_boot_between_many_good_ones_moves_alone():
     """A false time server put one boot ten years ahead, and said it was sure."""
     rows, truth = simulate([Boot(sync_at_s=0)] * 5)
-    false = [record(r.boot_id, r.sequence, r.mono_ns, r.wall_ns + 3650 * DAY, r.clock_state, r.clock_error_ns) if r.boot_id[0] == 2 else r for r in rows]
+    false = [
+        record(r.boot_id, r.sequence, r.mono_ns, r.wall_ns + 3650 * DAY, r.clock_state, r.clock_error_ns)
+        if r.boot_id[0] == 2
+        else r
+        for r in rows
+    ]
     placed = Timeline.from_rows([false]).place(false)
     for place, true_ns in zip(placed, truth, strict=True):
         if place.what.boot_id[0] != 2:
             assert abs(place.from_ns - true_ns) < NS_PER_S
-    assert all(a.to_ns <= b.from_ns for a, b in zip(placed, placed[1:], strict=False))
+    assert all(a.to_ns <= b.from_ns for a, b in pairwise(placed))
 
 
 def test_a_good_sample_from_elsewhere_repairs_a_boot():
@@ -201,7 +253,10 @@ def test_a_surer_sample_beats_a_later_one_that_is_ten_times_less_sure():
 
 
 def test_samples_that_contradict_each_other_widen_the_error_over_both():
-    rows = [record(mono_ns=s * NS_PER_S, wall_ns=T0 + (s + (5000 if s > 50 else 0)) * NS_PER_S, sequence=s) for s in range(100)]
+    rows = [
+        record(mono_ns=s * NS_PER_S, wall_ns=T0 + (s + (5000 if s > 50 else 0)) * NS_PER_S, sequence=s)
+        for s in range(100)
+    ]
     when = Timeline.from_rows([rows]).wall_of(rows[0].boot_id, 0)
     assert when.ns == T0 + 5000 * NS_PER_S
     assert when.error_ns >= 5000 * NS_PER_S
@@ -232,7 +287,7 @@ def test_fragments_of_a_fast_camera_end_where_the_next_begins():
     """Its ticks say 1 s, box time went on by 0.9995 s."""
     rows = [record(mono_ns=s * 999_500_000, wall_ns=T0 + s * 999_500_000, sequence=s) for s in range(100)]
     placed = Timeline.from_rows([rows]).place(rows)
-    assert all(a.to_ns == b.from_ns for a, b in zip(placed, placed[1:], strict=False))
+    assert all(a.to_ns == b.from_ns for a, b in pairwise(placed))
 
 
 def test_a_run_that_begins_inside_the_one_before_is_put_behind_it():
@@ -240,7 +295,7 @@ def test_a_run_that_begins_inside_the_one_before_is_put_behind_it():
     rows = [record(mono_ns=s * NS_PER_S, wall_ns=T0 + s * NS_PER_S, sequence=s, run=1) for s in range(60)]
     rows += [record(mono_ns=s * NS_PER_S, wall_ns=T0 + s * NS_PER_S, sequence=60 + s, run=2) for s in range(2, 62)]
     placed = Timeline.from_rows([rows]).place(rows)
-    assert all(a.to_ns <= b.from_ns for a, b in zip(placed, placed[1:], strict=False))
+    assert all(a.to_ns <= b.from_ns for a, b in pairwise(placed))
     assert sum(place.to_ns - place.from_ns for place in placed) == 120 * NS_PER_S
     assert placed[-1].error_ns >= 58 * NS_PER_S
 
@@ -263,7 +318,9 @@ boots = st.builds(
     off_s=st.sampled_from([1, 30, 600, 86_400, 3 * 86_400]),
     length_s=st.sampled_from([30, 100, 700, 4000]),
     ppm=st.integers(-499, 499),
-    rtc_off_s=st.one_of(st.none(), st.none(), st.integers(-5 * 86_400, 5 * 86_400), st.sampled_from([2400, -2400, 0, 1])),
+    rtc_off_s=st.one_of(
+        st.none(), st.none(), st.integers(-5 * 86_400, 5 * 86_400), st.sampled_from([2400, -2400, 0, 1])
+    ),
     set_at=st.dictionaries(st.integers(0, 700), st.sampled_from([0, -2400, 2400, 86_400, -7200]), max_size=2),
     sync_at_s=st.one_of(st.none(), st.integers(0, 3000)),
     poll_s=st.sampled_from([64, 1024]),
@@ -290,8 +347,20 @@ def test_thinned_samples_of_several_streams_say_the_same(history, seed):
             assert abs(when.ns - true_ns) <= when.error_ns
 
 
+any_ns = st.integers(0, 2**63)
+any_samples = st.builds(
+    ClockSample,
+    st.sampled_from([b"a" * 16, b"b" * 16, b"c" * 16]),
+    any_ns,
+    st.integers(-(2**63), 2**63),
+    st.sampled_from(list(ClockState)),
+    any_ns,
+    any_ns,
+)
+
+
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.builds(ClockSample, st.sampled_from([b"a" * 16, b"b" * 16, b"c" * 16]), st.integers(0, 2**63), st.integers(-(2**63), 2**63), st.sampled_from(list(ClockState)), st.integers(0, 2**63), st.integers(0, 2**63)), max_size=20))  # fmt: skip
+@given(st.lists(any_samples, max_size=20))
 def test_any_samples_make_a_timeline_in_which_time_rises(samples):
     """Commit records are checked, but a clock may say anything at all."""
     timeline = Timeline.from_samples(samples)
