@@ -1,0 +1,125 @@
+"""What a site file says, as values: one box, its cameras and their streams. Import them from `nvr.site`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from nvr.site_scene import Line, OpenTime, Rule, Zone
+
+
+@dataclass(frozen=True, slots=True)
+class RtspSource:
+    url: str  # without user and password
+    user: str = ""
+    password: str = field(default="", repr=False)
+    transport: str = "auto"  # auto, tcp, udp
+    tls_fingerprint: str = ""  # SHA-256 of the only certificate that is accepted, 64 hex digits; "": any that verifies
+    tls_verify: bool = True
+    kind: str = "rtsp"
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaySource:
+    file: str  # absolute
+    loop: bool = False
+    speed: float = 1.0  # times real time; infinity: as fast as it goes
+    fps: float | None = None  # only for files that do not say
+    kind: str = "replay"
+
+
+@dataclass(frozen=True, slots=True)
+class UsbSource:
+    device: str
+    width: int = 1280
+    height: int = 720
+    fps: float = 25.0
+    rate_mbit: float = 2.0
+    kind: str = "usb"
+
+
+@dataclass(frozen=True, slots=True)
+class PiCameraSource:
+    number: int = 0
+    width: int = 1280
+    height: int = 720
+    fps: float = 25.0
+    rate_mbit: float = 2.0
+    kind: str = "picamera"
+
+
+SourceSettings = RtspSource | ReplaySource | UsbSource | PiCameraSource
+
+
+@dataclass(frozen=True, slots=True)
+class Camera:
+    name: str
+    place: str
+    main: SourceSettings
+    small: SourceSettings | None
+    ring_bytes: int
+    small_ring_bytes: int | None  # None: the small stream is not recorded
+    keep_days: float | None
+    evidence: bool
+    stall_s: float
+    template: str = ""
+    zones: tuple[Zone, ...] = ()
+    lines: tuple[Line, ...] = ()
+    hours: tuple[OpenTime, ...] = ()
+    rules: tuple[Rule, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSettings:
+    """One recorded stream."""
+
+    name: str  # "camera/main"
+    source: SourceSettings
+    ring_bytes: int
+    keep_days: float | None
+    evidence: bool
+    stall_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    path: Path  # absolute
+    loss_bound_s: float
+    hold_bytes: int
+    reserve_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Web:
+    listen: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hub:
+    url: str
+    code: str = field(repr=False)
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    path: Path
+    name: str
+    box: str
+    time_zone: ZoneInfo
+    storage: Storage
+    web: Web
+    hub: Hub | None
+    cameras: tuple[Camera, ...]
+
+    def recorded_streams(self) -> tuple[StreamSettings, ...]:
+        """Every stream that has a ring, in the order of the file."""
+        streams = []
+        for camera in self.cameras:
+            shared = (camera.keep_days, camera.evidence, camera.stall_s)
+            streams.append(StreamSettings(f"{camera.name}/main", camera.main, camera.ring_bytes, *shared))
+            if camera.small is not None and camera.small_ring_bytes is not None:
+                streams.append(StreamSettings(f"{camera.name}/small", camera.small, camera.small_ring_bytes, *shared))
+        return tuple(streams)
