@@ -188,7 +188,7 @@ class _Top:
     def _storage(self, node: yaml.Node | None) -> Storage:
         values = self.reader.section(*self._group(node, "storage"), site_keys.STORAGE, path="storage", line=_line(node), elsewhere=site_keys.BELONGS)  # fmt: skip
         path = self.path.parent / Path(values["path"]).expanduser()
-        return Storage(path, values["loss_bound_s"], round(values["hold_gb"] * GB), round(values["reserve_gb"] * GB))
+        return Storage(path, values["loss_bound_s"], round(values["reserve_gb"] * GB))
 
     def _hub(self, node: yaml.Node | None) -> Hub | None:
         if node is None:
@@ -300,6 +300,7 @@ class _Top:
             small=small,
             ring_bytes=round(values["ring_gb"] * GB),
             small_ring_bytes=None if values["small_ring_gb"] is None else round(values["small_ring_gb"] * GB),
+            hold_bytes=None if values["hold_gb"] is None else round(values["hold_gb"] * GB),
             keep_days=values["keep_days"],
             evidence=values["evidence"],
             stall_s=values["stall_s"],

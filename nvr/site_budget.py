@@ -62,7 +62,7 @@ def budget(site: Site, data_dir: Path) -> Budget:
         ) from error
     return Budget(
         rings=sum(stream.ring_bytes for stream in streams),
-        hold=site.storage.hold_bytes,
+        hold=sum(stream.hold_bytes for stream in streams),
         reserve=site.storage.reserve_bytes,
         free=disk.f_bavail * disk.f_frsize,
         occupied=occupied,
@@ -81,7 +81,7 @@ def check_budgets(site: Site, data_dir: Path) -> Budget:
         f"the rings do not fit the disk of {data_dir}: {_gb(found.wanted)} GB are wanted, {_gb(found.available)} GB are there\n"
         f"  wanted: rings {_gb(found.rings)} ({rings}), held footage {_gb(found.hold)}, reserve {_gb(found.reserve)} GB\n"
         f"  there: free {_gb(found.free)}, in rings already {_gb(found.occupied)} GB",
-        hint=f"Take {_gb(found.wanted - found.available)} GB off the budgets (ring_gb, storage.hold_gb, storage.reserve_gb), or use a larger disk."
+        hint=f"Take {_gb(found.wanted - found.available)} GB off the budgets (ring_gb, hold_gb, storage.reserve_gb), or use a larger disk."
         + (f" Rings that this site file does not name hold {orphans} GB; delete them if nobody needs them." if orphans else ""),
     )  # fmt: skip
 

@@ -119,8 +119,6 @@ STORAGE = (
         why="where the packages of this world keep what changes"),
     Key("loss_bound_s", Number(1, 60), "At most so many seconds of each stream are lost when the power fails.", 5.0,
         why="one sync burst every few seconds costs little; a longer bound spares a slow card"),
-    Key("hold_gb", Number(0, 100_000), "Held footage (evidence) may take so much of the disk beyond the rings, for all streams together.", 2.0,
-        why="an hour of one 4 Mbit/s camera"),
     Key("reserve_gb", Number(0, 100_000), "So much of the disk is left to everything else.", 1.0,
         why="clips, logs and the file system's own needs"),
 )  # fmt: skip
@@ -141,6 +139,8 @@ HUB = (
 SHARED = (
     Key("ring_gb", RING_GB, "Disk for the recorded main stream; the oldest footage goes first.", required=True),
     Key("small_ring_gb", RING_GB, "Records the small stream as well, within this budget. Without it only `main` is recorded.", None),
+    Key("hold_gb", Number(0, 100_000), "Held footage (evidence) may take so much of the disk beyond its ring, for each recorded stream.", None,
+        why="a tenth of the ring"),
     Key("keep_days", Number(0.04, 3660), "Footage older than this goes, even if there is room: where the law wants it.", None, why="bytes alone decide"),
     Key("evidence", Flag(), "Chain and sign fragments, so that a clip can be proved genuine.", True, why="its cost is small (docs/bench.md), and nobody knows before which clip will matter"),
     Key("stall_s", Number(2, 600), "A camera that sends no picture for so long is taken to be gone, and is dialled again.", 10.0,

@@ -60,6 +60,7 @@ class Camera:
     small: SourceSettings | None
     ring_bytes: int
     small_ring_bytes: int | None  # None: the small stream is not recorded
+    hold_bytes: int | None  # beyond each ring; None: a tenth of it
     keep_days: float | None
     evidence: bool
     stall_s: float
@@ -77,6 +78,7 @@ class StreamSettings:
     name: str  # "camera/main"
     source: SourceSettings
     ring_bytes: int
+    hold_bytes: int  # beyond the ring, for held footage
     keep_days: float | None
     evidence: bool
     stall_s: float
@@ -86,7 +88,6 @@ class StreamSettings:
 class Storage:
     path: Path  # absolute
     loss_bound_s: float
-    hold_bytes: int
     reserve_bytes: int
 
 
@@ -118,8 +119,13 @@ class Site:
         """Every stream that has a ring, in the order of the file."""
         streams = []
         for camera in self.cameras:
-            shared = (camera.keep_days, camera.evidence, camera.stall_s)
-            streams.append(StreamSettings(f"{camera.name}/main", camera.main, camera.ring_bytes, *shared))
+            streams.append(_stream(camera, "main", camera.main, camera.ring_bytes))
             if camera.small is not None and camera.small_ring_bytes is not None:
-                streams.append(StreamSettings(f"{camera.name}/small", camera.small, camera.small_ring_bytes, *shared))
+                streams.append(_stream(camera, "small", camera.small, camera.small_ring_bytes))
         return tuple(streams)
+
+
+def _stream(camera: Camera, kind: str, source: SourceSettings, ring_bytes: int) -> StreamSettings:
+    hold_bytes = ring_bytes // 10 if camera.hold_bytes is None else camera.hold_bytes
+    name = f"{camera.name}/{kind}"
+    return StreamSettings(name, source, ring_bytes, hold_bytes, camera.keep_days, camera.evidence, camera.stall_s)
