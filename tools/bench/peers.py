@@ -1,0 +1,177 @@
+"""The recorders that are compared: how each is started on N cameras, and which pictures its files hold."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+SEGMENT_S = 10  # what Frigate uses, and most scripts around ffmpeg
+# Frigate's arguments (docs, "preset-rtsp-generic" and record preset), so that nobody is made slow on purpose.
+FFMPEG_INPUT = (
+    "-avoid_negative_ts make_zero -fflags +genpts+discardcorrupt -rtsp_transport tcp -timeout 10000000 "
+    "-use_wallclock_as_timestamps 1"
+).split()
+FFMPEG_OUTPUT = f"-f segment -segment_time {SEGMENT_S} -segment_format mp4 -reset_timestamps 1 -c copy -an".split()
+RING_BYTES = 256 << 20  # four segments, so that a bench of a minute or two uses some of them again
+Picture = tuple[bool, int]  # is a keyframe, size in bytes
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One contender; `key` is what --peers takes."""
+
+    key: str
+    title: str
+
+    def commands(self, urls: list[str], directory: Path) -> list[tuple[list[str], bytes, dict[str, str]]]:
+        """Argument list, standard input and extra environment of each process."""
+        raise NotImplementedError(self.key)
+
+    def pictures(self, directory: Path, number: int) -> list[Picture]:
+        """What was recorded of camera `number`, in order."""
+        files = sorted(directory.glob(f"c{number}-*.mp4"))
+        return [picture for path in files for picture in probed(path)]
+
+
+def probed(path: Path) -> list[Picture]:
+    """The pictures of any MP4 as ffprobe sees them; an unfinished last file gives none."""
+    lines = subprocess.run(
+        ["ffprobe", "-v", "quiet", "-select_streams", "v", "-show_entries", "packet=size,flags", "-of", "csv=p=0", str(path)],
+        capture_output=True, text=True, check=False,
+    ).stdout  # fmt: skip
+    return [("K" in flags, int(size)) for size, flags in re.findall(r"^(\d+),(\w*)", lines, re.M)]
+
+
+class FfmpegEach(Peer):
+    def commands(self, urls: list[str], directory: Path) -> list[tuple[list[str], bytes, dict[str, str]]]:
+        return [
+            (["ffmpeg", "-hide_banner", "-nostdin", "-v", "error", *FFMPEG_INPUT, "-i", url, *FFMPEG_OUTPUT,
+              str(directory / f"c{number}-%05d.mp4")], b"", {})
+            for number, url in enumerate(urls)
+        ]  # fmt: skip
+
+
+class FfmpegOne(Peer):
+    def commands(self, urls: list[str], directory: Path) -> list[tuple[list[str], bytes, dict[str, str]]]:
+        arguments = ["ffmpeg", "-hide_banner", "-nostdin", "-v", "error"]
+        for url in urls:
+            arguments += [*FFMPEG_INPUT, "-i", url]
+        for number in range(len(urls)):
+            arguments += ["-map", f"{number}:v", *FFMPEG_OUTPUT, str(directory / f"c{number}-%05d.mp4")]
+        return [(arguments, b"", {})]
+
+
+class Gstreamer(Peer):
+    def commands(self, urls: list[str], directory: Path) -> list[tuple[list[str], bytes, dict[str, str]]]:
+        pipeline: list[str] = []
+        for number, url in enumerate(urls):
+            pipeline += (
+                f"rtspsrc location={url} protocols=tcp latency=0 ! rtph264depay ! h264parse ! "
+                f"splitmuxsink location={directory}/c{number}-%05d.mp4 max-size-time={SEGMENT_S}000000000 muxer-factory=mp4mux"
+            ).split()
+        return [(["gst-launch-1.0", "-q", "-e", *pipeline], b"", {})]
+
+
+class Floor(Peer):
+    def commands(self, urls: list[str], directory: Path) -> list[tuple[list[str], bytes, dict[str, str]]]:
+        return [([sys.executable, "-m", "tools.bench.floor", str(directory), "3600", *urls], b"", {})]
+
+    def pictures(self, directory: Path, number: int) -> list[Picture]:
+        return []  # it writes RTP packets as they come
+
+
+@dataclass(frozen=True)
+class Ours(Peer):
+    """This recorder, as `nvr run` starts it: one `record` process for all cameras."""
+
+    pure: bool = False  # without the C extension
+    evidence: bool = True
+    crc: bool = True  # False exists in the bench alone, to show what it costs
+
+    def commands(self, urls: list[str], directory: Path) -> list[tuple[list[str], bytes, dict[str, str]]]:
+        from nvr.recorder import Settings, RecordedStream
+
+        settings = Settings(
+            data_dir=str(directory),
+            loss_bound_s=5.0,
+            streams=tuple(
+                RecordedStream(
+                    name=f"c{number}/main",
+                    source={"kind": "rtsp", "url": url, "transport": "tcp"},
+                    ring_bytes=RING_BYTES,
+                    evidence=self.evidence,
+                )
+                for number, url in enumerate(urls)
+            ),
+        )
+        module = "nvr.recorder" if self.crc else "tools.bench.recorder_without_crc"
+        environment = {"NVR_PURE": "1"} if self.pure else {}
+        return [([sys.executable, "-m", module], settings.to_json().encode(), environment)]
+
+    def pictures(self, directory: Path, number: int) -> list[Picture]:
+        from nvr import fmp4
+        from nvr.ring.reader import Ring
+
+        ring = Ring(directory / "rings" / f"c{number}" / "main")
+        found: list[Picture] = []
+        for row in ring.rows():
+            head = fmp4.parse_head(ring.read(row.position)[: fmp4.HEAD_RESERVE_BYTES])
+            found += [(sample.is_keyframe, sample.size_bytes) for sample in head.samples]
+        return found
+
+
+PEERS: tuple[Peer, ...] = (
+    FfmpegEach("ffmpeg", "ffmpeg, one process per camera"),
+    FfmpegOne("ffmpeg-one", "ffmpeg, all cameras in one process"),
+    Gstreamer("gst", "GStreamer splitmuxsink, one process"),
+    Ours("pure-bare", "nvr, pure Python, no CRC, no hash", pure=True, evidence=False, crc=False),
+    Ours("pure-crc", "nvr, pure Python, CRC", pure=True, evidence=False),
+    Ours("pure", "nvr, pure Python, CRC + hash", pure=True),
+    Ours("bare", "nvr, C extension, no CRC, no hash", evidence=False, crc=False),
+    Ours("crc", "nvr, C extension, CRC", evidence=False),
+    Ours("full", "nvr, C extension, CRC + hash (default)"),
+    Floor("floor", "floor: receive and write, nothing else"),
+)
+
+
+def lost_pictures(recorded: list[Picture], source: list[Picture]) -> tuple[int, int]:
+    """How many pictures of the looped `source` are missing inside `recorded`, and how many are there.
+
+    Pictures are told apart by their sizes; a keyframe may have gained or lost its parameter sets on the way, so
+    only its place counts. Raises ValueError when the recording cannot be found in the source at all.
+    """
+    length = len(source)
+    places: dict[int, list[int]] = {}
+    for index, (is_keyframe, size) in enumerate(source):
+        if not is_keyframe:
+            places.setdefault(size, []).append(index)
+    at: int | None = None
+    lost = 0
+    for is_keyframe, size in recorded:
+        if at is not None and source[(at + 1) % length] == (is_keyframe, size) or (
+            at is not None and is_keyframe and source[(at + 1) % length][0]
+        ):
+            at = (at + 1) % length
+            continue
+        if is_keyframe or size not in places:
+            if at is not None:
+                raise ValueError(f"a picture of {size} bytes after picture {at} is not in the source")
+            continue
+        if at is None:
+            at = places[size][0]
+            continue
+        steps = min((index - at) % length for index in places[size])
+        lost += steps - 1
+        at = (at + steps) % length
+    return lost, len(recorded)
+
+
+def environment(extra: dict[str, str]) -> dict[str, str]:
+    return {**os.environ, **extra, "PYTHONPATH": os.pathsep.join(sys.path)}
+
+
