@@ -28,6 +28,14 @@ class PyGather:
         self._views: list[memoryview] = []
         self.size_bytes = 0
 
+    @classmethod
+    def of(cls, views: list[memoryview], size_bytes: int) -> PyGather:
+        """A gather of `views`, which are `size_bytes` together and belong to it from now on."""
+        gather = cls.__new__(cls)
+        gather._views = views
+        gather.size_bytes = size_bytes
+        return gather
+
     def append(self, view: memoryview) -> None:
         """Add bytes at the end. The caller must not change them while the gather lives."""
         self._views.append(view)
@@ -35,7 +43,7 @@ class PyGather:
 
     def extend(self, other: PyGather) -> None:
         """Add all of `other` at the end; `other` stays as it is."""
-        self._views += other._views
+        self._views += other.views()
         self.size_bytes += other.size_bytes
 
     def views(self) -> tuple[memoryview, ...]:
@@ -89,7 +97,10 @@ class PyGather:
             views[0] = views[0][size_bytes:]
 
 
-try:
-    from nvr._fast import Gather
-except ImportError:  # no compiler at installation: the same, slower
-    Gather = PyGather  # type: ignore[assignment,misc]
+if os.environ.get("NVR_PURE") == "1":  # for tests and for the bench
+    Gather = PyGather
+else:
+    try:
+        from nvr._fast import Gather
+    except ImportError:  # no compiler at installation: the same, slower
+        Gather = PyGather  # type: ignore[assignment,misc]
