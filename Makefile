@@ -1,0 +1,54 @@
+# `make demo` and `make test` are all a newcomer needs; the rest is for those who change something.
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+.PHONY: help setup demo test check format types bench docs lock clean
+
+help:
+	@echo 'make demo                        a box with four cameras; prints the address of its page'
+	@echo 'make demo CAMERAS="rtsp://..."   the same with your own cameras'
+	@echo 'make test                        every test that needs neither root nor a network camera'
+	@echo 'make check                       what to run before a commit: format, lint, types, fast tests'
+	@echo 'make bench                       what recording costs, beside other recorders (docs/bench.md)'
+	@echo 'make docs                        docs/settings.md and docs/commands.md from the code'
+	@echo 'make lock                        the lock files in requirements/ from pyproject.toml'
+	@echo 'make clean                       takes away .venv and what was built; recordings stay'
+
+setup:
+	@$(PYTHON) tools/environment.py
+
+demo: setup
+	@exec $(RUN) -m tools.demo $(CAMERAS)
+
+test: setup
+	@$(RUN) -m pytest -q -rs -m "not slow and not root and not gst and not browser and not faketime"
+
+check: setup
+	$(RUN) -m ruff format --check .
+	$(RUN) -m ruff check .
+	$(RUN) -m mypy
+	$(RUN) -m pytest -q -m "not slow and not root and not gst and not browser and not faketime"
+
+format: setup
+	$(RUN) -m ruff format .
+	$(RUN) -m ruff check --fix .
+
+bench: setup
+	$(RUN) -m tools.bench
+
+docs: setup
+	$(RUN) -m nvr.site_keys > docs/settings.md
+	$(RUN) -m nvr.cli.document > docs/commands.md
+
+lock: setup
+	$(RUN) -m pip install --quiet 'uv>=0.4,<1'
+	$(RUN) -m uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	    --extra box --extra codecs pyproject.toml -o requirements/box.txt
+	$(RUN) -m uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	    --extra dev pyproject.toml -o requirements/dev.txt
+
+clean:
+	rm -rf $(VENV) build *.egg-info nvr/*.so .pytest_cache .hypothesis .ruff_cache .mypy_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
