@@ -16,7 +16,7 @@ from nvr.errors import NvrError
 HEAD_LIMIT_BYTES = 16 * 1024  # the longest real head in our collection is under 1 KiB
 BODY_LIMIT_BYTES = 64 * 1024  # an SDP of a multi-track NVR is a few KiB
 HEADERS_LIMIT = 100
-DEFAULT_TIMEOUT_S = 60  # RFC 2326, 12.37: when the Session header does not say
+RTP_INFO_LIMIT = 2048  # characters for each stream
 
 # What a server may send that is not interleaved data: answers, and requests of its own (RFC 2326, section 10).
 _STARTS = (
@@ -150,11 +150,11 @@ class Transport:
     ssrc: int | None
 
 
-def parse_session(message: Message) -> tuple[str, int]:
-    """(session id, timeout in seconds). Hikvision pads it with spaces, GW Security puts one before `timeout`."""
+def parse_session(message: Message) -> tuple[str, int | None]:
+    """(session id, timeout in seconds if it says). Hikvision pads it with spaces, GW Security puts one before `timeout`."""
     identifier, _, rest = message.header("session").partition(";")
     match = re.search(r"timeout\s*=\s*(\d{1,6})", rest, re.IGNORECASE)
-    return identifier.strip(), max(int(match[1]), 1) if match else DEFAULT_TIMEOUT_S
+    return identifier.strip(), max(int(match[1]), 1) if match else None
 
 
 def parse_transport(message: Message) -> Transport:
@@ -196,6 +196,8 @@ def parse_rtp_info(message: Message) -> tuple[RtpInfo, ...]:
     """RFC 2326, 12.33. Urls hold `;` and `,` of their own, so the known parameters are cut off from the end."""
     entries = []
     for text in re.split(r",\s*(?=url\s*=)", message.header("rtp-info")):
+        if len(text) > RTP_INFO_LIMIT:
+            continue
         match = re.match(r"\s*url\s*=\s*(.*?)((?:;\s*(?:seq|rtptime|ssrc)\s*=[^;]*)*);?\s*$", text, re.IGNORECASE)
         if match is None:
             continue

@@ -158,8 +158,7 @@ class PyWalker:
                     self._take_control(key & 0xFF, view[at + 4 : after])
             at = after
         self._want, self._size, self.packets = want, size, packets
-        if size > PICTURE_LIMIT_BYTES:
-            self._spoil()
+        self._limit()
         return at
 
     def packet(self, buffer: bytearray, start: int, end: int, arrival_ns: int) -> None:
@@ -356,10 +355,9 @@ class PyWalker:
             self._views.append(view[at - 3 : end])
             self._size += end - at + 3
         elif self._middle < 0 or header & 31 != self._nal_header & 31:
-            # The beginning is missing. While we wait for the first whole picture that is no fault.
-            self._begin(0, 0)
+            # The beginning is missing. Right after a loss, or when we have just joined, that is no fault of the camera.
             if not self._is_damaged:
-                self.malformed += self._want >= 0 and not self._check_first
+                self.malformed += not self._check_first
                 self._spoil()
             return
         elif end - at > 2:

@@ -1,0 +1,159 @@
+"""Pictures to runs: ticks from 0, decoding order, parameter sets, the camera's clock, and where a run must end.
+
+A run starts at a keyframe whose parameter sets are known. It ends, and another starts at the next keyframe, when parameter
+sets change, when the camera's time stamps jump, when the sender begins anew, or when pictures turn out to be shown in
+another order than was believed. No sockets, no clock.
+"""
+
+from __future__ import annotations
+
+from nvr.h264 import BadH264, DecodeClock, Sps, parse_sps
+from nvr.media import TICKS_PER_S, AccessUnit, Cause, ParameterSets, RunEnded, RunStarted, StreamEvent
+from nvr.rtsp.rtcp import SenderClock
+from nvr.rtsp.rtp import Picture
+from nvr.rtsp.sdp import without_trailer
+
+_JUMP_TICKS = 10 * TICKS_PER_S  # time stamps that run ahead of the box's clock by so much at once
+_BACK_TICKS = 2 * TICKS_PER_S  # more than any B picture goes back
+_REORDER_LIMIT = 16  # H.264, A.3.1: the most a decoder holds
+_SPS_LIMIT, _PPS_LIMIT = 32, 64
+_NAL_SPS = 7
+
+
+class Runs:
+    """Turns the pictures of one session into stream events."""
+
+    def __init__(self, offered: ParameterSets, detail: str) -> None:
+        """`offered`: from the SDP; may be empty. `detail` goes into every RunStarted."""
+        self._detail = detail
+        self._sps: dict[int, bytes] = {}
+        self._pps: dict[int, bytes] = {}
+        self._sets: ParameterSets | None = None  # of the run, while there is one
+        self._decode: DecodeClock | None = None
+        self._reorder_frames = -1  # as learned from the pictures, when the SPS was wrong or silent
+        self._ts = -1
+        self._ticks = 0  # unwrapped, of the last picture
+        self._arrival_ns = 0
+        self._lost = 0
+        self._complaint = ""
+        self.clock = SenderClock()
+        self.pictures = 0
+        self.skipped = 0  # outside of a run
+        self.keyframes = 0
+        self.runs = 0
+        self.width = self.height = 0
+        self.offer(offered)
+
+    @property
+    def is_running(self) -> bool:
+        return self._sets is not None
+
+    def offer(self, sets: ParameterSets) -> None:
+        """Parameter sets from outside the stream; used from the next keyframe on."""
+        for nal in (*sets.sps, *sets.pps):
+            self._learn(nal)
+
+    def push(self, picture: Picture) -> list[StreamEvent]:
+        """The events that one picture causes, in order."""
+        payload, ts, is_keyframe, lost, new_sets, arrival_ns, restarted = picture
+        events: list[StreamEvent] = []
+        self._lost += lost
+        changed = [self._learn(nal) for nal in new_sets] if new_sets else []
+        jump = self._advance(ts, arrival_ns)
+        if restarted:
+            events += self.end(Cause.CAMERA, "the camera started its stream anew")
+        elif jump:
+            events += self.end(Cause.CAMERA, f"the camera's time stamps jumped by {jump / TICKS_PER_S:.1f} s")
+        elif "changed" in changed and not is_keyframe:
+            events += self.end(Cause.CAMERA, "the camera changed its parameter sets, and the keyframe behind them is missing")
+        if is_keyframe:
+            self.keyframes += 1
+            events += self._keyframe()
+        if self._sets is None or self._decode is None:
+            self.skipped += 1
+            return events
+        decode_ticks, composition_ticks = self._decode.times(self._ticks)
+        lost, self._lost = self._lost, 0
+        self.pictures += 1
+        wall_ns = self.clock.wall_ns(ts)
+        events.append(AccessUnit(payload, decode_ticks, composition_ticks, arrival_ns, is_keyframe, lost, wall_ns))
+        return events
+
+    def end(self, cause: Cause, detail: str) -> list[StreamEvent]:
+        """End the run, if there is one; the next keyframe starts another."""
+        if self._sets is None:
+            return []
+        self._sets = self._decode = None
+        return [RunEnded(cause, detail)]
+
+    def _advance(self, ts: int, arrival_ns: int) -> int:
+        """Unwrap the time stamp; by how many ticks it jumped, 0 when it did not."""
+        if self._ts < 0:
+            self._ts, self._ticks, self._arrival_ns = ts, ts, arrival_ns
+            return 0
+        step = (ts - self._ts + 0x80000000 & 0xFFFFFFFF) - 0x80000000
+        waited_ticks = (arrival_ns - self._arrival_ns) * 9 // 100_000
+        self._ts, self._arrival_ns = ts, arrival_ns
+        self._ticks += step
+        return step if step < -_BACK_TICKS or step - waited_ticks > _JUMP_TICKS else 0
+
+    def _keyframe(self) -> list[StreamEvent]:
+        """Start a run here if there is none, or if this one cannot go on."""
+        if not self._sps or not self._pps:
+            return self.complain("keyframes come without parameter sets, and the camera offered none")
+        sets = ParameterSets(tuple(self._sps.values()), tuple(self._pps.values()))
+        events: list[StreamEvent] = []
+        if self._sets is not None and self._decode is not None:
+            needed = self._decode.needed_frames
+            if sets != self._sets:
+                events += self.end(Cause.CAMERA, "the camera changed its parameter sets")
+            elif needed > self._decode.reorder_frames and self._decode.reorder_frames < _REORDER_LIMIT:
+                self._reorder_frames = min(needed, _REORDER_LIMIT)
+                events += self.end(Cause.CAMERA, f"pictures are shown {needed} later than they are decoded, from now on")
+            else:
+                return []
+        try:
+            sps = parse_sps(sets.sps[0])
+        except BadH264 as error:
+            return events + self.complain(f"the camera's parameter set cannot be read: {error}")
+        self._sets, self._decode, self._complaint = sets, self._decode_clock(sps), ""
+        self.runs += 1
+        self.width, self.height = sps.width, sps.height
+        return [*events, RunStarted(sets, sps.width, sps.height, self._detail)]
+
+    def _decode_clock(self, sps: Sps) -> DecodeClock:
+        # Where the SPS does not tell, almost no camera reorders; the first B picture shows when one does.
+        told = sps.reorder_frames if sps.is_reorder_told else 0
+        return DecodeClock(max(told, self._reorder_frames), round(TICKS_PER_S / sps.fps) if sps.fps and 1 <= sps.fps <= 240 else 3600)
+
+    def complain(self, detail: str) -> list[StreamEvent]:
+        """Say why no run starts; once."""
+        if detail == self._complaint:
+            return []
+        self._complaint = detail
+        return [RunEnded(Cause.CAMERA, detail)]
+
+    def _learn(self, nal: bytes) -> str:
+        """Put a parameter set where its number belongs: "same", "new" or "changed" (another with that number was known)."""
+        nal = without_trailer(nal)
+        if len(nal) < 2:
+            return "same"
+        if nal[0] & 31 == _NAL_SPS:
+            known, number, limit = self._sps, _first_number(nal[4:]), _SPS_LIMIT
+        else:
+            known, number, limit = self._pps, _first_number(nal[1:]), _PPS_LIMIT
+        before = known.get(number)
+        if before == nal:
+            return "same"
+        # The newest SPS comes first: it is the one that the next keyframe means.
+        rest = {key: value for key, value in known.items() if key != number}
+        known.clear()
+        known.update({number: nal, **dict(list(rest.items())[: limit - 1])} if known is self._sps else {**dict(list(rest.items())[-limit + 1 :]), number: nal})
+        return "new" if before is None else "changed"
+
+
+def _first_number(data: bytes) -> int:
+    """The Exp-Golomb code (H.264, 9.1) at the start: the id of a parameter set. -1 when there is none."""
+    bits = int.from_bytes(data[:8].ljust(8, b"\0"), "big")
+    zeros = 64 - bits.bit_length()
+    return (bits >> 63 - 2 * zeros) - 1 if zeros <= 16 else -1
