@@ -7,10 +7,12 @@ BadH264; nothing else is raised.
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from mmap import mmap
 
 from nvr.errors import NvrError
+from nvr.media import ParameterSets
 
 Buffer = bytes | bytearray | memoryview
 
@@ -44,7 +46,9 @@ class Sps:
     is_interlaced: bool  # may hold fields
     max_ref_frames: int
     reorder_frames: int  # pictures that may come earlier in decoding and later on the screen, at most
-    is_reorder_told: bool  # the camera said so; otherwise it is what its profile, level and reference pictures make likely
+    is_reorder_told: (
+        bool  # the camera said so; otherwise it is what its profile, level and reference pictures make likely
+    )
     sample_aspect: tuple[int, int]  # (0, 0) when it does not say
     fps: float | None  # of frames, where it says and the rate is fixed or not
     is_full_range: bool
@@ -58,6 +62,23 @@ class Sps:
 def nal_type(unit: Buffer) -> int:
     """nal_unit_type; 0 (unspecified) for an empty unit."""
     return unit[0] & 0x1F if len(unit) else 0
+
+
+def annex_b_units(data: bytes | bytearray | mmap, offset: int = 0) -> Iterator[tuple[int, int]]:
+    """(offset, size) of each NAL unit in a byte stream (annex B.1), without start codes and trailing zeros.
+
+    `data` must have find(): bytes, bytearray or mmap.
+    """
+    start = data.find(START_CODE, offset)
+    while start >= 0:
+        start += 3
+        following = data.find(START_CODE, start)
+        end = len(data) if following < 0 else following
+        while end > start and data[end - 1] == 0:
+            end -= 1
+        if end > start:
+            yield start, end - start
+        start = following
 
 
 def rbsp(unit: Buffer) -> bytes:
@@ -280,6 +301,41 @@ def _skip_hrd(bits: _Bits) -> None:
     bits.u(20)
 
 
+def pps_ids(unit: Buffer) -> tuple[int, int]:
+    """(pic_parameter_set_id, seq_parameter_set_id) of a picture parameter set NAL unit (7.3.2.2). Raises BadH264."""
+    if not 2 <= len(unit) <= MAX_PARAMETER_SET_BYTES or nal_type(unit) != PPS or unit[0] & 0x80:
+        raise BadH264(f"this is no picture parameter set: {len(unit)} bytes, NAL unit type {nal_type(unit)}")
+    bits = _Bits(rbsp(unit[:64]))
+    return _at_most(255, bits.ue(), "pic_parameter_set_id"), _at_most(31, bits.ue(), "seq_parameter_set_id")
+
+
+class ParameterSetStore:
+    """The parameter sets that are in force, while a stream changes them; each replaces the one with its number (7.4.1.2.1)."""
+
+    __slots__ = ("_pps", "_sps")
+
+    def __init__(self, sets: ParameterSets | None = None) -> None:
+        self._sps: dict[int, bytes] = {}
+        self._pps: dict[int, bytes] = {}
+        if sets is not None:
+            for unit in (*sets.sps, *sets.pps):
+                self.add(unit)
+
+    def add(self, unit: Buffer) -> None:
+        """Take over a NAL unit if it is a parameter set. Raises BadH264 for one that cannot be read; nothing changes then."""
+        kind = nal_type(unit)
+        if kind == SPS:
+            self._sps[parse_sps(unit).id] = bytes(unit)
+        elif kind == PPS:
+            self._pps[pps_ids(unit)[0]] = bytes(unit)
+
+    def current(self) -> ParameterSets:
+        """All of them, ordered by number."""
+        return ParameterSets(
+            tuple(self._sps[key] for key in sorted(self._sps)), tuple(self._pps[key] for key in sorted(self._pps))
+        )
+
+
 # -- access units ------------------------------------------------------------------------------------
 
 _STARTS_ACCESS_UNIT = frozenset((SEI, SPS, PPS, AUD, 14, 15, 16, 17, 18))  # 7.4.1.2.3
@@ -335,11 +391,22 @@ class DecodeClock:
     and everything is shown `reorder_frames * picture_ticks` later than the timestamps say, which start at 0 too.
     """
 
-    __slots__ = ("_count", "_first", "_last", "_lead_ticks", "_picture_ticks", "_recent", "needed_frames", "reorder_frames")
+    __slots__ = (
+        "_count",
+        "_first",
+        "_last",
+        "_lead_ticks",
+        "_picture_ticks",
+        "_recent",
+        "needed_frames",
+        "reorder_frames",
+    )
 
     def __init__(self, reorder_frames: int, picture_ticks: int = 3600) -> None:
         self.reorder_frames = reorder_frames
-        self.needed_frames = 0  # the most pictures that have overtaken one so far; more than reorder_frames: start again with it
+        self.needed_frames = (
+            0  # the most pictures that have overtaken one so far; more than reorder_frames: start again with it
+        )
         self._picture_ticks = max(picture_ticks, 1)
         self._lead_ticks = reorder_frames * self._picture_ticks
         self._recent: list[int] = []  # the largest presentation times so far, rising
