@@ -7,6 +7,7 @@ holds positions, not bytes, so memory stays small however many pages are open.
 Wire of the WebSocket /live (version 1), page to box, JSON text:
     {"watch": ["street/main", ...]}     replaces what is watched
     {"got": "street/main"}              one fragment of it has arrived; at most WINDOW may be on the way
+    {"again": "street/main"}            send init segment and last keyframe once more; the decoder gave up
 box to page, JSON text:
     {"kind": "status", "streams": {name: {"recording", "cause", "detail", "since_ms"}}, "recorder_silent_s", ...}
     {"kind": "alive", "recorder_silent_s"}        the same every second, when nothing else changed
@@ -84,6 +85,14 @@ class Watcher:
         self.queues = kept
         self.awake.set()
 
+    def again(self, stream: str) -> None:
+        """Begin a stream anew: init segment and last keyframe first; the page's decoder gave up."""
+        old = self.queues.get(stream)
+        if old is not None:
+            new = self.queues[stream] = StreamQueue(self._live.recent(stream))
+            new.on_the_way = old.on_the_way
+            self.awake.set()
+
     def got(self, stream: str) -> None:
         queue = self.queues.get(stream)
         if queue is not None and queue.on_the_way > 0:
@@ -111,7 +120,7 @@ class Live:
         self.status: dict[str, Any] = {}
         self._heard_s = float("-inf")
         self._started_s = time.monotonic()
-        self._since_ms: dict[str, tuple[str, int]] = {}
+        self._since_ms: dict[str, int] = {}
         self._recent: dict[str, list[Fragment]] = {}
         self._watchers: set[Watcher] = set()
         self._told = ""
@@ -148,7 +157,7 @@ class Live:
                 "recording": bool(state.get("recording")),
                 "cause": state.get("cause") or None,
                 "detail": str(state.get("detail") or ""),
-                "since_ms": self._since_ms.get(name, ("", 0))[1] or None,
+                "since_ms": self._since_ms.get(name),
             }
         return answer
 
@@ -217,15 +226,15 @@ class Live:
 
     def _take_status(self, message: dict[str, Any]) -> None:
         self.status, self._heard_s = message, time.monotonic()
-        now_ms = self._clock.read().wall_ns // 1_000_000
-        for name, state in self.stream_status().items():
-            told = message.get("streams", {}).get(name, {})
-            what = "recording" if state["recording"] else str(state["cause"])
-            since_ms = told.get("since_ms") if isinstance(told, dict) else None
-            if since_ms is None:
-                old = self._since_ms.get(name)
-                since_ms = old[1] if old is not None and old[0] == what else now_ms
-            self._since_ms[name] = (what, int(since_ms))
+        reading = self._clock.read()
+        for name in self.stream_names:
+            told = message.get("streams", {}).get(name)
+            if isinstance(told, dict) and isinstance(told.get("since_mono_ns"), int):
+                # By box time: the wall clock may have been set since.
+                since_ns = reading.wall_ns - (reading.mono_ns - told["since_mono_ns"])
+                since_ms = since_ns // 1_000_000
+                if abs(since_ms - self._since_ms.get(name, 0)) > 1500:  # drifting digits are not news
+                    self._since_ms[name] = since_ms
 
     def _take_fragment(self, fragment: Fragment) -> None:
         position, record = fragment

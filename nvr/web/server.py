@@ -25,7 +25,7 @@ from nvr.web.answers import SECURITY_HEADERS, error_answer, json_answer, json_bo
 from nvr.web.api import Api
 from nvr.web.assets import Assets
 from nvr.web.cutting import Cutting
-from nvr.web.footage import Footage, Recycled
+from nvr.web.footage import Footage
 from nvr.web.guard import Guard, address_of, is_same_origin
 from nvr.web.live import Live, Watcher
 from nvr.web.settings import PageSettings
@@ -159,6 +159,8 @@ class Page:
                     watcher.watch([str(name) for name in message["watch"]])
                 elif "got" in message:
                     watcher.got(str(message["got"]))
+                elif "again" in message:
+                    watcher.again(str(message["again"]))
             except (ValueError, TypeError, RecursionError):
                 await websocket.close(4400)
                 return
@@ -185,9 +187,9 @@ class Page:
                 payload = await asyncio.to_thread(self.footage.fragment, position)
                 init = b""
                 if queue.init_of != (position.segment, position.lap):
-                    init = await asyncio.to_thread(self.footage.init_segment, position.stream, position.segment)
+                    init = await asyncio.to_thread(self.footage.init_segment, position)
                     queue.init_of = (position.segment, position.lap)
-            except (Recycled, OSError) as error:
+            except (NvrError, OSError) as error:
                 log.warning("web: %s: a fragment could not be read for a live page: %s", position.stream, error)
                 queue.on_the_way -= 1
                 queue.skipped += 1
