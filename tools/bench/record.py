@@ -1,0 +1,319 @@
+"""`python -m tools.bench record`: this recorder and its peers on the same cameras, side by side.
+
+For every N and every round, each peer in turn records N pretend cameras for a while; a steady window of it is
+measured. The order of the peers rotates from round to round, so that a slow minute of the machine hits
+everybody. What is printed are medians over the rounds, and ratios of medians.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tools.bench import content, measure
+from tools.bench.peers import PEERS, Peer, Picture, environment, lost_pictures, probed
+
+PORT = 18554
+PACE_MBIT = 100  # a camera's Ethernet; without it a picture arrives as one burst, which no camera does
+NAMESPACE = "nvr-bench"
+SETTLE_S = 4.0  # after everybody has connected
+STOP_S = 15.0
+
+
+@dataclass(frozen=True)
+class Run:
+    """One peer on N cameras, one window."""
+
+    peer: str
+    cameras: int
+    round: int
+    window_s: float
+    cpu_per_camera_minute_s: float
+    memory_mb: float
+    write_calls_per_camera_minute: float
+    written_per_media: float  # bytes handed to write calls, per media byte
+    device_per_media: float  # bytes written to the block device, per media byte; -1 not known
+    device_read_bytes: int
+    switches_per_camera_minute: float
+    files: int
+    pictures_per_s_slowest: float
+    pictures_lost: int  # -1 where the recording was not looked at
+    source_skipped: int  # pictures that the cameras could not deliver
+    syscalls_per_camera_minute: float  # -1 where not traced
+    syncs_per_camera_minute: float
+
+
+class Farm:
+    """N pretend cameras in processes of their own, on the other processor where there is one."""
+
+    def __init__(self, cameras: int, footage: Path, prefix: list[str]) -> None:
+        processes = 1 if cameras <= 32 else 2  # one process fed 32 cameras with room to spare; see docs/bench.md
+        self.urls: list[str] = []
+        self.processes = []
+        self.ports = []
+        for number in range(processes):
+            copies = cameras // processes + (number < cameras % processes)
+            port = PORT + number
+            self.ports.append(port)
+            self.processes.append(
+                subprocess.Popen(
+                    [*prefix, *_pinned(-1), sys.executable, "-m", "tools.camera", f"cam={footage}", "--port", str(port),
+                     "--copies", str(copies), "--pace-mbit", str(PACE_MBIT), "--stagger"],
+                    stdout=subprocess.PIPE, text=True, env=environment({}),
+                )
+            )  # fmt: skip
+        for process in self.processes:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if line.strip() == "ready":
+                    break
+                self.urls.append(line.strip())
+        if len(self.urls) != cameras:
+            self.close()
+            raise SystemExit(f"the cameras did not start: {self.urls}")
+
+    def skipped(self, prefix: list[str]) -> int:
+        """Pictures left out because a recorder did not take its data, over all cameras."""
+        total = 0
+        for port in self.ports:
+            if prefix:
+                text = subprocess.run(
+                    [*prefix, sys.executable, "-c",
+                     f"import urllib.request as u; print(u.urlopen('http://127.0.0.1:{port}/').read().decode())"],
+                    capture_output=True, text=True, check=True,
+                ).stdout  # fmt: skip
+            else:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as answer:
+                    text = answer.read().decode()
+            state = json.loads(text)
+            cameras = state["cameras"] if isinstance(state, dict) else state
+            total += sum(camera["skipped"] for camera in cameras)
+        return total
+
+    def close(self) -> None:
+        for process in self.processes:
+            process.terminate()
+        for process in self.processes:
+            process.wait()
+
+
+def _pinned(which: int) -> list[str]:
+    """Recorder on one processor, cameras on the other: neither takes time from the other."""
+    processors = sorted(os.sched_getaffinity(0))
+    return ["taskset", "-c", str(processors[which])] if len(processors) > 1 else []
+
+
+@contextlib.contextmanager
+def network() -> Iterator[list[str]]:
+    """A loopback that looks like Ethernet (MTU 1500, no offloads), where root may make one; else the plain one."""
+    if os.geteuid() != 0 or not shutil.which("ethtool"):
+        yield []
+        return
+    subprocess.run(["ip", "netns", "del", NAMESPACE], capture_output=True, check=False)
+    subprocess.run(["ip", "netns", "add", NAMESPACE], check=True)
+    inside = ["ip", "netns", "exec", NAMESPACE]
+    subprocess.run([*inside, "ip", "link", "set", "lo", "mtu", "1500", "up"], check=True)
+    subprocess.run([*inside, "ethtool", "-K", "lo", "tso", "off", "gso", "off", "gro", "off"], check=True, capture_output=True)
+    try:
+        yield inside
+    finally:
+        subprocess.run(["ip", "netns", "del", NAMESPACE], check=False)
+
+
+@contextlib.contextmanager
+def disk(work: Path, size_gb: int) -> Iterator[tuple[Path, str | None]]:
+    """(directory, block device) of a fresh ext4 of its own, where root may mount one; else a plain directory."""
+    if os.geteuid() != 0:
+        directory = work / "out"
+        directory.mkdir(exist_ok=True)
+        yield directory, None
+        return
+    image, mount = work / "disk.img", work / "mnt"
+    mount.mkdir(exist_ok=True)
+    with open(image, "wb") as file:
+        os.posix_fallocate(file.fileno(), 0, size_gb << 30)
+    subprocess.run(["mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", str(image)], check=True)
+    device = subprocess.run(["losetup", "-f", "--show", str(image)], check=True, capture_output=True, text=True).stdout.strip()
+    try:
+        subprocess.run(["mount", "-o", "noatime", device, str(mount)], check=True)
+        yield mount, Path(device).name
+    finally:
+        subprocess.run(["umount", str(mount)], check=False)
+        subprocess.run(["losetup", "-d", device], check=False)
+        image.unlink(missing_ok=True)
+
+
+def one_run(
+    peer: Peer, number: int, cameras: int, footage: Path, source: list[Picture], work: Path, window_s: float, inside: list[str], *, trace: bool
+) -> Run:
+    farm = Farm(cameras, footage, inside)
+    group = measure.Group()
+    media_bytes_per_s = sum(size for _, size in source) / (len(source) / content.FPS)
+    # Room for two minutes of everything, rings and preallocated files included.
+    size_gb = 2 + cameras * 3 // 8
+    processes: list[subprocess.Popen[bytes]] = []
+    with disk(work, size_gb) as (directory, device), open(work / "peer.log", "wb") as output:
+        try:
+            for arguments, text, extra in peer.commands(farm.urls, directory):
+                process = subprocess.Popen(
+                    [*inside, *_pinned(0), *arguments], stdin=subprocess.PIPE, stdout=output, stderr=output,
+                    env=environment(extra), preexec_fn=group.enter, start_new_session=True,
+                )  # fmt: skip
+                assert process.stdin is not None
+                process.stdin.write(text)
+                process.stdin.close()
+                processes.append(process)
+            group.roots = [process.pid for process in processes]
+            _wait_until_connected(farm, cameras, inside, processes)
+            time.sleep(SETTLE_S + window_s / 4)
+            before = measure.snapshot(group, device)
+            time.sleep(window_s)
+            after = measure.snapshot(group, device)
+            memory_mb = measure.memory_mb(group)
+            calls = measure.syscalls(group, 6.0) if trace else {}
+        finally:
+            skipped = farm.skipped(inside)
+            for process in processes:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGINT)
+            for process in processes:
+                try:
+                    process.wait(STOP_S)
+                except subprocess.TimeoutExpired:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
+            farm.close()
+            group.close()
+        files = sum(1 for path in directory.rglob("*") if path.is_file())
+        lost, slowest = _lost(peer, directory, cameras, source, after.time_s - before.time_s)
+    seconds = after.time_s - before.time_s
+    camera_minutes = cameras * seconds / 60
+    media_bytes = media_bytes_per_s * cameras * seconds
+    traced = sum(calls.values()) / (cameras * 6.0 / 60) if trace else -1
+    return Run(
+        peer=peer.key,
+        cameras=cameras,
+        round=number,
+        window_s=seconds,
+        cpu_per_camera_minute_s=(after.cpu_s - before.cpu_s) / camera_minutes,
+        memory_mb=memory_mb,
+        write_calls_per_camera_minute=(after.write_calls - before.write_calls) / camera_minutes,
+        written_per_media=(after.written_bytes - before.written_bytes) / media_bytes,
+        device_per_media=(after.device_written_bytes - before.device_written_bytes) / media_bytes if device else -1,
+        device_read_bytes=after.device_read_bytes - before.device_read_bytes if device else -1,
+        switches_per_camera_minute=(after.switches - before.switches) / camera_minutes,
+        files=files,
+        pictures_per_s_slowest=slowest,
+        pictures_lost=lost,
+        source_skipped=skipped,
+        syscalls_per_camera_minute=traced,
+        syncs_per_camera_minute=sum(count for name, count in calls.items() if "sync" in name) / (cameras * 0.1) if trace else -1,
+    )
+
+
+def _wait_until_connected(farm: Farm, cameras: int, inside: list[str], processes: list[subprocess.Popen[bytes]]) -> None:
+    """Until every camera is watched; a peer that does not get there in a minute is measured as it is."""
+    end = time.monotonic() + 60
+    code = (
+        "import urllib.request as u, json\n"
+        f"states = [json.loads(u.urlopen(f'http://127.0.0.1:{{port}}/').read()) for port in {farm.ports}]\n"
+        "cameras = [camera for state in states for camera in (state['cameras'] if isinstance(state, dict) else state)]\n"
+        "print(sum(1 for camera in cameras if camera['watchers']))"
+    )
+    while time.monotonic() < end:
+        done = subprocess.run([*inside, sys.executable, "-c", code], capture_output=True, text=True, check=False).stdout.strip()
+        if done == str(cameras):
+            return
+        if any(process.poll() is not None for process in processes):
+            return
+        time.sleep(0.5)
+
+
+def _lost(peer: Peer, directory: Path, cameras: int, source: list[Picture], window_s: float) -> tuple[int, float]:
+    """(pictures missing inside the recordings, pictures per second of the camera with the fewest)."""
+    lost, fewest = 0, None
+    for number in range(cameras):
+        recorded = peer.pictures(directory, number)
+        if not recorded:
+            if peer.key == "floor":
+                return -1, -1
+            fewest = 0
+            continue
+        missing, count = lost_pictures(recorded, source)
+        lost += missing
+        fewest = count if fewest is None else min(fewest, count)
+    return lost, (fewest or 0) / (window_s * 1.25 + SETTLE_S)
+
+
+def table(runs: list[Run]) -> str:
+    """Medians per N and peer, as Markdown."""
+    lines = []
+    titles = {peer.key: peer.title for peer in PEERS}
+    for cameras in sorted({run.cameras for run in runs}):
+        here = [run for run in runs if run.cameras == cameras]
+        keys = [peer.key for peer in PEERS if any(run.peer == peer.key for run in here)]
+
+        def median(key: str, name: str, here: list[Run] = here) -> float:
+            values = [getattr(run, name) for run in here if run.peer == key and getattr(run, name) != -1]
+            return statistics.median(values) if values else -1
+
+        ffmpeg, floor = median("ffmpeg", "cpu_per_camera_minute_s"), median("floor", "cpu_per_camera_minute_s")
+        lines += [f"\n### {cameras} camera{'s' if cameras > 1 else ''}\n",
+                  "| recorder | runs | CPU s/camera-minute (min - max) | ffmpeg / it | it / floor | memory MB | write calls/cm | bytes written / media | device bytes / media | device reads | syncs/cm | system calls/cm | files | pictures lost |",
+                  "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"]  # fmt: skip
+        for key in keys:
+            mine = [run for run in here if run.peer == key]
+            cpu = median(key, "cpu_per_camera_minute_s")
+            spread = sorted(run.cpu_per_camera_minute_s for run in mine)
+            lost = [run.pictures_lost for run in mine if run.pictures_lost >= 0]
+            cells = [
+                titles[key], str(len(mine)), f"{cpu:.4f} ({spread[0]:.4f} - {spread[-1]:.4f})",
+                _or_dash(ffmpeg / cpu if ffmpeg > 0 else -1, ".1f"), _or_dash(cpu / floor if floor > 0 else -1, ".2f"),
+                _or_dash(median(key, "memory_mb"), ".1f"), _or_dash(median(key, "write_calls_per_camera_minute"), ".0f"),
+                _or_dash(median(key, "written_per_media"), ".4f"), _or_dash(median(key, "device_per_media"), ".4f"),
+                _or_dash(median(key, "device_read_bytes"), ".0f"), _or_dash(median(key, "syncs_per_camera_minute"), ".1f"),
+                _or_dash(median(key, "syscalls_per_camera_minute"), ".0f"), _or_dash(median(key, "files"), ".0f"),
+                str(sum(lost)) if lost else "-",
+            ]  # fmt: skip
+            lines.append("| " + " | ".join(cells) + " |")
+        skipped = sum(run.source_skipped for run in here)
+        lines.append(f"\nPictures that the cameras could not deliver to some peer: {skipped}.")
+    return "\n".join(lines) + "\n"
+
+
+def _or_dash(value: float, form: str) -> str:
+    return "-" if value < 0 else format(value, form)
+
+
+def run(counts: list[int], rounds: int, window_s: float, keys: list[str], work: Path, results_path: Path) -> list[Run]:
+    """Measure everything; each run is added to `results_path` (JSON lines) as soon as it is there."""
+    work.mkdir(parents=True, exist_ok=True)
+    footage = work / "camera-1080p25.mp4"
+    content.make(footage)
+    source = probed(footage)
+    peers = [peer for peer in PEERS if peer.key in keys]
+    runs = []
+    with network() as inside:
+        for cameras in counts:
+            for number in range(rounds):
+                turn = number % len(peers)
+                for peer in peers[turn:] + peers[:turn]:
+                    result = one_run(peer, number, cameras, footage, source, work, window_s, inside, trace=number == rounds - 1)
+                    runs.append(result)
+                    with open(results_path, "a") as results:
+                        results.write(json.dumps(asdict(result)) + "\n")
+                    print(f"N={cameras} round {number + 1}/{rounds} {peer.key}: {result.cpu_per_camera_minute_s:.4f} CPU s/cm, "
+                          f"{result.memory_mb:.1f} MB, lost {result.pictures_lost}, slowest {result.pictures_per_s_slowest:.1f}/s",
+                          flush=True)  # fmt: skip
+    return runs
