@@ -1,8 +1,11 @@
-"""A clock that tests set: box time goes on when they say so, and wall time is what they say."""
+"""Time for tests: a clock that goes on when they say so, and fragments recorded at times they choose."""
 
 from __future__ import annotations
 
-from nvr.media import ClockReading, ClockState
+from nvr.clock import NS_PER_S, SYNC_FLOOR_NS
+from nvr.media import ClockReading, ClockState, FragmentRecord
+
+T0 = 1_790_000_000 * NS_PER_S  # the truth when a simulation begins
 
 
 class ManualClock:
@@ -40,3 +43,39 @@ class ManualClock:
             self.state = state
         if error_ns is not None:
             self.error_ns = error_ns
+
+
+def record(
+    boot=b"a" * 16,
+    sequence=1,
+    mono_ns=0,
+    wall_ns=T0,
+    state=ClockState.SYNCED,
+    error_ns=SYNC_FLOOR_NS,
+    run=1,
+    duration_ticks=90_000,
+    stream="gate/main",
+) -> FragmentRecord:
+    """A fragment of one second that says when it was, and nothing else of interest."""
+    return FragmentRecord(
+        box_id=bytes(16),
+        boot_id=boot,
+        stream=stream,
+        run=run,
+        lap=1,
+        segment=0,
+        sequence=sequence,
+        mono_ns=mono_ns,
+        wall_ns=wall_ns,
+        clock_state=state,
+        clock_error_ns=error_ns,
+        run_ticks=0,
+        duration_ticks=duration_ticks,
+        pictures=25,
+        payload_bytes=500_000,
+        lost_packets=0,
+        is_keyframe=True,
+        camera_wall_ns=0,
+        previous_hash=bytes(32),
+        hash=bytes(32),
+    )

@@ -8,52 +8,17 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 import pytest
+from clocks import T0, record
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nvr.clock import NS_PER_S, SYNC_FLOOR_NS
-from nvr.media import ClockState, FragmentRecord
+from nvr.media import ClockState
 from nvr.timeline import FAR_NS, ClockSample, Timeline, samples_of
 
-T0 = 1_790_000_000 * NS_PER_S  # the truth when a simulation begins
 DAY = 86_400 * NS_PER_S
 WEEK = 7 * DAY
 MINUTE = 60 * NS_PER_S
-
-
-def record(
-    boot=b"a" * 16,
-    sequence=1,
-    mono_ns=0,
-    wall_ns=T0,
-    state=ClockState.SYNCED,
-    error_ns=SYNC_FLOOR_NS,
-    run=1,
-    duration_ticks=90_000,
-    stream="gate/main",
-):
-    return FragmentRecord(
-        box_id=bytes(16),
-        boot_id=boot,
-        stream=stream,
-        run=run,
-        lap=1,
-        segment=0,
-        sequence=sequence,
-        mono_ns=mono_ns,
-        wall_ns=wall_ns,
-        clock_state=state,
-        clock_error_ns=error_ns,
-        run_ticks=0,
-        duration_ticks=duration_ticks,
-        pictures=25,
-        payload_bytes=500_000,
-        lost_packets=0,
-        is_keyframe=True,
-        camera_wall_ns=0,
-        previous_hash=bytes(32),
-        hash=bytes(32),
-    )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,378 @@
+"""Every second of every stream: recorded, or missing with its cause. The sum is 100 %.
+
+What was recorded is read from the rings and placed in wall time by `timeline.py`; what is missing is explained by the
+journal, and where the journal cannot, by "not known". Everything is counted in whole nanoseconds, in parts that
+touch each other from the first to the last, so that nothing can be counted twice or be left out.
+
+A gap is explained by what the journal says of its stretch: off, starting, or the stream's own cause. Where it
+says "recorded" and nothing is there, the reason lies beside it:
+
+    before the oldest fragment that is kept            recycled
+    fragments missing between two segments             recycled (around held ones)
+    fragments missing within one segment               disk failed: a damaged fragment was left out
+    the recorder or the box ended right afterwards     box off: what was not durable yet
+    the stream was said to be missing just after or before    that cause: it took a moment to notice
+    otherwise                                          camera: it sent no picture
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nvr.journal import Entry, Kind, Story, kept_name
+from nvr.media import Cause, ClockState, FragmentRecord
+from nvr.timeline import Placed, Timeline
+
+NS_PER_S = 1_000_000_000
+
+# A recorder gives a sign of life with every sync, at most a minute apart (loss_bound_s); after this it is dead.
+SILENT_NS = 90 * NS_PER_S
+# The fragment being written, and one that is on its way into the index: neither recorded nor missing yet.
+PENDING_NS = 15 * NS_PER_S
+# RunClock slews by up to 2 %, so box time between two fragments of a run may be that much more than their ticks.
+_SLEW_PART = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A stretch of one stream's wall time with one fate; the end is not part of it."""
+
+    from_ns: int
+    to_ns: int
+    cause: Cause | None  # None: recorded
+    detail: str = ""
+    error_ns: int = 0  # of the times themselves
+    state: ClockState = ClockState.SYNCED
+
+    @property
+    def length_ns(self) -> int:
+        return self.to_ns - self.from_ns
+
+
+@dataclass(frozen=True, slots=True)
+class StreamLedger:
+    """One stream from `from_ns` to `to_ns`: parts that touch each other and leave nothing out."""
+
+    stream: str
+    from_ns: int
+    to_ns: int  # may be earlier than asked for: the future, and what is just being written, are not accounted for
+    parts: tuple[Part, ...]
+    unplaced_ns: int = 0  # recorded, but by a box that did not know the time, and so outside of the span asked for
+
+    def __post_init__(self) -> None:
+        at_ns = self.from_ns
+        for part in self.parts:
+            if part.from_ns != at_ns or part.to_ns <= part.from_ns:
+                raise ValueError(
+                    f"{self.stream}: ledger part from {part.from_ns} to {part.to_ns} does not follow {at_ns}"
+                )
+            at_ns = part.to_ns
+        if at_ns != self.to_ns:
+            raise ValueError(f"{self.stream}: ledger ends at {at_ns}, not at {self.to_ns}")
+
+    @property
+    def total_ns(self) -> int:
+        return self.to_ns - self.from_ns
+
+    @property
+    def recorded_ns(self) -> int:
+        return sum(part.length_ns for part in self.parts if part.cause is None)
+
+    @property
+    def missing_ns(self) -> int:
+        return self.total_ns - self.recorded_ns
+
+    def by_cause_ns(self) -> dict[Cause, int]:
+        """Missing time by cause, the largest first."""
+        sums: dict[Cause, int] = {}
+        for part in self.parts:
+            if part.cause is not None:
+                sums[part.cause] = sums.get(part.cause, 0) + part.length_ns
+        return dict(sorted(sums.items(), key=lambda item: -item[1]))
+
+    def gaps(self) -> list[Part]:
+        return [part for part in self.parts if part.cause is not None]
+
+    def to_json(self) -> dict[str, Any]:
+        """As `nvr ledger --json` prints it. Seconds are rounded to milliseconds so that the sums still hold."""
+        causes = self.by_cause_ns()
+        total_ms, recorded_ms = _ms(self.total_ns), min(_ms(self.recorded_ns), _ms(self.total_ns))
+        by_cause_ms = _rounded(list(causes.values()), total_ms - recorded_ms)
+        return {
+            "stream": self.stream,
+            "total_s": total_ms / 1000,
+            "recorded_s": recorded_ms / 1000,
+            "missing_s": (total_ms - recorded_ms) / 1000,
+            "by_cause": {cause.value: ms / 1000 for cause, ms in zip(causes, by_cause_ms, strict=True)},
+        }
+
+
+def _ms(ns: int) -> int:
+    return (ns + 500_000) // 1_000_000
+
+
+def _rounded(values_ns: Sequence[int], total_ms: int) -> list[int]:
+    """Milliseconds that add up to `total_ms`; the largest value takes what rounding leaves."""
+    rounded = [_ms(value) for value in values_ns]
+    if rounded:
+        rounded[0] += total_ms - sum(rounded)
+    return rounded
+
+
+# -- what was recorded -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Unbroken:
+    """Fragments of one run that follow each other without a gap."""
+
+    first: FragmentRecord
+    last: FragmentRecord
+    mono_ns: int
+    duration_ns: int
+
+    @property
+    def boot_id(self) -> bytes:
+        return self.first.boot_id
+
+
+def unbroken(rows: Iterable[FragmentRecord]) -> list[Unbroken]:
+    """Merge rows, given in the order of their sequence numbers; one picture more or less between two is no gap."""
+    merged: list[Unbroken] = []
+    rows = iter(rows)
+    first = last = next(rows, None)
+    if first is None or last is None:
+        return merged
+    end_ns = last.mono_ns + last.duration_ns
+    for row in rows:
+        mono_ns = row.mono_ns
+        if (
+            row.sequence == last.sequence + 1
+            and row.run == last.run
+            and mono_ns >= last.mono_ns
+            and (mono_ns <= end_ns or mono_ns - end_ns <= _allowed_ns(last))
+            and row.boot_id == last.boot_id
+        ):
+            last = row
+        else:
+            merged.append(Unbroken(first, last, first.mono_ns, end_ns - first.mono_ns))
+            first = last = row
+        end_ns = mono_ns + row.duration_ticks * 100_000 // 9
+    merged.append(Unbroken(first, last, first.mono_ns, end_ns - first.mono_ns))
+    return merged
+
+
+def _allowed_ns(row: FragmentRecord) -> int:
+    return max(row.duration_ns // max(row.pictures, 1), row.duration_ns // _SLEW_PART)
+
+
+# -- what the journal says ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Fate:
+    """What the journal says of a stream from a moment on."""
+
+    from_ns: int
+    cause: Cause | None  # None: it was recorded
+    detail: str = ""
+    is_end: bool = False  # the recorder was not running, or not yet ready
+
+
+def fates_of(stream: str, story: Story, timeline: Timeline, oldest_ns: int | None, now_ns: int) -> list[_Fate]:
+    """The fates of one stream, oldest first; the first holds from ever, the last for ever.
+
+    `oldest_ns`: wall time of the oldest fragment that is kept, None where there is none.
+    """
+    name = kept_name(stream)
+    begins_ns = None
+    for entry in story.entries:
+        if entry.kind is Kind.STREAM and entry.stream == name:
+            begins_ns = timeline.wall_of(entry.boot_id, entry.reading.mono_ns).ns
+            break
+    nothing_before = story.is_from_the_start and (
+        oldest_ns is None or begins_ns is None or oldest_ns >= begins_ns - PENDING_NS
+    )
+    fates = [
+        _Fate(-(2**63), Cause.BOX_OFF, "before this stream was first recorded", True)
+        if nothing_before
+        else _Fate(-(2**63), Cause.NOT_KNOWN, "the journal does not reach back to here")
+    ]
+
+    def put(entry: Entry, cause: Cause | None, detail: str, is_end: bool = False) -> None:
+        # Boots and box time keep their order on a timeline; max() is for entries of a damaged journal.
+        at_ns = max(timeline.wall_of(entry.boot_id, entry.reading.mono_ns).ns, fates[-1].from_ns)
+        fates.append(_Fate(at_ns, cause, detail, is_end))
+
+    told_of = _sessions_that_tell_of(name, story)
+    lost_after = {first for first, _ in story.missing}
+    session = 0
+    has_begun = not nothing_before
+    for entry in story.entries:
+        if entry.kind is Kind.STARTED:
+            session += 1
+            if session in told_of:
+                put(entry, Cause.BOX_OFF, "starting" if has_begun else fates[0].detail, True)
+            elif has_begun:
+                put(entry, Cause.NOT_KNOWN, "the journal says nothing of this stream")
+        elif entry.kind in (Kind.STOPPED, Kind.LIFE):
+            if has_begun:
+                put(entry, Cause.BOX_OFF, "stopped" if entry.kind is Kind.STOPPED else "cut off", True)
+        elif entry.kind is Kind.STREAM and entry.stream == name:
+            has_begun = True
+            put(entry, entry.cause, entry.detail)
+        if entry.sequence + 1 in lost_after:
+            put(entry, Cause.NOT_KNOWN, "entries of the journal are damaged")
+    if story.life is not None and not (story.entries and story.entries[-1].kind is Kind.STOPPED):
+        life_ns = timeline.wall_of(story.life.boot_id, story.life.reading.mono_ns).ns
+        if now_ns - life_ns > SILENT_NS and has_begun:
+            fates.append(_Fate(max(life_ns, fates[-1].from_ns), Cause.BOX_OFF, "no sign of life since", True))
+    return fates
+
+
+def _sessions_that_tell_of(name: str, story: Story) -> set[int]:
+    """Which recorder sessions, counted by STARTED from 1, say anything of a stream."""
+    session, found = 0, set()
+    for entry in story.entries:
+        if entry.kind is Kind.STARTED:
+            session += 1
+        elif entry.kind is Kind.STREAM and entry.stream == name:
+            found.add(session)
+    return found
+
+
+# -- the account -------------------------------------------------------------------------------------
+
+
+def account(
+    stream: str,
+    recorded: Iterable[Unbroken],
+    story: Story,
+    timeline: Timeline,
+    from_ns: int,
+    to_ns: int,
+    *,
+    now_ns: int,
+    oldest: FragmentRecord | None = None,
+) -> StreamLedger:
+    """Account for every nanosecond of one stream from `from_ns` to `to_ns`, or to `now_ns` if that is earlier.
+
+    `recorded` is in the order of recording: at least all that may lie in the span, better with its neighbours.
+    `oldest` is the oldest fragment kept, if that is not the first of `recorded`.
+    """
+    placed = timeline.place(recorded)
+    oldest_ns = placed[0].from_ns if placed else None
+    if oldest is not None:
+        oldest_ns = timeline.wall_of(oldest.boot_id, oldest.mono_ns).ns
+    fates = fates_of(stream, story, timeline, oldest_ns, now_ns)
+    from_ns = min(from_ns, now_ns)
+    to_ns = max(min(to_ns, now_ns), from_ns)
+    if placed and fates[-1].cause is None and from_ns < placed[-1].to_ns < to_ns <= placed[-1].to_ns + PENDING_NS:
+        to_ns = placed[-1].to_ns
+    parts: list[Part] = []
+    unplaced_ns = 0
+    at_ns = from_ns
+    before: Placed[Unbroken] | None = None
+    for place in placed:
+        inside_from_ns, inside_to_ns = max(place.from_ns, from_ns), min(place.to_ns, to_ns)
+        if place.state is ClockState.UNKNOWN:
+            unplaced_ns += place.to_ns - place.from_ns - max(inside_to_ns - inside_from_ns, 0)
+        if inside_from_ns < inside_to_ns:
+            if at_ns < inside_from_ns:
+                parts += _gap(at_ns, inside_from_ns, before, place, fates, oldest_ns)
+            parts.append(_recorded(inside_from_ns, inside_to_ns, place))
+            at_ns = inside_to_ns
+        elif place.from_ns >= to_ns and at_ns < to_ns:
+            parts += _gap(at_ns, to_ns, before, place, fates, oldest_ns)
+            at_ns = to_ns
+        before = place
+    if at_ns < to_ns:
+        parts += _gap(at_ns, to_ns, before, None, fates, oldest_ns)
+    return StreamLedger(stream, from_ns, to_ns, tuple(_joined(parts)), unplaced_ns)
+
+
+def _recorded(from_ns: int, to_ns: int, place: Placed[Unbroken]) -> Part:
+    if place.state is ClockState.UNKNOWN:
+        detail = "recorded by a box that did not know the time; it is somewhere near here"
+        return Part(from_ns, to_ns, Cause.CLOCK_UNKNOWN, detail, place.error_ns, place.state)
+    return Part(from_ns, to_ns, None, "", place.error_ns, place.state)
+
+
+def _joined(parts: Iterable[Part]) -> list[Part]:
+    """Neighbours with the same fate become one; a recorded run beside another one too."""
+    joined: list[Part] = []
+    for part in parts:
+        last = joined[-1] if joined else None
+        if last is not None and (last.cause, last.detail, last.state) == (part.cause, part.detail, part.state):
+            joined[-1] = Part(
+                last.from_ns, part.to_ns, last.cause, last.detail, max(last.error_ns, part.error_ns), last.state
+            )
+        else:
+            joined.append(part)
+    return joined
+
+
+def _gap(
+    from_ns: int,
+    to_ns: int,
+    before: Placed[Unbroken] | None,
+    after: Placed[Unbroken] | None,
+    fates: Sequence[_Fate],
+    oldest_ns: int | None,
+) -> list[Part]:
+    """The part from `from_ns` to `to_ns` of a gap, divided by what the journal says of it."""
+    # Explained as a whole and cut afterwards, so that a second has the same cause whatever span is asked for.
+    starts = [fate.from_ns for fate in fates]
+    whole_from_ns = min(before.to_ns, from_ns) if before is not None else from_ns
+    whole_to_ns = to_ns
+    if after is not None:
+        whole_to_ns = max(after.from_ns, to_ns)
+    elif (number := bisect_right(starts, to_ns)) < len(starts):
+        whole_to_ns = starts[number] + 1  # far enough to see what follows
+    pieces: list[tuple[int, int, _Fate]] = []
+    for number in range(bisect_right(starts, whole_from_ns) - 1, len(fates)):
+        piece_from_ns = max(starts[number], whole_from_ns)
+        piece_to_ns = min(starts[number + 1], whole_to_ns) if number + 1 < len(fates) else whole_to_ns
+        if piece_from_ns >= whole_to_ns:
+            break
+        if piece_from_ns < piece_to_ns:
+            pieces.append((piece_from_ns, piece_to_ns, fates[number]))
+    parts: list[Part] = []
+
+    def put(piece_from_ns: int, piece_to_ns: int, cause: Cause, detail: str) -> None:
+        piece_from_ns, piece_to_ns = max(piece_from_ns, from_ns), min(piece_to_ns, to_ns)
+        if piece_from_ns < piece_to_ns:
+            parts.append(Part(piece_from_ns, piece_to_ns, cause, detail))
+
+    for index, (piece_from_ns, piece_to_ns, fate) in enumerate(pieces):
+        if fate.cause is not None:
+            put(piece_from_ns, piece_to_ns, fate.cause, fate.detail)
+            continue
+        # The journal says "recorded". What was kept and what followed say why it is not there.
+        recycled_to_ns = piece_to_ns if oldest_ns is None else max(min(piece_to_ns, oldest_ns), piece_from_ns)
+        put(piece_from_ns, recycled_to_ns, Cause.RECYCLED, "")
+        earlier = [fate for _, _, fate in pieces[:index]]
+        later = [fate for _, _, fate in pieces[index + 1 :]]
+        put(recycled_to_ns, piece_to_ns, *_why(before, after, earlier, later))
+    return parts
+
+
+def _why(
+    before: Placed[Unbroken] | None, after: Placed[Unbroken] | None, earlier: Sequence[_Fate], later: Sequence[_Fate]
+) -> tuple[Cause, str]:
+    """Why something the journal believed recorded is not there, though older fragments are."""
+    if later and later[0].is_end:
+        return Cause.BOX_OFF, "not durable when it ended"
+    if before is not None and after is not None:
+        left, right = before.what.last, after.what.first
+        if right.sequence > left.sequence + 1:
+            if (left.segment, left.lap) != (right.segment, right.lap):
+                return Cause.RECYCLED, ""
+            return Cause.DISK_FAILED, "damaged fragments were left out"
+    for fate in [*later[:1], *earlier[-1:]]:
+        if fate.cause is not None:
+            return fate.cause, fate.detail
+    return Cause.CAMERA, "no pictures came"
