@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nvr.errors import NvrError
+from nvr.ring.layout import disk_bytes
 from nvr.site_settings import Site
 
 GB = 1_000_000_000
@@ -24,7 +25,7 @@ class DiskAbsent(NvrError):
 class Budget:
     """What a site wants of its disk, and what there is; all in bytes."""
 
-    rings: int
+    rings: int  # with their indexes
     hold: int
     reserve: int
     free: int  # for the user that asks, now
@@ -61,7 +62,7 @@ def budget(site: Site, data_dir: Path) -> Budget:
             hint="Mount the disk, or give another place with --data.",
         ) from error
     return Budget(
-        rings=sum(stream.ring_bytes for stream in streams),
+        rings=sum(disk_bytes(stream.ring_bytes) for stream in streams),
         hold=sum(stream.hold_bytes for stream in streams),
         reserve=site.storage.reserve_bytes,
         free=disk.f_bavail * disk.f_frsize,

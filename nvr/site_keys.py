@@ -14,8 +14,8 @@ import yaml
 
 from nvr.site_kinds import Choice, Flag, Group, Key, Name, Number, Text, Wrong, scalar, shown
 
-# Below this a ring has too few segments to be reused in turn; above it is a typing error for any disk we know.
-RING_GB = Number(0.05, 100_000)
+# A ring has at least four segments of 4 MiB (nvr/ring/layout.py); above this it is a typing error for any disk we know.
+RING_GB = Number(0.02, 100_000)
 
 SECRET_FORM = "any text; in quotes if it has `#`, `: ` or spaces at its ends"
 

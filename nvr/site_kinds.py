@@ -1,4 +1,4 @@
-"""The kinds of values a site file holds: each turns a YAML node into a value, or raises Wrong with what to write instead."""
+"""The kinds of values a site file holds: each reads a YAML node, or raises Wrong with what to write instead."""
 
 from __future__ import annotations
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
 import re
 import shutil
 import subprocess
@@ -30,7 +29,7 @@ class SetupFailed(Exception):
 
 def fitting_python() -> str:
     """A Python this project runs on. Raises SetupFailed."""
-    if sys.version_info >= (3, 11):
+    if sys.version_info >= (3, 11):  # noqa: UP036 - the system's python3 runs this, not ours
         return sys.executable
     for version in NEWEST_FIRST:
         program = shutil.which(f"python{version}")
@@ -116,8 +115,12 @@ def install(inside: str, lock: Path) -> None:
 
 def explained(stderr: str) -> str:
     """What pip complained about, in one sentence and the package's name."""
-    no_network = re.search(r"Failed to establish|Temporary failure in name|Network is unreachable|NewConnectionError", stderr)
-    missing = re.search(r"(?:satisfies the requirement|matching distribution found for) ([A-Za-z0-9._-]+(?:==[^\s;(]+)?)", stderr)
+    no_network = re.search(
+        r"Failed to establish|Temporary failure in name|Network is unreachable|NewConnectionError", stderr
+    )
+    missing = re.search(
+        r"(?:satisfies the requirement|matching distribution found for) ([A-Za-z0-9._-]+(?:==[^\s;(]+)?)", stderr
+    )
     building = re.search(r"Failed (?:building wheel|to build)[^\n]*?([A-Za-z0-9._-]+)\s*$", stderr, re.MULTILINE)
     if no_network or missing:
         package = f"the package {missing[1]}" if missing else "the packages"
@@ -128,7 +131,9 @@ def explained(stderr: str) -> str:
             "A mirror or a proxy is set with PIP_INDEX_URL, PIP_FIND_LINKS or HTTPS_PROXY."
         )
     if building:
-        return f"could not build {building[1]} for this machine.\nsudo apt install build-essential python3-dev libffi-dev"
+        return (
+            f"could not build {building[1]} for this machine.\nsudo apt install build-essential python3-dev libffi-dev"
+        )
     if "No space left" in stderr:
         return "the disk is full.\nAbout 400 MB are needed."
     return f"pip failed:\n{stderr[-2000:]}"
@@ -155,7 +160,7 @@ def main() -> int:
         return 1
     draft = stamp.with_suffix(".new")
     draft.write_text(wanted)
-    os.replace(draft, stamp)
+    draft.replace(stamp)
     return 0
 
 

@@ -1,0 +1,111 @@
+"""`nvr clip`: cut a span out of a ring, and prove where a clip came from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from nvr.cli.options import (
+    FILE,
+    Place,
+    camera_option,
+    json_option,
+    place_options,
+    print_json,
+    size_text,
+    span_options,
+    stream_name,
+)
+
+
+@click.group()
+def clip() -> None:
+    """Cut clips and prove where they came from."""
+
+
+@clip.command()
+@camera_option(required=True)
+@span_options
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File to write; named after camera and time where it is not given.",
+)
+@place_options
+@json_option
+def cut(
+    place: Place, camera: str, from_text: str | None, to_text: str | None, output: Path | None, as_json: bool
+) -> None:
+    """Cut a span out of a ring into one MP4 file, without re-encoding, with its proof.
+
+    Without --from and --to it takes all that is there.
+
+    \b
+    Examples:
+        nvr clip cut --site site.yaml --camera street --from 14:03 --to 14:05 -o crash.mp4
+        nvr clip cut --data /data/rings --camera street/small --from -10m
+    """
+    from nvr import clips
+
+    stream = stream_name(camera)
+    from_ns, to_ns = place.span_ns(from_text, to_text)
+    report = clips.cut(place.data_dir, stream, from_ns, to_ns, output or Path(_name(place, stream, from_ns)))
+    fields = {
+        "file": str(report.path),
+        "stream": report.span.stream,
+        "from": place.iso(report.span.from_ns),
+        "to": place.iso(report.span.to_ns),
+        "bytes": report.size_bytes,
+        "fragments": report.fragments,
+        "pictures": report.pictures,
+        "gaps": [{"from": place.iso(gap.from_ns), "to": place.iso(gap.to_ns), "cause": gap.cause.value} for gap in report.gaps],
+        "fingerprint": report.fingerprint,
+    }  # fmt: skip
+    if as_json:
+        print_json(fields)
+        return
+    click.echo(
+        f"{report.path}: {stream} from {fields['from']} to {fields['to']}, {report.pictures} pictures, {size_text(report.size_bytes)}"
+    )
+    for gap in report.gaps:
+        click.echo(f"  gap from {place.iso(gap.from_ns)} to {place.iso(gap.to_ns)}: {gap.cause.value}")
+    click.echo(f"signed by {report.fingerprint}")
+    click.echo(f"check it with: nvr clip verify {report.path}")
+
+
+def _name(place: Place, stream: str, from_ns: int | None) -> str:
+    when = "all" if from_ns is None else place.iso(from_ns)[:19].replace(":", "").replace("T", "_")
+    return f"{stream.replace('/', '-')}_{when}.mp4"
+
+
+@clip.command()
+@click.argument("file", type=FILE)
+@click.option(
+    "--key", "fingerprint", help="Fingerprint of the box's key, as its owner gave it to you: proves which box it was."
+)
+@json_option
+@click.pass_context
+def verify(context: click.Context, file: Path, fingerprint: str | None, as_json: bool) -> None:
+    """Find out whether a clip is what a box recorded, bit by bit.
+
+    Exit status 0 when it is genuine, 1 when it is not.
+
+    \b
+    Example:
+        nvr clip verify crash.mp4
+    """
+    from nvr import clips
+
+    verdict = clips.verify(file, fingerprint)
+    if as_json:
+        print_json(verdict)
+    else:
+        click.echo(f"{file}: {'genuine' if verdict['genuine'] else 'NOT GENUINE'}")
+        for name in ("box", "camera", "from", "to", "fingerprint"):
+            if verdict.get(name):
+                click.echo(f"  {name}: {verdict[name]}")
+        for reason in verdict["reasons"]:
+            click.echo(f"  {reason}")
+    context.exit(0 if verdict["genuine"] else 1)

@@ -1,0 +1,94 @@
+"""`nvr run`: be a box."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nvr.cli.options import FILE, FOLDER, json_option
+
+if TYPE_CHECKING:
+    from nvr.site import Site
+
+
+@click.command()
+@click.option("--site", "site_path", type=FILE, required=True, help="Site file of this box.")
+@click.option("--data", "data_dir", type=FOLDER, help="Data directory, instead of the one in the site file.")
+@click.option("--once", is_flag=True, help="No page; end when every source has ended (replays without loop).")
+@json_option
+@click.pass_context
+def run(context: click.Context, site_path: Path, data_dir: Path | None, once: bool, as_json: bool) -> None:
+    """Record what the site file says and serve the box's page, until stopped by Ctrl-C or SIGTERM.
+
+    On the first start it prints a link with which to set the password of the page. With --json it prints the
+    recorder's status as one line of JSON each second.
+
+    \b
+    Examples:
+        nvr run --site site.yaml
+        nvr run --site site.yaml --data /mnt/disk/rings
+        nvr run --site films.yaml --data /tmp/rings --once
+    """
+    from nvr import box
+    from nvr import site as site_room
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    site = site_room.load(site_path)
+    told = _Teller(site, data_dir or site.storage.path, has_page=not once, as_json=as_json)
+    context.exit(box.run(site, told.data_dir, once=once, on_status=told.tell))
+
+
+class _Teller:
+    """Says where the page is, and what is recorded whenever that changes."""
+
+    def __init__(self, site: Site, data_dir: Path, *, has_page: bool, as_json: bool) -> None:
+        self.site = site
+        self.data_dir = data_dir
+        self.has_page = has_page
+        self.as_json = as_json
+        self._last = ""
+
+    def tell(self, status: dict[str, Any]) -> None:
+        if self.has_page:
+            # Only now: a second `nvr run` that is refused must not make the first one's link useless.
+            self.has_page = False
+            self._tell_page()
+        if self.as_json:
+            click.echo(json.dumps(status))
+            return
+        line = summary(status)
+        if line != self._last:
+            self._last = line
+            click.echo(line)
+
+    def _tell_page(self) -> None:
+        from nvr.cli.addresses import page_address
+        from nvr.web import access
+
+        address = page_address(self.site)
+        link = "" if access.has_password(self.data_dir) else access.create_one_time_link(self.data_dir, address)
+        if self.as_json:
+            click.echo(json.dumps({"kind": "page", "address": address, "link": link or None}))
+        elif link:
+            click.echo(
+                f"the page of this box:  {link}\n  (opens once, within a day, to set the password; `nvr web link` makes another)"
+            )
+        else:
+            click.echo(
+                f"the page of this box:  {address}\n  (password forgotten? `nvr web link --site {self.site.path}`)"
+            )
+
+
+def summary(status: dict[str, Any]) -> str:
+    """One line: how many streams are recorded, and why the others are not."""
+    streams = status.get("streams", {})
+    missing = {name: stream for name, stream in streams.items() if not stream.get("recording")}
+    line = f"recording {len(streams) - len(missing)} of {len(streams)} streams"
+    for name, stream in missing.items():
+        why = ": ".join(str(stream[key]) for key in ("cause", "detail") if stream.get(key))
+        line += f"\n  {name}: {why or 'not yet'}"
+    return line
