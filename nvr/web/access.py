@@ -24,7 +24,7 @@ from typing import Any
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from nvr.clock import Clock, SystemClock
+from nvr.clock import Clock, SystemClock, boot_id
 from nvr.errors import NvrError
 
 LINK_VALID_S = 24 * 3600
@@ -32,7 +32,6 @@ SESSION_VALID_S = 30 * 24 * 3600
 SESSIONS_KEPT = 64  # the oldest is logged out; a box is looked at by a handful of people
 PASSWORD_MIN_LENGTH = 10
 PASSWORD_MAX_LENGTH = 256  # nobody types more, and hashing megabytes would be a way to stop the box
-BOOT_ID_PATH = Path("/proc/sys/kernel/random/boot_id")
 
 # Each wrong password makes the next try from the same address wait longer; the first few are free, for typing errors.
 FREE_TRIES = 4
@@ -60,13 +59,6 @@ class PasswordTooWeak(NvrError):
     """The new password is too short or too long."""
 
 
-def _boot_id() -> str:
-    try:
-        return BOOT_ID_PATH.read_text().strip()
-    except OSError:
-        return ""
-
-
 @dataclass(frozen=True, slots=True)
 class Moment:
     """An instant by both clocks, kept on disk."""
@@ -78,11 +70,11 @@ class Moment:
     @classmethod
     def now(cls, clock: Clock) -> Moment:
         reading = clock.read()
-        return cls(_boot_id(), reading.mono_ns / 1e9, reading.wall_ns / 1e9)
+        return cls(boot_id().hex(), reading.mono_ns / 1e9, reading.wall_ns / 1e9)
 
     def age_s(self, now: Moment) -> float:
         """Seconds since then; in the same boot exactly, otherwise as far as the wall clock can be believed."""
-        if self.boot_id and self.boot_id == now.boot_id:
+        if self.boot_id == now.boot_id:
             return now.mono_s - self.mono_s
         return now.wall_s - self.wall_s
 
@@ -121,7 +113,7 @@ def _read_json(path: Path) -> Any:
     """What is in `path`; None where there is nothing readable: then nobody is let in by it."""
     try:
         return json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 

@@ -44,7 +44,7 @@ class Missing:
         """The ledger of one stream. Raises Unavailable when its ring cannot be read."""
         merged = unbroken(self._footage.look(stream))
         now_ns = self._clock.read().wall_ns
-        return ledger.account_of(stream, merged, self.story(), self._footage.timeline(), from_ns, to_ns, now_ns=now_ns)
+        return ledger.account(stream, merged, self.story(), self._footage.timeline(), from_ns, to_ns, now_ns=now_ns)
 
     def account(self, stream: str, from_ns: int, to_ns: int) -> dict[str, Any]:
         """The same as the API gives it; `to_ms` is the end of the span, the spans may end earlier: now."""

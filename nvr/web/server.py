@@ -54,7 +54,7 @@ class Page:
         self.live = Live(data_dir / "run", settings.stream_names, clock)
         self.footage = Footage(data_dir, settings, clock)
         self.cutting = Cutting(data_dir, settings, self.footage, clock)
-        self.api = Api(settings, self.live, self.footage, self.cutting, clock)
+        self.api = Api(data_dir, settings, self.live, self.footage, self.cutting, clock)
         self._pages_open = 0
 
     def app(self) -> Starlette:
