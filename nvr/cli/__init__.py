@@ -46,7 +46,7 @@ class _Program(click.Group):
 
 def _fail(context: click.Context, message: str, hint: str) -> None:
     if context.params.get("debug"):
-        raise  # noqa: PLE0704 - the exception that is being handled
+        raise
     click.echo(f"nvr: {message}", err=True)
     if hint:
         click.echo(f"     {hint}", err=True)
