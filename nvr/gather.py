@@ -7,6 +7,7 @@ methods and passes the same tests. Import it from here: `from nvr.gather import 
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import Protocol
 
@@ -38,8 +39,9 @@ class PyGather:
 
     def append(self, view: memoryview) -> None:
         """Add bytes at the end. The caller must not change them while the gather lives."""
-        self._views.append(view)
-        self.size_bytes += len(view)
+        if len(view):
+            self._views.append(memoryview(view))
+            self.size_bytes += len(view)
 
     def extend(self, other: PyGather) -> None:
         """Add all of `other` at the end; `other` stays as it is."""
@@ -66,8 +68,10 @@ class PyGather:
         """Write the first `size_bytes` at `offset` and drop them; what is left stays, uncopied.
 
         Raises OSError as the system call does; a short write is continued. After an error the gather
-        still holds everything that was not written.
+        still holds everything that was not written. Raises ValueError when there are fewer bytes.
         """
+        if size_bytes > self.size_bytes:
+            raise ValueError(f"{size_bytes} bytes of {self.size_bytes}")
         views = self._views
         while size_bytes > 0:
             count, taken = 0, 0
@@ -81,6 +85,8 @@ class PyGather:
             if over > 0:
                 batch[-1] = batch[-1][: len(batch[-1]) - over]
             written = os.pwritev(fd, batch, offset)
+            if written == 0:  # a file never takes nothing
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
             offset += written
             size_bytes -= written
             self._drop(written)
