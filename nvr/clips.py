@@ -1,13 +1,12 @@
 """Cuts a span out of a ring, without decoding, into one MP4 file that proves where it came from.
 
 The media goes from segment file to clip inside the kernel; only the head of each fragment gets its new place
-in this file: two numbers that its hash takes as zero. What belongs into a clip is decided by plain functions
-over values; `cut()` at the end acts. The file is described in docs/formats/clip.md; `evidence.py` signs it.
+in this file: two numbers that its hash takes as zero. `clip_plan.py` decides what belongs into a clip, `evidence.py`
+signs it, `verify_clip.py` checks it. The file is described in docs/formats/clip.md.
 """
 
 from __future__ import annotations
 
-import datetime
 import errno
 import hashlib
 import os
@@ -15,20 +14,19 @@ import secrets
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Protocol
 
-import nvr
-from nvr import evidence, fmp4
+from nvr import evidence, fmp4, journal, ledger, verify_clip
+from nvr.clip_plan import ZERO_HASH, Gap, Piece, Tail, chosen, decode_times, follows, gaps_between, index_atom, iso, manifest, stretches
 from nvr.clock import Clock, SystemClock
 from nvr.errors import NvrError
-from nvr.media import PAGE_BYTES, TICKS_PER_S, Cause, FragmentRecord, Position, Span
-from nvr.ring import layout
-from nvr.timeline import Placed, Timeline
+from nvr.media import PAGE_BYTES, Span
+from nvr.ring import layout, reader
+from nvr.timeline import Timeline
 
 CHUNK_BYTES = 8 << 20  # copied between two calls of `progress`: 15 s at 4 Mbit/s
 HEADER_MAX_BYTES = 64 * PAGE_BYTES  # of a segment; mostly one page
-ZERO_HASH = bytes(evidence.HASH_BYTES)
 
 
 class ClipFailed(NvrError):
@@ -52,28 +50,6 @@ class Recycled(ClipFailed):
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """One fragment in the ring, and when it was by the best that is known today."""
-
-    position: Position
-    placed: Placed[FragmentRecord]
-
-    @property
-    def record(self) -> FragmentRecord:
-        return self.placed.what
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """A stretch without pictures."""
-
-    from_ns: int
-    to_ns: int
-    cause: Cause
-    after: int = 0  # sequence number of the fragment before it
-
-
-@dataclass(frozen=True, slots=True)
 class ClipReport:
     """What was cut."""
 
@@ -85,181 +61,6 @@ class ClipReport:
     gaps: tuple[Gap, ...]
     fingerprint: str  # of the key that signed it
     copied_by: str  # "copy_file_range", "sendfile" or "read and write"
-
-
-@dataclass(frozen=True, slots=True)
-class Tail:
-    """What the manifest says of a fragment that only its bytes can tell."""
-
-    hash: bytes  # of the commit record, or made while cutting where the ring is without hashes
-    crc32c: bytes  # the last 4 bytes
-
-
-# -- deciding ----------------------------------------------------------------------------------------
-
-
-def chosen(pieces: Sequence[Piece], from_ns: int | None, to_ns: int | None) -> range:
-    """Which of `pieces` (one stream, in order) a clip of this span needs; empty when none touches it.
-
-    From the keyframe at or before `from_ns`, in the same run; where that one is gone, from the first keyframe after it.
-    """
-    inside = [
-        number
-        for number, piece in enumerate(pieces)
-        if (to_ns is None or piece.placed.from_ns < to_ns) and (from_ns is None or piece.placed.to_ns > from_ns)
-    ]
-    if not inside:
-        return range(0)
-    first, end = inside[0], inside[-1] + 1
-    while first > 0 and not pieces[first].record.is_keyframe and follows(pieces[first - 1].record, pieces[first].record):
-        first -= 1
-    while first < end and not pieces[first].record.is_keyframe:
-        first += 1
-    return range(first, end)
-
-
-def follows(before: FragmentRecord, record: FragmentRecord) -> bool:
-    """Whether nothing is missing between the two."""
-    return record.run == before.run and record.sequence == before.sequence + 1
-
-
-def decode_times(pieces: Sequence[Piece]) -> list[int]:
-    """Decode time of each fragment in the clip, from 0. A run keeps its own time; between runs the wall clock counts."""
-    times: list[int] = []
-    run_begins = end = 0
-    for number, piece in enumerate(pieces):
-        record = piece.record
-        if number == 0 or record.run != pieces[number - 1].record.run:
-            since_start_ns = piece.placed.from_ns - pieces[0].placed.from_ns
-            run_begins = max(since_start_ns * 9 // 100_000, end) - record.run_ticks
-        times.append(run_begins + record.run_ticks)
-        end = times[-1] + record.duration_ticks
-    return times
-
-
-def gaps_between(pieces: Sequence[Piece], missing: Sequence[Gap] = ()) -> tuple[Gap, ...]:
-    """Where fragments do not follow each other: what `missing` knows about it, "not known" for whatever it does not cover."""
-    gaps: list[Gap] = []
-    known = sorted(missing, key=lambda gap: gap.from_ns)
-    for before, piece in zip(pieces, pieces[1:], strict=False):
-        if follows(before.record, piece.record):
-            continue
-        after, at_ns, until_ns = before.record.sequence, before.placed.to_ns, piece.placed.from_ns
-        here: list[Gap] = []
-        for gap in known:
-            from_ns, to_ns = max(gap.from_ns, at_ns), min(gap.to_ns, until_ns)
-            if from_ns < to_ns:
-                if from_ns > at_ns:
-                    here.append(Gap(at_ns, from_ns, Cause.NOT_KNOWN, after))
-                here.append(Gap(from_ns, to_ns, gap.cause, after))
-                at_ns = to_ns
-        if at_ns < until_ns or not here:  # even a gap of no length is told: the hash chain begins anew there
-            here.append(Gap(at_ns, until_ns, Cause.NOT_KNOWN, after))
-        gaps += here
-    return tuple(gaps)
-
-
-def stretches(pieces: Sequence[Piece]) -> list[tuple[Piece, int]]:
-    """Pieces that lie one behind the other in one segment file, together: the first of them, and their bytes."""
-    found: list[tuple[Piece, int]] = []
-    for piece in pieces:
-        if found:
-            first, size_bytes = found[-1]
-            if piece.position.segment == first.position.segment and piece.position.offset == first.position.offset + size_bytes:
-                found[-1] = (first, size_bytes + piece.position.size_bytes)
-                continue
-        found.append((piece, piece.position.size_bytes))
-    return found
-
-
-def index_atom(pieces: Sequence[Piece], times: Sequence[int], distance_bytes: int) -> bytes:
-    """A `sidx` atom (14496-12, 8.16.3): where each fragment is, so that players know the length and can seek.
-
-    `distance_bytes` lie between its end and the first fragment. Its counter has 16 bits, so a long clip has
-    several fragments in each entry.
-    """
-    together = -(-len(pieces) // 0xFFFF)
-    starts = range(0, len(pieces), together)
-    entries = []
-    for start in starts:
-        group = pieces[start : start + together]
-        size_bytes = sum(piece.position.size_bytes for piece in group)
-        end = times[start + together] if start + together < len(pieces) else times[-1] + pieces[-1].record.duration_ticks
-        sap = 0x9000_0000 if group[0].record.is_keyframe else 0  # starts with a closed GOP (SAP type 1)
-        entries.append(struct.pack(">III", size_bytes, end - times[start], sap))
-    size_bytes = 40 + 12 * len(entries)
-    head = struct.pack(">I4sIIIQQHH", size_bytes, b"sidx", 1 << 24, 1, TICKS_PER_S, 0, distance_bytes, 0, len(entries))
-    return head + b"".join(entries)
-
-
-def iso(wall_ns: int) -> str:
-    """ISO 8601 in UTC with nanoseconds; what lies before the year 1 or after 9999 is given as plain nanoseconds."""
-    seconds, rest_ns = divmod(wall_ns, 1_000_000_000)
-    try:
-        moment = datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc)
-    except (OverflowError, ValueError, OSError):
-        return f"{wall_ns} ns"
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{rest_ns:09d}Z"
-
-
-def manifest(
-    identity: evidence.Identity,
-    pieces: Sequence[Piece],
-    tails: Sequence[Tail],
-    times: Sequence[int],
-    gaps: Sequence[Gap],
-    *,
-    head: bytes,
-    requested: tuple[int | None, int | None],
-    before: bool,
-    after: bool,
-    cut_at: dict[str, object],
-    cut_by: str,
-) -> dict[str, object]:
-    """What the box says, and signs, about a clip: docs/formats/clip.md lists every name."""
-    first, last = pieces[0], pieces[-1]
-    surest = min(piece.placed.state for piece in pieces)
-    return {
-        "format": 1,
-        "software": f"nvr {nvr.__version__}",
-        "box": identity.box_id.hex(),
-        "stream": first.record.stream,
-        "cut": {**cut_at, "by": cut_by},
-        "requested": {"from": None if requested[0] is None else iso(requested[0]), "to": None if requested[1] is None else iso(requested[1])},
-        "contained": {
-            "from": iso(first.placed.from_ns),
-            "to": iso(last.placed.to_ns),
-            "clock": surest.name.lower(),
-            "error_ns": max(piece.placed.error_ns for piece in pieces),
-        },
-        "in_ring": {"before": before, "after": after},
-        "head": {"size_bytes": len(head), "sha256": hashlib.sha256(head).hexdigest()},
-        "chain": {
-            "fragments": len(pieces),
-            "first_sequence": first.record.sequence,
-            "last_sequence": last.record.sequence,
-            "previous_hash": first.record.previous_hash.hex(),
-            "last_hash": tails[-1].hash.hex(),
-        },
-        "gaps": [{"after": gap.after, "from": iso(gap.from_ns), "to": iso(gap.to_ns), "cause": gap.cause.value} for gap in gaps],
-        "fragments": [
-            {
-                "sequence": piece.record.sequence,
-                "run": piece.record.run,
-                "from": iso(piece.placed.from_ns),
-                "to": iso(piece.placed.to_ns),
-                "decode_ticks": ticks,
-                "size_bytes": piece.position.size_bytes,
-                "hash": tail.hash.hex(),
-                "crc32c": tail.crc32c.hex(),
-                "hashed": "cutting" if piece.record.hash == ZERO_HASH else "recording",
-            }
-            for piece, ticks, tail in zip(pieces, times, tails, strict=True)
-        ],
-    }
-
-
-# -- acting ------------------------------------------------------------------------------------------
 
 
 class _Copier:
@@ -300,24 +101,17 @@ class _Copier:
             offset, size_bytes, to = offset + copied, size_bytes - copied, to + copied
 
 
-class Segments(Protocol):
-    """Where the fragments of one stream lie."""
-
-    def open_segment(self, number: int) -> int:
-        """A descriptor for reading; the caller closes it. Raises OSError."""
-
-
 class _Source:
     """Segment files opened for one clip, and the header each had then."""
 
-    def __init__(self, segments: Segments) -> None:
-        self._segments = segments
+    def __init__(self, ring_path: Path) -> None:
+        self._ring_path = ring_path
         self._opened: dict[int, tuple[int, layout.SegmentHeader]] = {}
 
     def of(self, piece: Piece) -> tuple[int, layout.SegmentHeader]:
         number = piece.position.segment
         if number not in self._opened:
-            fd = self._segments.open_segment(number)
+            fd = os.open(self._ring_path / layout.segment_name(number), os.O_RDONLY | os.O_CLOEXEC)
             try:
                 header = _read_header(fd, piece)
             except BaseException:
@@ -369,23 +163,28 @@ def _decoder_setting(init: bytes) -> bytes:
     return init[start:end]
 
 
-def _one_init(source: _Source, pieces: Sequence[Piece]) -> bytes:
-    """The init segment for all of `pieces`. Raises PicturesChange."""
-    changes = []
-    setting = None
+def _settings(source: _Source, pieces: Sequence[Piece]) -> list[int]:
+    """Where in `pieces` the parameter sets are others than before; the first place is 0."""
+    starts: list[int] = []
+    setting = b""
     segment = -1
-    for piece in pieces:
+    for number, piece in enumerate(pieces):
         if piece.position.segment != segment:
             segment = piece.position.segment
             now = _decoder_setting(source.of(piece)[1].init)
-            if setting is not None and now != setting:
-                changes.append(piece.placed.from_ns)
+            if now != setting:
+                starts.append(number)
             setting = now
+    return starts
+
+
+def _one_init(source: _Source, pieces: Sequence[Piece]) -> bytes:
+    """The init segment for all of `pieces`. Raises PicturesChange."""
+    changes = tuple(pieces[start].placed.from_ns for start in _settings(source, pieces)[1:])
     if changes:
-        times = ", ".join(iso(change) for change in changes)
         raise PicturesChange(
-            f"{pieces[0].record.stream}: the camera changed its picture settings at {times}",
-            tuple(changes),
+            f"{pieces[0].record.stream}: the camera changed its picture settings at {', '.join(map(iso, changes))}",
+            changes,
             hint="Cut up to that moment, and another clip from there; or ask for several clips.",
         )
     return source.of(pieces[0])[1].init
@@ -400,8 +199,153 @@ def _head(init: bytes, pieces: Sequence[Piece], times: Sequence[int]) -> bytes:
     return init + index_atom(pieces, times, rest_bytes) + free
 
 
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """What one clip, or several with different parameter sets, will hold."""
+
+    ring_path: Path
+    pieces: list[Piece]
+    before: bool  # the ring has more of the same run before the first piece
+    after: bool
+    missing: list[Gap]
+
+
+def _choice(
+    data_dir: Path, stream: str, from_ns: int | None, to_ns: int | None, timeline: Timeline | None, clock: Clock
+) -> _Choice:
+    """Look in the ring and the journal. Raises ClipFailed, NothingRecorded, RingUnreadable."""
+    paths = reader.streams(data_dir)
+    if stream not in paths:
+        known = ", ".join(sorted(paths)) or "none"
+        raise NothingRecorded(f"there is no ring of {stream} in {data_dir}", hint=f"Streams that are there: {known}.")
+    story = journal.read(data_dir / "journal")
+    ring = reader.Ring(paths[stream])
+    try:
+        if timeline is None:
+            timeline = Timeline.from_rows([(row.record for row in ring.rows())], story.samples())
+        rows = _rows_around(ring, timeline, from_ns, to_ns)
+    finally:
+        ring.close()
+    placed = timeline.place(row.record for row in rows)
+    pieces = [Piece(row.position, place) for row, place in zip(rows, placed, strict=True)]
+    here = chosen(pieces, from_ns, to_ns)
+    if not here:
+        has = f"it has {iso(placed[0].from_ns)} to {iso(placed[-1].to_ns)} near that" if placed else "its ring is empty there"
+        span = f"{'the beginning' if from_ns is None else iso(from_ns)} to {'now' if to_ns is None else iso(to_ns)}"
+        raise NothingRecorded(f"{stream}: nothing is recorded from {span}; {has}", hint="`nvr ledger` says why.")
+    inside = pieces[here.start : here.stop]
+    before = here.start > 0 and follows(pieces[here.start - 1].record, inside[0].record)
+    after = here.stop < len(pieces) and follows(inside[-1].record, pieces[here.stop].record)
+    return _Choice(paths[stream], inside, before, after, _missing(inside, story, timeline, clock))
+
+
+def _rows_around(ring: reader.Ring, timeline: Timeline, from_ns: int | None, to_ns: int | None) -> list[layout.Row]:
+    """Rows of the span, with a segment of others before it and one row behind it."""
+    start = 0
+    if from_ns is not None:
+        for state in sorted(ring.segments(), key=lambda state: state.first_sequence):
+            if state.fragments and timeline.wall_of(state.boot_id, state.last_mono_ns).ns <= from_ns:
+                start = state.first_sequence
+    rows = []
+    for row in ring.rows(start):
+        rows.append(row)
+        if to_ns is not None and timeline.wall_of(row.record.boot_id, row.record.mono_ns).ns >= to_ns:
+            break
+    return rows
+
+
+def _missing(pieces: Sequence[Piece], story: journal.Story, timeline: Timeline, clock: Clock) -> list[Gap]:
+    """What the ledger says of the gaps between `pieces`; it is not asked when there are none."""
+    if all(follows(one.record, other.record) for one, other in pairwise(pieces)):
+        return []
+    first, last = pieces[0], pieces[-1]
+    account = ledger.account(
+        first.record.stream, ledger.unbroken(piece.record for piece in pieces), story, timeline,
+        first.placed.from_ns, last.placed.to_ns, now_ns=max(clock.read().wall_ns, last.placed.to_ns),
+    )  # fmt: skip
+    return [Gap(part.from_ns, part.to_ns, part.cause) for part in account.parts if part.cause is not None]
+
+
+def cut(
+    data_dir: Path,
+    stream: str,
+    from_ns: int | None,
+    to_ns: int | None,
+    out_path: Path,
+    *,
+    identity: evidence.Identity | None = None,
+    timeline: Timeline | None = None,
+    cut_by: str = "",
+    replace: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    clock: Clock | None = None,
+) -> ClipReport:
+    """Cut `stream` from `from_ns` up to `to_ns` (wall time; None: all there is) into the file `out_path`, durably.
+
+    It starts with the keyframe at or before `from_ns` and ends with the fragment that `to_ns` lies in. Without
+    `identity` it is signed by DATA/identity/key. Without `timeline` one is made, from every row of the ring (10 us each): who
+    has one should give it. `progress(done_bytes, total_bytes)` is called every 8 MiB.
+
+    Raises NothingRecorded, PicturesChange (the parameter sets change: see cut_parts()), Recycled, ClipFailed (the disk, or
+    `out_path` exists and may not be replaced), IdentityFailed, and RingUnreadable.
+    """
+    clock = clock or SystemClock()
+    identity = identity or evidence.Identity.load_or_create(data_dir / "identity" / "key")
+    choice = _choice(data_dir, stream, from_ns, to_ns, timeline, clock)
+    return cut_pieces(
+        choice.ring_path, choice.pieces, out_path, identity, requested=(from_ns, to_ns), before=choice.before, after=choice.after,
+        missing=choice.missing, cut_by=cut_by, replace=replace, progress=progress, clock=clock,
+    )  # fmt: skip
+
+
+def cut_parts(
+    data_dir: Path,
+    stream: str,
+    from_ns: int | None,
+    to_ns: int | None,
+    out_path: Path,
+    *,
+    identity: evidence.Identity | None = None,
+    timeline: Timeline | None = None,
+    cut_by: str = "",
+    replace: bool = False,
+    clock: Clock | None = None,
+) -> list[ClipReport]:
+    """As cut(), but where parameter sets change another clip begins: NAME-1.mp4, NAME-2.mp4 and so on; one keeps its name."""
+    clock = clock or SystemClock()
+    identity = identity or evidence.Identity.load_or_create(data_dir / "identity" / "key")
+    choice = _choice(data_dir, stream, from_ns, to_ns, timeline, clock)
+    source = _Source(choice.ring_path)
+    try:
+        starts = [*_settings(source, choice.pieces), len(choice.pieces)]
+    finally:
+        source.close()
+    reports = []
+    for number, (start, stop) in enumerate(pairwise(starts), start=1):
+        path = out_path if len(starts) == 2 else out_path.with_stem(f"{out_path.stem}-{number}")
+        reports.append(
+            cut_pieces(
+                choice.ring_path, choice.pieces[start:stop], path, identity, requested=(from_ns, to_ns),
+                before=choice.before and start == 0, after=choice.after and stop == len(choice.pieces),
+                missing=choice.missing, cut_by=cut_by, replace=replace, clock=clock,
+            )
+        )  # fmt: skip
+    return reports
+
+
+def verify(path: Path, expected_key: str | None = None) -> dict[str, object]:
+    """The verdict of the stand-alone verifier: genuine, box, camera, stream, from, to, fingerprint, reasons, notes.
+
+    `expected_key` is the box's public key or fingerprint in hexadecimal. Raises ClipFailed if `path` cannot be read.
+    """
+    try:
+        return verify_clip.verify(path, expected_key)
+    except OSError as error:
+        raise ClipFailed(f"cannot read {path}: {error.strerror}", hint="Is this the file?") from error
+
+
 def cut_pieces(
-    segments: Segments,
+    ring_path: Path,
     pieces: Sequence[Piece],
     out_path: Path,
     identity: evidence.Identity,
@@ -423,7 +367,7 @@ def cut_pieces(
     if not replace and out_path.exists():
         raise _taken(out_path)
     draft = out_path.with_name(f".{out_path.name}.{secrets.token_hex(4)}.partial")
-    source = _Source(segments)
+    source = _Source(ring_path)
     try:
         times = decode_times(pieces)
         gaps = gaps_between(pieces, missing)
@@ -438,7 +382,7 @@ def cut_pieces(
             reading = (clock or SystemClock()).read()
             cut_at = {"at": iso(reading.wall_ns), "clock": reading.state.name.lower(), "error_ns": reading.error_ns}
             says = manifest(
-                identity, pieces, tails, times, gaps, head=head, requested=requested, before=before, after=after, cut_at=cut_at, cut_by=cut_by
+                identity.box_id, pieces, tails, times, gaps, head=head, requested=requested, before=before, after=after, cut_at=cut_at, cut_by=cut_by
             )  # fmt: skip
             proof = evidence.manifest_atom(identity, says)
             _write(out_fd, proof, end)

@@ -12,7 +12,7 @@ from pathlib import Path
 import crc32c
 
 from nvr import fmp4
-from nvr.clips import Piece
+from nvr.clip_plan import Piece
 from nvr.media import PAGE_BYTES, ClockState, FragmentRecord, ParameterSets, Position
 from nvr.ring import layout
 from nvr.timeline import Placed
@@ -48,7 +48,7 @@ def noise(seed: int = 1, *, seconds: int = 4, per_second: int = 5, size_bytes: i
 
 @dataclass
 class ClipRing:
-    """Segments in a directory; knows its pieces. Satisfies what clips.cut_pieces() asks of a ring."""
+    """Segments in a directory; knows its pieces."""
 
     path: Path
     box_id: bytes = bytes(16)

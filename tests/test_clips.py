@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 from clip_ring import NS, SMALL_INIT, START_NS, ClipRing, Picture, noise
 
-from nvr import clips, evidence, fmp4
-from nvr.clips import Gap
+from nvr import clip_plan, clips, evidence, fmp4
+from nvr.clip_plan import Gap
 from nvr.evidence import Identity
 from nvr.media import Cause, ParameterSets
 
@@ -82,7 +82,7 @@ def split(fragments: list[list[Picture]]) -> list[list[Picture]]:
 def test_a_clip_holds_every_fragment_that_touches_the_span(ring, from_s, to_s, expected):
     ring.add(noise(seconds=9))
     span = [None if seconds is None else at(seconds) for seconds in (from_s, to_s)]
-    assert clips.chosen(ring.pieces, *span) == expected
+    assert clip_plan.chosen(ring.pieces, *span) == expected
 
 
 def test_a_clip_starts_at_the_keyframe_before(ring):
@@ -90,13 +90,13 @@ def test_a_clip_starts_at_the_keyframe_before(ring):
     pieces = ring.pieces
     inside = pieces[5].placed.from_ns + 1
     assert [piece.record.is_keyframe for piece in pieces] == [True, False, False] * 3
-    assert clips.chosen(pieces, inside, inside + 1) == range(3, 6)
+    assert clip_plan.chosen(pieces, inside, inside + 1) == range(3, 6)
 
 
 def test_a_clip_starts_at_the_keyframe_after_where_the_one_before_is_gone(ring):
     ring.add(split(noise(seconds=9)))
-    assert clips.chosen(ring.pieces[1:], None, None) == range(2, 8)
-    assert clips.chosen(ring.pieces[1:3], None, None) == range(2, 2)
+    assert clip_plan.chosen(ring.pieces[1:], None, None) == range(2, 8)
+    assert clip_plan.chosen(ring.pieces[1:3], None, None) == range(2, 2)
 
 
 def test_a_clip_does_not_reach_back_over_a_gap(ring):
@@ -104,7 +104,7 @@ def test_a_clip_does_not_reach_back_over_a_gap(ring):
     ring.lose(1, 1.0)
     ring.add(split(noise(seconds=4))[1:])
     lost_keyframe = ring.pieces[3].placed.from_ns + 1
-    assert clips.chosen(ring.pieces, lost_keyframe, None) == range(5, 6)
+    assert clip_plan.chosen(ring.pieces, lost_keyframe, None) == range(5, 6)
 
 
 def test_decode_time_starts_at_zero_and_keeps_real_gaps(ring):
@@ -113,14 +113,14 @@ def test_decode_time_starts_at_zero_and_keeps_real_gaps(ring):
     ring.add(noise(seconds=2))
     ring.lose(3, 3.0)
     ring.add(noise(seconds=1))
-    assert clips.decode_times(ring.pieces) == [second * 90_000 for second in (0, 1, 62, 63, 67)]
+    assert clip_plan.decode_times(ring.pieces) == [second * 90_000 for second in (0, 1, 62, 63, 67)]
 
 
 def test_decode_time_never_falls_when_the_wall_clock_does(ring):
     ring.add(noise(seconds=3))
     ring.new_run(after_s=-2.5)
     ring.add(noise(seconds=2))
-    assert clips.decode_times(ring.pieces) == [second * 90_000 for second in (0, 1, 2, 3, 4)]
+    assert clip_plan.decode_times(ring.pieces) == [second * 90_000 for second in (0, 1, 2, 3, 4)]
 
 
 def test_gaps_carry_the_causes_that_are_known(ring):
@@ -128,7 +128,7 @@ def test_gaps_carry_the_causes_that_are_known(ring):
     ring.new_run(after_s=10)
     ring.add(noise(seconds=1))
     known = [Gap(at(-5), at(1), Cause.BOX_OFF), Gap(at(1.5), at(5), Cause.NETWORK), Gap(at(6), at(11), Cause.CAMERA)]
-    assert clips.gaps_between(ring.pieces, known) == (
+    assert clip_plan.gaps_between(ring.pieces, known) == (
         Gap(at(2), at(5), Cause.NETWORK, 101),
         Gap(at(5), at(6), Cause.NOT_KNOWN, 101),
         Gap(at(6), at(11), Cause.CAMERA, 101),
@@ -140,7 +140,7 @@ def test_a_reconnect_without_lost_time_is_told_too(ring):
     ring.add(noise(seconds=1))
     ring.new_run()
     ring.add(noise(seconds=1))
-    assert clips.gaps_between(ring.pieces) == (Gap(at(1), at(1), Cause.NOT_KNOWN, 100),)
+    assert clip_plan.gaps_between(ring.pieces) == (Gap(at(1), at(1), Cause.NOT_KNOWN, 100),)
 
 
 # -- cutting -------------------------------------------------------------------------------------------
@@ -158,17 +158,17 @@ def test_every_legal_cut_is_genuine_and_plays_the_same_media(ring, out):
     dice = random.Random(3)
     for number in range(25):
         span = sorted(dice.uniform(-1, 36) for _ in range(2))
-        chosen = clips.chosen(ring.pieces, at(span[0]), at(span[1]))
+        chosen = clip_plan.chosen(ring.pieces, at(span[0]), at(span[1]))
         if not chosen:
             continue
         pieces = ring.pieces[chosen.start : chosen.stop]
         path = out.with_name(f"{number}.mp4")
-        report = clips.cut_pieces(ring, pieces, path, IDENTITY, before=chosen.start > 0)
+        report = clips.cut_pieces(ring.path, pieces, path, IDENTITY, before=chosen.start > 0)
         assert is_genuine(path) and report.fragments == len(pieces) and report.size_bytes == path.stat().st_size
         assert media_of(path.read_bytes()) == b"".join(media_in_ring(ring, piece) for piece in pieces)
 
 
-def media_in_ring(ring: ClipRing, piece: clips.Piece) -> bytes:
+def media_in_ring(ring: ClipRing, piece: clip_plan.Piece) -> bytes:
     fd = ring.open_segment(piece.position.segment)
     try:
         return os.pread(fd, piece.record.payload_bytes, piece.position.offset + fmp4.HEAD_RESERVE_BYTES)
@@ -182,7 +182,7 @@ def media_of(clip: bytes) -> bytes:
 
 def test_a_clip_is_a_sound_mp4_file(ring, out):
     ring.add(noise(seconds=2))
-    clips.cut_pieces(ring, ring.pieces, out, IDENTITY)
+    clips.cut_pieces(ring.path, ring.pieces, out, IDENTITY)
     data = out.read_bytes()
     kinds = [kind.decode() for kind, *_ in fmp4.atoms(data)]
     assert kinds == ["ftyp", "moov", "sidx", "free", *["moof", "mdat", "uuid"] * 2, "uuid"]
@@ -194,7 +194,7 @@ def test_a_clip_is_a_sound_mp4_file(ring, out):
 
 def test_fragments_of_a_clip_still_have_their_own_crc_and_hash(ring, out):
     ring.add(noise(seconds=2))
-    clips.cut_pieces(ring, ring.pieces, out, IDENTITY)
+    clips.cut_pieces(ring.path, ring.pieces, out, IDENTITY)
     data = out.read_bytes()
     for (kind, at, *_), piece in zip((a for a in fmp4.atoms(data) if a[0] == b"moof"), ring.pieces, strict=True):
         assert kind == b"moof"
@@ -207,7 +207,7 @@ def test_the_index_leads_to_every_fragment(ring, out):
     ring.add(noise(seconds=3))
     ring.new_run(after_s=7)
     ring.add(noise(seconds=1))
-    clips.cut_pieces(ring, ring.pieces, out, IDENTITY)
+    clips.cut_pieces(ring.path, ring.pieces, out, IDENTITY)
     data = out.read_bytes()
     (start, size), *_ = [(at, size) for kind, at, size, _ in fmp4.atoms(data) if kind == b"sidx"]
     first, _, count = struct.unpack_from(">QHH", data, start + 28)
@@ -224,7 +224,7 @@ def test_the_index_leads_to_every_fragment(ring, out):
 def test_an_index_of_a_very_long_clip_has_several_fragments_in_each_entry(ring):
     ring.add(noise(seconds=1))
     pieces = ring.pieces * 70_000
-    atom = clips.index_atom(pieces, [90_000 * number for number in range(len(pieces))], 0)
+    atom = clip_plan.index_atom(pieces, [90_000 * number for number in range(len(pieces))], 0)
     (count,) = struct.unpack_from(">H", atom, 38)
     entries = [struct.unpack_from(">III", atom, 40 + 12 * number) for number in range(count)]
     assert count == 35_000 and len(atom) == 40 + 12 * count
@@ -235,7 +235,7 @@ def test_an_index_of_a_very_long_clip_has_several_fragments_in_each_entry(ring):
 def test_the_manifest_tells_what_was_asked_for_and_what_was_cut_away(ring, out):
     ring.add(noise(seconds=5))
     clips.cut_pieces(
-        ring, ring.pieces[1:3], out, IDENTITY, requested=(at(1.5), at(2.5)), before=True, after=True, cut_by="Ibu Ratna, operator"
+        ring.path, ring.pieces[1:3], out, IDENTITY, requested=(at(1.5), at(2.5)), before=True, after=True, cut_by="Ibu Ratna, operator"
     )  # fmt: skip
     says = says_of(out)
     assert says["requested"] == {"from": "2025-06-15T15:06:41.500000000Z", "to": "2025-06-15T15:06:42.500000000Z"}
@@ -252,16 +252,16 @@ def test_a_clip_that_exists_is_not_replaced_unless_told(ring, out):
     ring.add(noise(seconds=2))
     out.write_bytes(b"precious")
     with pytest.raises(clips.ClipFailed, match="is there already"):
-        clips.cut_pieces(ring, ring.pieces, out, IDENTITY)
+        clips.cut_pieces(ring.path, ring.pieces, out, IDENTITY)
     assert out.read_bytes() == b"precious"
-    clips.cut_pieces(ring, ring.pieces, out, IDENTITY, replace=True)
+    clips.cut_pieces(ring.path, ring.pieces, out, IDENTITY, replace=True)
     assert is_genuine(out) and os.listdir(out.parent) == ["clip.mp4"]
 
 
 def test_a_clip_that_appears_meanwhile_is_not_replaced(ring, out):
     ring.add(noise(seconds=2))
     with pytest.raises(clips.ClipFailed, match="is there already"):
-        clips.cut_pieces(ring, ring.pieces, out, IDENTITY, progress=lambda done, total: out.write_bytes(b"precious"))
+        clips.cut_pieces(ring.path, ring.pieces, out, IDENTITY, progress=lambda done, total: out.write_bytes(b"precious"))
     assert out.read_bytes() == b"precious" and os.listdir(out.parent) == ["clip.mp4"]
 
 
@@ -269,7 +269,7 @@ def test_progress_is_told_up_to_the_end(ring, out, monkeypatch):
     monkeypatch.setattr(clips, "CHUNK_BYTES", 10_000)
     ring.add(noise(seconds=4))
     told = []
-    clips.cut_pieces(ring, ring.pieces, out, IDENTITY, progress=lambda done, total: told.append((done, total)))
+    clips.cut_pieces(ring.path, ring.pieces, out, IDENTITY, progress=lambda done, total: told.append((done, total)))
     total = sum(piece.position.size_bytes for piece in ring.pieces)
     assert len(told) > 3 and told[-1] == (total, total) and told == sorted(told)
     assert is_genuine(out)
@@ -279,7 +279,7 @@ def test_a_segment_that_is_used_again_while_it_is_copied_is_noticed(ring, out):
     """The writer changes the header first, then the media: whatever of it was copied, the lap tells."""
     ring.add(noise(seconds=4))
     with pytest.raises(clips.Recycled) as failed:
-        clips.cut_pieces(ring, ring.pieces, out, IDENTITY, progress=lambda done, total: ring.reuse_segment(0, lap=2))
+        clips.cut_pieces(ring.path, ring.pieces, out, IDENTITY, progress=lambda done, total: ring.reuse_segment(0, lap=2))
     assert "was recycled while" in str(failed.value) and failed.value.hint
     assert os.listdir(out.parent) == []
 
@@ -288,7 +288,7 @@ def test_a_segment_that_was_used_again_before_the_cut_is_noticed(ring, out):
     ring.add(noise(seconds=4))
     ring.reuse_segment(0, lap=2)
     with pytest.raises(clips.Recycled):
-        clips.cut_pieces(ring, ring.pieces, out, IDENTITY)
+        clips.cut_pieces(ring.path, ring.pieces, out, IDENTITY)
     assert os.listdir(out.parent) == []
 
 
@@ -299,7 +299,7 @@ def test_an_overwritten_fragment_is_noticed_even_if_the_lap_did_not_tell(ring, o
         file.seek(piece.position.offset + piece.position.size_bytes - 4096)
         file.write(bytes(4096))
     with pytest.raises(clips.Recycled):
-        clips.cut_pieces(ring, ring.pieces, out, IDENTITY)
+        clips.cut_pieces(ring.path, ring.pieces, out, IDENTITY)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
@@ -312,7 +312,7 @@ def test_a_failing_disk_leaves_nothing_of_the_clip(ring, out, monkeypatch, call,
 
     monkeypatch.setattr(os, call, fail)
     with pytest.raises(clips.ClipFailed) as failed:
-        clips.cut_pieces(ring, ring.pieces, out, IDENTITY)
+        clips.cut_pieces(ring.path, ring.pieces, out, IDENTITY)
     assert os.strerror(number) in str(failed.value) and failed.value.hint
     assert os.listdir(out.parent) == []
 
@@ -324,14 +324,14 @@ def test_an_interrupted_cut_leaves_nothing(ring, out):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        clips.cut_pieces(ring, ring.pieces, out, IDENTITY, progress=interrupt)
+        clips.cut_pieces(ring.path, ring.pieces, out, IDENTITY, progress=interrupt)
     assert os.listdir(out.parent) == []
 
 
 def test_a_missing_directory_is_an_error(ring, tmp_path):
     ring.add(noise(seconds=1))
     with pytest.raises(clips.ClipFailed):
-        clips.cut_pieces(ring, ring.pieces, tmp_path / "nowhere" / "clip.mp4", IDENTITY)
+        clips.cut_pieces(ring.path, ring.pieces, tmp_path / "nowhere" / "clip.mp4", IDENTITY)
 
 
 @pytest.mark.parametrize(
@@ -348,7 +348,7 @@ def test_file_systems_that_cannot_copy_inside_the_kernel_are_served_too(ring, ou
 
     for call in lacking:
         monkeypatch.setattr(os, call, refuse)
-    assert clips.cut_pieces(ring, ring.pieces, out, IDENTITY).copied_by == way
+    assert clips.cut_pieces(ring.path, ring.pieces, out, IDENTITY).copied_by == way
     assert is_genuine(out)
 
 
@@ -359,7 +359,7 @@ def test_other_file_systems_really_work(ring, out):
     ring.add(noise(seconds=4))
     path = Path(f"/dev/shm/nvr-test-{os.getpid()}.mp4")
     try:
-        clips.cut_pieces(ring, ring.pieces, path, IDENTITY)
+        clips.cut_pieces(ring.path, ring.pieces, path, IDENTITY)
         assert is_genuine(path)
     finally:
         path.unlink(missing_ok=True)
@@ -371,7 +371,7 @@ def test_other_parameter_sets_inside_the_span_are_refused_with_the_time(ring, ou
     ring.new_segment(SMALL_INIT.replace(bytes.fromhex("6742c00b"), bytes.fromhex("6742c00c")))
     ring.add(noise(seconds=2))
     with pytest.raises(clips.PicturesChange) as failed:
-        clips.cut_pieces(ring, ring.pieces, out, IDENTITY)
+        clips.cut_pieces(ring.path, ring.pieces, out, IDENTITY)
     assert failed.value.changes_ns == (at(5),)
     assert "2025-06-15T15:06:45" in str(failed.value)
     assert os.listdir(out.parent) == []
@@ -386,7 +386,7 @@ def test_damaged_footage_without_hashes_is_found_when_the_clip_is_cut(tmp_path, 
         file.seek(-1, os.SEEK_CUR)
         file.write(bytes((byte[0] ^ 1,)))
     with pytest.raises(clips.ClipFailed, match="CRC-32C"):
-        clips.cut_pieces(ring, ring.pieces, out, IDENTITY)
+        clips.cut_pieces(ring.path, ring.pieces, out, IDENTITY)
 
 
 # -- players -------------------------------------------------------------------------------------------
@@ -428,7 +428,7 @@ def real_clip(ring: ClipRing, out: Path, *, b_frames: int = 0) -> clips.ClipRepo
     ring.add(fragments)
     ring.new_run(after_s=10)
     ring.add(fragments)
-    return clips.cut_pieces(ring, ring.pieces[1:-1], out, IDENTITY)
+    return clips.cut_pieces(ring.path, ring.pieces[1:-1], out, IDENTITY)
 
 
 @pytest.mark.parametrize("b_frames", [0, 2])

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from clip_ring import ClipRing, noise
 
-from nvr import clips, evidence, fmp4
+from nvr import clip_plan, clips, evidence, fmp4
 from nvr.evidence import Identity
 
 VERIFIER_PATH = Path(__file__).parent.parent / "tools" / "verify_clip.py"
@@ -45,7 +45,7 @@ def make_ring(path: Path, seed: int = 1, *, box_id: bytes = IDENTITY.box_id, **s
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory) -> bytes:
     path = tmp_path_factory.mktemp("clip")
-    clips.cut_pieces(ring := make_ring(path / "ring"), ring.pieces, path / "clip.mp4", IDENTITY)
+    clips.cut_pieces((ring := make_ring(path / "ring")).path, ring.pieces, path / "clip.mp4", IDENTITY)
     return (path / "clip.mp4").read_bytes()
 
 
@@ -155,7 +155,7 @@ def test_every_byte_of_a_clip_is_covered(judge, tmp_path):
     """One bit of every single byte; in the bytes that no hash covers, every bit."""
     ring = ClipRing(tmp_path / "ring", box_id=IDENTITY.box_id)
     ring.add(noise(seconds=2, per_second=2, size_bytes=300))
-    clips.cut_pieces(ring, ring.pieces, tmp_path / "clip.mp4", IDENTITY)
+    clips.cut_pieces(ring.path, ring.pieces, tmp_path / "clip.mp4", IDENTITY)
     clip = (tmp_path / "clip.mp4").read_bytes()
     dice = random.Random(5)
     where = regions(clip)
@@ -201,7 +201,7 @@ def test_a_duplicated_fragment_is_found(clip, judge, hide):
 
 
 def test_a_fragment_of_another_clip_of_the_same_box_is_found(clip, judge, tmp_path):
-    clips.cut_pieces(ring := make_ring(tmp_path / "ring", seed=9), ring.pieces, tmp_path / "other.mp4", IDENTITY)
+    clips.cut_pieces((ring := make_ring(tmp_path / "ring", seed=9)).path, ring.pieces, tmp_path / "other.mp4", IDENTITY)
     _, others, _ = parts((tmp_path / "other.mp4").read_bytes())
     head, fragments, manifest = parts(clip)
     reasons = judge(head + b"".join(renumber([*fragments[:4], others[4], *fragments[5:]])) + manifest)["reasons"]
@@ -225,14 +225,14 @@ def test_a_manifest_signed_again_by_somebody_else_is_not_of_this_box(clip, judge
 def test_a_clip_signed_by_another_box_throughout_is_only_told_by_its_key(clip, judge, tmp_path):
     """Somebody without the box's key can make everything anew, but for the fingerprint. So that must be compared."""
     forger = Identity(b"somebody who can compute hashes.")
-    clips.cut_pieces(ring := make_ring(tmp_path / "ring", box_id=forger.box_id), ring.pieces, tmp_path / "forged.mp4", forger)
+    clips.cut_pieces((ring := make_ring(tmp_path / "ring", box_id=forger.box_id)).path, ring.pieces, tmp_path / "forged.mp4", forger)
     forged = (tmp_path / "forged.mp4").read_bytes()
     assert judge(forged, None)["genuine"]
     assert not judge(forged, IDENTITY.fingerprint)["genuine"]
 
 
 def test_the_manifest_of_another_clip_does_not_fit(clip, judge, tmp_path):
-    clips.cut_pieces(ring := make_ring(tmp_path / "ring", seed=9), ring.pieces, tmp_path / "other.mp4", IDENTITY)
+    clips.cut_pieces((ring := make_ring(tmp_path / "ring", seed=9)).path, ring.pieces, tmp_path / "other.mp4", IDENTITY)
     head, fragments, _ = parts(clip)
     assert not judge(head + b"".join(fragments) + parts((tmp_path / "other.mp4").read_bytes())[2])["genuine"]
 
@@ -267,7 +267,7 @@ def test_a_broken_chain_is_found_even_in_a_manifest_that_is_signed(clip, judge, 
     with open(other.path / "000000.mp4", "rb") as file:
         file.seek(second.position.offset)
         stranger = file.read(second.position.size_bytes)
-    pieces = [first, clips.Piece(ring.pieces[1].position, second.placed), *ring.pieces[2:]]
+    pieces = [first, clip_plan.Piece(ring.pieces[1].position, second.placed), *ring.pieces[2:]]
     own = pieces[1].position
     padded = stranger if len(stranger) == own.size_bytes else None
     if padded is None:
@@ -275,7 +275,7 @@ def test_a_broken_chain_is_found_even_in_a_manifest_that_is_signed(clip, judge, 
     with open(ring.path / "000000.mp4", "r+b") as file:
         file.seek(own.offset)
         file.write(padded)
-    clips.cut_pieces(ring, pieces, tmp_path / "clip.mp4", IDENTITY)
+    clips.cut_pieces(ring.path, pieces, tmp_path / "clip.mp4", IDENTITY)
     reasons = judge((tmp_path / "clip.mp4").read_bytes())["reasons"]
     assert any("fragment 101 (" in reason and "does not follow the one before it" in reason for reason in reasons)
 
@@ -351,7 +351,7 @@ def test_any_single_value_of_a_signed_manifest_may_be_anything(clip, judge):
 
 def test_a_clip_from_a_ring_without_hashes_is_genuine_and_says_what_that_is_worth(judge, tmp_path):
     ring = make_ring(tmp_path / "ring", evidence=False)
-    clips.cut_pieces(ring, ring.pieces, tmp_path / "clip.mp4", IDENTITY)
+    clips.cut_pieces(ring.path, ring.pieces, tmp_path / "clip.mp4", IDENTITY)
     clip = (tmp_path / "clip.mp4").read_bytes()
     verdict = judge(clip)
     assert verdict["genuine"]

@@ -178,7 +178,7 @@ def read_manifest(text):
         raise Damaged(f"the manifest is no JSON text: {error}") from None
     if not isinstance(manifest, dict) or manifest.get("format") != 1:
         raise Damaged("the manifest is not of format 1")
-    for name, kind in (("box", str), ("stream", str), ("contained", dict), ("head", dict), ("fragments", list), ("gaps", list), ("chain", dict)):
+    for name, kind in (("box", str), ("stream", str), ("contained", dict), ("head", dict), ("fragments", list), ("gaps", list), ("chain", dict), ("recorded_by", list)):
         if not isinstance(manifest.get(name), kind):
             raise Damaged(f"the manifest has no proper {name!r}")
     if not manifest["fragments"] or not all(isinstance(item, dict) for item in manifest["fragments"] + manifest["gaps"]):
@@ -244,10 +244,10 @@ class Fragment:
         if self.own_hash != (place.hash if place.hashed == "recording" else NO_HASH):
             yield f"was changed where its own hash stands: that is {self.own_hash[:16]}..."
         for name, own, listed in (
-            ("box", self.box, manifest["box"]), ("stream", self.stream, manifest["stream"]),
+            ("box", self.box, manifest["recorded_by"]), ("stream", self.stream, manifest["stream"]),
             ("run", self.run, place.run), ("number", self.sequence, place.sequence),
         ):  # fmt: skip
-            if own != listed:
+            if own != listed and (type(listed) is not list or own not in listed):
                 yield f"says that it is of {name} {own}, the manifest says {listed}"
         if previous is not None and (self.run, self.sequence) == (previous.run, previous.sequence + 1):
             if place.hashed == "recording" and self.previous_hash != previous.own_hash:
@@ -331,6 +331,8 @@ def _judge(data, expected_key, verdict):
     check_fragments(data, end, manifest, places, reasons)
     check_chain(manifest, places, reasons)
 
+    if manifest["recorded_by"] != [manifest["box"]]:
+        notes.append(f"recorded by box {', '.join(map(str, manifest['recorded_by']))}, but cut and signed by box {manifest['box']}")
     late = sum(place.hashed != "recording" for place in places)
     if late:
         notes.append(
