@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from nvr.h264 import is_keyframe, nal_type
+from nvr.mp4file import FileSample, Mp4File, NoH264
 from tools.camera.packets import Template, template_of
-
-TICKS_PER_S = 90_000
 
 
 @dataclass(slots=True)
@@ -41,29 +42,30 @@ class Footage:
 
 
 def read(path: str | pathlib.Path) -> Footage:
-    """The H.264 track of an MP4 file."""
-    import av
+    """The H.264 track of an MP4 file. Raises BadAtom, NoH264 or OSError."""
+    data = pathlib.Path(path).read_bytes()
+    file = Mp4File(data)
+    sets = file.parameter_sets
+    pictures: list[Picture] = []
+    duration_ticks = 0
+    for sample in file.samples():
+        nal_units = tuple(_nal_units(data, sample, file.length_size))
+        if not nal_units:
+            continue
+        before = (*sets.sps, *sets.pps) if is_keyframe(nal_units) else ()
+        pictures.append(Picture(nal_units, sample.decode_ticks, sample.composition_ticks, before))
+        duration_ticks = sample.decode_ticks + max(sample.duration_ticks, 1)
+    if not pictures or not pictures[0].is_keyframe:
+        raise NoH264(f"{path} does not begin with a keyframe", hint="Take a file that does.")
+    return Footage(sets.sps, sets.pps, tuple(pictures), duration_ticks)
 
-    with av.open(str(path)) as c:
-        s = c.streams.video[0]
-        x = s.codec_context.extradata
-        at, sets = 6, [[], []]
-        n = x[5] & 31
-        for which in (0, 1):
-            for _ in range(n):
-                k = int.from_bytes(x[at:at + 2], "big"); sets[which].append(x[at + 2:at + 2 + k]); at += 2 + k
-            if which == 0:
-                n = x[at]; at += 1
-        sps, pps = tuple(sets[0]), tuple(sets[1])
-        pics = []; first = None; end = 0
-        for p in c.demux(s):
-            if p.dts is None: continue
-            if first is None: first = p.dts
-            tick = lambda v: int(v * s.time_base * 90000)
-            data = bytes(p); o = 0; nals = []
-            while o < len(data):
-                k = int.from_bytes(data[o:o + 4], "big"); nals.append(data[o + 4:o + 4 + k]); o += 4 + k
-            nals = tuple(x for x in nals if x[0] & 31 not in (7, 8))
-            pics.append(Picture(nals, tick(p.dts - first), tick(p.pts - p.dts), (sps + pps) if p.is_keyframe else ()))
-            end = tick(p.dts - first + p.duration)
-    return Footage(sps, pps, tuple(pics), end)
+
+def _nal_units(data: bytes, sample: FileSample, length_size: int) -> Iterator[bytes]:
+    """Those of one picture, without parameter sets and delimiters, which go their own way."""
+    at, end = sample.offset, sample.offset + sample.size_bytes
+    while at + length_size < end:
+        size = int.from_bytes(data[at : at + length_size], "big")
+        at += length_size
+        if size and nal_type(data[at : at + 1]) not in (7, 8, 9):
+            yield data[at : at + size]
+        at += size
