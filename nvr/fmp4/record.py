@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Protocol
 
 import crc32c
+
 from nvr.fmp4.atom import BadAtom, Buffer, name_of
 from nvr.fmp4.fragment import (
     HEAD_RESERVE_BYTES,

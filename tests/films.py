@@ -1,0 +1,129 @@
+"""Footage for tests: real files where they are at hand, and segments made of them straight from `fmp4`, without a ring."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from nvr import fmp4
+from nvr.media import PAGE_BYTES, TICKS_PER_S, AccessUnit, ClockState, FragmentRecord, RunEnded, RunStarted, StreamEvent
+from nvr.source.replay import Replay
+
+FOOTAGE = Path(__file__).resolve().parents[2] / "shared" / "data" / "video"
+CLIPS = ("vehicle_street.mp4", "one-by-one-person-detection.mp4", "otvision_cars-truck_fr20.mp4", "car-detection.mp4")
+STREAMS = (
+    "otvision_cars-truck_fr20.h264",
+    *(f"conformance/{name}" for name in ("BA_MW_D.264", "MPS_MW_A.264", "CVFC1_Sony_C.jsv")),
+)
+
+
+def footage(name: str) -> Path:
+    """The path of a real film; the test is skipped where the collection is not at hand."""
+    path = FOOTAGE / name
+    if not path.exists():
+        pytest.skip(f"no real footage at {FOOTAGE}")
+    return path
+
+
+def play(path: Path, *, passes: int = 1, fps: float | None = None) -> list[StreamEvent]:
+    """All events of one file, as fast as it goes; with more passes, of so many drains' worth of it in a loop."""
+    source = Replay(path, loop=False, speed=None, fps=fps)
+    events: list[StreamEvent] = []
+    for drain in range(100_000):
+        events += source.drain(drain * 100_000_000)
+        if events and isinstance(events[-1], RunEnded) and events[-1].is_final:
+            source.close()
+            return events
+    raise AssertionError(f"{path} never ends")
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A fragment and what went into it."""
+
+    data: bytes
+    record: FragmentRecord
+    samples: tuple[fmp4.Sample, ...]
+
+
+def payload_of(unit: AccessUnit) -> bytes:
+    return b"".join(unit.payload.views())
+
+
+def built(
+    units: Sequence[AccessUnit],
+    durations: Sequence[int],
+    *,
+    sequence: int,
+    previous_hash: bytes = bytes(32),
+    number: int | None = None,
+) -> Built:
+    """One fragment of `units`."""
+    payload = b"".join(payload_of(unit) for unit in units)
+    samples = tuple(
+        fmp4.Sample(unit.payload.size_bytes, duration, unit.composition_ticks, unit.is_keyframe)
+        for unit, duration in zip(units, durations, strict=True)
+    )
+    head = fmp4.head(number or sequence, units[0].decode_ticks, samples, len(payload))
+    record = FragmentRecord(
+        box_id=bytes(range(16)),
+        boot_id=bytes(range(16, 32)),
+        stream="porch/main",
+        run=3,
+        lap=1,
+        segment=7,
+        sequence=sequence,
+        mono_ns=60_000_000_000 + units[0].decode_ticks * 100_000 // 9,
+        wall_ns=1_750_000_000_000_000_000 + units[0].decode_ticks * 100_000 // 9,
+        clock_state=ClockState.SYNCED,
+        clock_error_ns=12_000_000,
+        run_ticks=units[0].decode_ticks,
+        duration_ticks=sum(durations),
+        pictures=len(units),
+        payload_bytes=len(payload),
+        lost_packets=sum(unit.lost_packets for unit in units),
+        is_keyframe=units[0].is_keyframe,
+        camera_wall_ns=0,
+        previous_hash=previous_hash,
+        hash=bytes(32),
+    )
+    record = replace(record, hash=fmp4.fragment_hash(hashlib.sha256(payload), head, record))
+    crc = fmp4.record.crc32c.crc32c(payload)
+    return Built(
+        head + payload + fmp4.commit_record(record, head, crc, fmp4.commit_record_size(len(payload))), record, samples
+    )
+
+
+def fragments_of(events: Sequence[StreamEvent]) -> Iterator[Built]:
+    """Fragments of the first run: from keyframe to keyframe, at most a second long."""
+    starts = [place for place, event in enumerate(events) if isinstance(event, RunStarted)]
+    units = [event for event in events[: (starts + [len(events)])[1]] if isinstance(event, AccessUnit)]
+    times = [unit.decode_ticks for unit in units] + [2 * units[-1].decode_ticks - units[-2].decode_ticks]
+    durations = [after - before for before, after in zip(times, times[1:], strict=False)]
+    first, sequence, previous = 0, 1, bytes(32)
+    for end in range(1, len(units) + 1):
+        if (
+            end == len(units)
+            or units[end].is_keyframe
+            or end - first == fmp4.MAX_SAMPLES
+            or times[end + 1] - times[first] > TICKS_PER_S
+        ):
+            yield (fragment := built(units[first:end], durations[first:end], sequence=sequence, previous_hash=previous))
+            first, sequence, previous = end, sequence + 1, fragment.record.hash
+
+
+def first_page(started: RunStarted) -> bytes:
+    """Init segment, filled up to a page with a `free` atom."""
+    init = fmp4.init_segment(started.parameter_sets, started.width, started.height)
+    return init + fmp4.open_head(PAGE_BYTES - len(init))[: PAGE_BYTES - len(init)].ljust(PAGE_BYTES - len(init), b"\0")
+
+
+def segment_of(events: Sequence[StreamEvent], *, free_bytes: int = 64 * PAGE_BYTES) -> bytes:
+    """A segment with the first run of `events`, the way a ring writes it, and free space behind it."""
+    started = next(event for event in events if isinstance(event, RunStarted))
+    media = b"".join(fragment.data for fragment in fragments_of(events))
+    return first_page(started) + media + fmp4.open_head(free_bytes).ljust(free_bytes, b"\0")
