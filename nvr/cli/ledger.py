@@ -47,10 +47,11 @@ def ledger(
     from_ns, to_ns = place.span_ns(from_text, to_text)
     now_ns = time.time_ns()
     accounts = []
-    with opened(place) as rings:
-        timeline = timeline_of(place, rings)
+    with opened(place) as found:
+        found.warn()
+        timeline = timeline_of(place, found.rings)
         story = journal.read(place.data_dir / "journal")
-        for stream, ring in rings.items():
+        for stream, ring in found.rings.items():
             if only is not None and stream != only:
                 continue
             recorded = unbroken(row.record for row in ring.rows())

@@ -39,7 +39,8 @@ def ring() -> None:
 @ring.command()
 @place_options
 @json_option
-def ls(place: Place, as_json: bool) -> None:
+@click.pass_context
+def ls(context: click.Context, place: Place, as_json: bool) -> None:
     """List the rings: from when to when, how much, and what pictures.
 
     \b
@@ -48,10 +49,10 @@ def ls(place: Place, as_json: bool) -> None:
     """
     from nvr.cli.rings import opened, picture_of, timeline_of
 
-    with opened(place) as rings:
-        timeline = timeline_of(place, rings)
+    with opened(place) as found:
+        timeline = timeline_of(place, found.rings)
         streams = []
-        for stream, each in rings.items():
+        for stream, each in found.rings.items():
             from_ns = to_ns = None
             pictures = size_bytes = 0
             for row in each.rows():
@@ -74,14 +75,15 @@ def ls(place: Place, as_json: bool) -> None:
                     "height": picture.height if picture else None,
                 }
             )
+    found.warn()
     if as_json:
         print_json({"streams": streams})
-        return
-    if not streams:
+    elif streams:
+        rows = [_row(stream) for stream in streams]
+        print_table(("stream", "from", "to", "size", "segments", "pictures", "picture"), rows, right=(3, 4, 5))
+    elif not found.unreadable:
         click.echo(f"nothing is recorded in {place.data_dir} yet")
-        return
-    rows = [_row(stream) for stream in streams]
-    print_table(("stream", "from", "to", "size", "segments", "pictures", "picture"), rows, right=(3, 4, 5))
+    context.exit(1 if found.unreadable else 0)
 
 
 def _row(stream: dict[str, Any]) -> list[str]:
@@ -116,18 +118,18 @@ def check(context: click.Context, place: Place, as_json: bool) -> None:
     with rings_for_ourselves(place.data_dir):
         faults = checking.check(place.data_dir)
         fragments = pictures = 0
-        with opened(place) as rings:
-            for each in rings.values():
+        with opened(place) as found:
+            for each in found.rings.values():
                 for row in each.rows():
                     fragments += 1
                     pictures += row.record.pictures
-            streams = len(rings)
+            streams = len(found.rings) + len(found.unreadable)
     if as_json:
-        found = [asdict(fault) for fault in faults]
-        print_json({"streams": streams, "fragments": fragments, "pictures": pictures, "faults": found})
+        told = [asdict(fault) for fault in faults]
+        print_json({"streams": streams, "fragments": fragments, "pictures": pictures, "faults": told})
     else:
         for fault in faults:
-            click.echo(f"{fault.stream}: segment {fault.segment}, offset {fault.offset}: {fault.what}")
+            click.echo(str(fault))
         count = f"{len(faults)} faults" if faults else "no fault"
         click.echo(f"{streams} streams, {fragments} fragments, {pictures} pictures: {count}")
     context.exit(1 if faults else 0)
@@ -170,13 +172,18 @@ def dump(place: Place, camera: str | None, as_json: bool) -> None:
     from nvr.ring import reader
 
     only = stream_name(camera) if camera else None
-    with opened(place, only) as rings:
-        if as_json:
-            for each in rings.values():
+    if as_json:
+        with opened(place, only) as found:
+            found.warn()
+            for each in found.rings.values():
                 for row in each.rows():
                     print_json(_plain({**asdict(row.position), **asdict(row.record)}))
-            return
+        return
     paths = reader.streams(place.data_dir)
+    if only is not None and only not in paths:
+        raise click.UsageError(
+            f"There is no ring of {only} in {place.data_dir}. There are: {', '.join(sorted(paths)) or 'none'}."
+        )
     for stream in sorted(paths):
         if only is None or stream == only:
             for line in checking.dump(paths[stream]):

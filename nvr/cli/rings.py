@@ -25,23 +25,46 @@ class Picture:
     height: int
 
 
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The rings of a data directory, and why some of them cannot be read."""
+
+    rings: dict[str, Ring]
+    unreadable: dict[str, NvrError]
+
+    def warn(self) -> None:
+        """Tell on standard error what is left out."""
+        for error in self.unreadable.values():
+            click.echo(f"nvr: left out: {error}", err=True)
+            click.echo(f"     {error.hint}", err=True)
+
+
 @contextmanager
-def opened(place: Place, only: str | None = None) -> Iterator[dict[str, Ring]]:
-    """Every ring, or the one of the stream `only`. Raises click.UsageError when that is not there."""
+def opened(place: Place, only: str | None = None) -> Iterator[Opened]:
+    """Every ring, or the one of the stream `only`; one that cannot be read does not hide the others.
+
+    Raises click.UsageError when `only` is not there, and RingUnreadable when it is and cannot be read.
+    """
     from nvr.ring import reader
 
     paths = reader.streams(place.data_dir)
     if only is not None and only not in paths:
         known = ", ".join(sorted(paths)) or "none"
         raise click.UsageError(f"There is no ring of {only} in {place.data_dir}. There are: {known}.")
-    rings: dict[str, Ring] = {}
+    found = Opened({}, {})
     try:
         for stream, path in sorted(paths.items()):
-            if only is None or stream == only:
-                rings[stream] = reader.Ring(path)
-        yield rings
+            if only is not None and stream != only:
+                continue
+            try:
+                found.rings[stream] = reader.Ring(path)
+            except reader.RingUnreadable as error:
+                if only is not None:
+                    raise
+                found.unreadable[stream] = error
+        yield found
     finally:
-        for ring in rings.values():
+        for ring in found.rings.values():
             ring.close()
 
 
