@@ -165,14 +165,15 @@ def _decoder_setting(init: bytes) -> bytes:
 
 def _settings(source: _Source, pieces: Sequence[Piece]) -> list[int]:
     """Where in `pieces` the parameter sets are others than before; the first place is 0."""
-    starts: list[int] = []
+    starts = [0]
     setting = b""
     segment = -1
     for number, piece in enumerate(pieces):
         if piece.position.segment != segment:
             segment = piece.position.segment
-            now = _decoder_setting(source.of(piece)[1].init)
-            if now != setting:
+            header = source.of(piece)[1]
+            now = _decoder_setting(header.init) if header.has_moov else setting  # lost in a power cut: as those around it
+            if now != setting and setting:
                 starts.append(number)
             setting = now
     return starts
@@ -187,7 +188,14 @@ def _one_init(source: _Source, pieces: Sequence[Piece]) -> bytes:
             changes,
             hint="Cut up to that moment, and another clip from there; or ask for several clips.",
         )
-    return source.of(pieces[0])[1].init
+    for piece in pieces:
+        header = source.of(piece)[1]
+        if header.has_moov:
+            return header.init
+    raise ClipFailed(
+        f"{pieces[0].record.stream}: the parameter sets of this footage were lost in a power cut",
+        hint="Cut a longer span: those of the segment before or after are taken then.",
+    )
 
 
 def _head(init: bytes, pieces: Sequence[Piece], times: Sequence[int]) -> bytes:
