@@ -97,7 +97,7 @@ def replays(data_dir: Path, footage: list[Path], ring_bytes: int, **options: obj
         streams=tuple(
             RecordedStream(
                 name=f"camera{number}/main",
-                source={"kind": "replay", "file": str(path), "loop": True, **options},
+                source={"kind": "replay", "file": str(path), "loop": True, "speed": 1.0, **options},
                 ring_bytes=ring_bytes,
             )
             for number, path in enumerate(footage)

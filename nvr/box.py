@@ -1,0 +1,260 @@
+"""One box: builds its processes from a site file and keeps them running.
+
+`record` is started first and stopped last. Each process gets what it needs on standard input, so passwords
+never stand in a command line. A process that dies is started again, quickly at first and then with back-off;
+nothing else of the box stops for it. systemd's watchdog is fed only while `record` reports, and every
+configured stream is either recording or known to be missing for a reason (docs/architecture.md).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, TextIO
+
+from nvr import systemd
+from nvr.announce import Subscriber
+from nvr.errors import NvrError
+from nvr.recorder import RecordedStream, Settings
+from nvr.site_budget import check_budgets
+from nvr.site_settings import Site, StreamSettings
+
+log = logging.getLogger(__name__)
+
+DATA_DIR_MODE = 0o700  # footage, a key and sessions: nobody else's business
+STATUS_TOO_OLD_S = 10.0  # record reports every second; ten missed reports are not a hiccup
+STOP_S = 20.0  # record needs one sync burst to stop; on a slow card that takes seconds
+BACK_OFF_S = (0.2, 1.0, 2.0, 5.0, 10.0, 30.0)
+STEADY_S = 60.0  # a process that ran so long starts again without back-off
+
+
+class AlreadyRunning(NvrError):
+    """Another `nvr run` uses the same data directory."""
+
+
+@dataclass
+class Child:
+    """One process of the box, and when to start it again."""
+
+    name: str
+    arguments: list[str]
+    settings: dict[str, Any]
+    process: subprocess.Popen[bytes] | None = None
+    started_s: float = 0.0
+    next_start_s: float = 0.0
+    deaths: int = 0
+    exit_status: int | None = None
+
+    def start(self) -> None:
+        self.started_s = time.monotonic()
+        self.exit_status = None
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", *self.arguments],
+            stdin=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C reaches the box, which stops its children in order
+        )
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(json.dumps(self.settings).encode())
+            self.process.stdin.close()
+        except BrokenPipeError:
+            pass  # it died while starting; poll() will tell
+
+    def poll(self, now_s: float) -> None:
+        """Start the process when it is due; note its death."""
+        if self.process is None:
+            if now_s >= self.next_start_s:
+                self.start()
+            return
+        status = self.process.poll()
+        if status is None:
+            return
+        self.process, self.exit_status = None, status
+        if now_s - self.started_s > STEADY_S:
+            self.deaths = 0
+        wait_s = BACK_OFF_S[min(self.deaths, len(BACK_OFF_S) - 1)]
+        self.deaths += 1
+        self.next_start_s = now_s + wait_s
+        log.warning("%s ended with status %d after %.0f s; starting again in %.1f s",
+                    self.name, status, now_s - self.started_s, wait_s)  # fmt: skip
+
+    def stop(self) -> None:
+        """Ask to stop, wait, and only then insist."""
+        if self.process is None:
+            return
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.exit_status = self.process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            log.error("%s did not stop within %.0f s and is killed", self.name, STOP_S)
+            self.process.kill()
+            self.exit_status = self.process.wait()
+        self.process = None
+
+
+@dataclass
+class Health:
+    """What the box last heard from its recorder."""
+
+    status: dict[str, Any] = field(default_factory=dict)
+    heard_s: float = float("-inf")
+
+    def is_good(self, streams: set[str], now_s: float) -> bool:
+        """Whether every stream is accounted for: recording, or missing for a named reason."""
+        if now_s - self.heard_s > STATUS_TOO_OLD_S:
+            return False
+        told = self.status.get("streams", {})
+        return all(told.get(name, {}).get("recording") or told.get(name, {}).get("cause") for name in streams)
+
+    def summary(self) -> str:
+        streams = self.status.get("streams", {}).values()
+        recording = sum(1 for stream in streams if stream["recording"])
+        return f"{recording} of {len(streams)} streams recording"
+
+
+class Box:
+    """The processes of one box and the loop that looks after them."""
+
+    def __init__(self, data_dir: Path, record: Child, others: list[Child], streams: set[str]) -> None:
+        self.data_dir = data_dir
+        self.record = record
+        self.others = others
+        self.streams = streams
+        self.health = Health()
+        self._subscriber: Subscriber | None = None
+        self._stopping = False
+        self._lock: TextIO | None = None
+
+    def run(self, *, once: bool, on_status: Callable[[dict[str, Any]], None] = lambda status: None) -> int:
+        """Keep everything running until a signal comes, or, with `once`, until `record` ends by itself.
+
+        Returns the exit status for the command line. Raises AlreadyRunning.
+        """
+        self._take_lock()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        fed_s, is_ready = float("-inf"), False
+        interval_s = systemd.watchdog_interval_s()
+        try:
+            while not self._stopping:
+                now_s = time.monotonic()
+                self.record.poll(now_s)
+                if once and self.record.exit_status is not None:
+                    return self.record.exit_status
+                for child in self.others:
+                    child.poll(now_s)
+                if self._listen(now_s):
+                    on_status(self.health.status)
+                is_good = self.health.is_good(self.streams, now_s)
+                if is_good and not is_ready:
+                    systemd.notify(READY="1")
+                    is_ready = True
+                if is_good and interval_s is not None and now_s - fed_s >= interval_s / 2:
+                    systemd.notify(WATCHDOG="1", STATUS=self.health.summary())
+                    fed_s = now_s
+            return 0
+        finally:
+            systemd.notify(STOPPING="1")
+            for child in [*reversed(self.others), self.record]:
+                child.stop()
+            if self._subscriber is not None:
+                self._subscriber.close()
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._stopping = True
+
+    def _take_lock(self) -> None:
+        """One box per data directory: two recorders would write into the same rings."""
+        run_dir = self.data_dir / "run"
+        run_dir.mkdir(parents=True, exist_ok=True)
+        self._lock = open(run_dir / "box.lock", "a+")  # noqa: SIM115 - held until the process ends
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.seek(0)
+            raise AlreadyRunning(
+                f"{self.data_dir} is in use by another `nvr run` (process {self._lock.read().strip() or 'unknown'})",
+                hint="Stop it first, or give this one another --data directory.",
+            ) from None
+        self._lock.truncate(0)
+        self._lock.write(f"{os.getpid()}\n")
+        self._lock.flush()
+
+    def _listen(self, now_s: float) -> bool:
+        """Hear from the recorder for up to a fifth of a second; True when there is a new status."""
+        if self._subscriber is None:
+            try:
+                self._subscriber = Subscriber(self.data_dir / "run")
+            except OSError:
+                time.sleep(0.1)
+                return False
+        try:
+            message = self._subscriber.receive(0.2)
+        except OSError:
+            self._subscriber.close()
+            self._subscriber = None
+            return False
+        if message is None or message.get("kind") != "status":
+            return False
+        self.health = Health(message, now_s)
+        return True
+
+
+def run(
+    site: Site, data_dir: Path, *, once: bool = False, on_status: Callable[[dict[str, Any]], None] = lambda status: None
+) -> int:
+    """Start the processes of the box that `site` describes and look after them until told to stop.
+
+    With `once` there is no page, and it ends when every source has ended. Returns the exit status. Raises NvrError:
+    the budgets do not fit the disk, or another box runs there.
+    """
+    check_budgets(site, data_dir)
+    data_dir.mkdir(parents=True, exist_ok=True)
+    data_dir.chmod(DATA_DIR_MODE)
+    settings = record_settings(site, data_dir, once=once)
+    record = Child("record", ["nvr.recorder"], asdict(settings))
+    others = [] if once else [Child("web", web_arguments(site, data_dir), {})]
+    box = Box(data_dir, record, others, {stream.name for stream in settings.streams})
+    return box.run(once=once, on_status=on_status)
+
+
+def record_settings(site: Site, data_dir: Path, *, once: bool = False) -> Settings:
+    """What the recorder must know of a site."""
+    return Settings(
+        data_dir=str(data_dir.absolute()),
+        loss_bound_s=site.storage.loss_bound_s,
+        streams=tuple(_recorded(stream) for stream in site.recorded_streams()),
+        once=once,
+    )
+
+
+def _recorded(stream: StreamSettings) -> RecordedStream:
+    source = asdict(stream.source)
+    if source["kind"] == "rtsp":
+        source["stall_s"] = stream.stall_s
+    if source["kind"] == "replay" and source["speed"] == float("inf"):
+        source["speed"] = None  # JSON has no infinity
+    return RecordedStream(
+        name=stream.name,
+        source=source,
+        ring_bytes=stream.ring_bytes,
+        hold_bytes=stream.hold_bytes,
+        keep_days=stream.keep_days,
+        evidence=stream.evidence,
+    )
+
+
+def web_arguments(site: Site, data_dir: Path) -> list[str]:
+    """How the page's process is started."""
+    listen = f"[{site.web.listen}]" if ":" in site.web.listen else site.web.listen
+    return ["nvr.web", "--data", str(data_dir.absolute()), "--site", str(site.path), "--listen", f"{listen}:{site.web.port}"]
