@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -39,21 +40,23 @@ LONGEST_WINDOW_S = 3600
 LONGEST_LEDGER_S = 8 * 86_400
 LONGEST_HOLD_S = 7 * 86_400
 SEGMENT_BYTES = 1 << 40  # no segment is larger; the file's own size is checked when it is read
-READS_AT_ONCE = 4  # threads that wait for the disk; a hanging disk must not take all
+DISK_ANSWERS_S = 20
+READS_AT_ONCE = 4  # threads of their own wait for the disk: one that hangs must not keep people from logging in
 
 
 class Api:
     def __init__(
-        self, data_dir: Path, settings: PageSettings, live: Live, footage: Footage, cutting: Cutting, clock: Clock
+        self, data_dir: Path, settings: PageSettings, live: Live, footage: Footage, missing: Missing, cutting: Cutting,
+        clock: Clock,
     ) -> None:
         self._data_dir = data_dir
         self._settings = settings
         self._live = live
         self._footage = footage
         self._cutting = cutting
-        self._missing = Missing(data_dir, footage, clock)
+        self._missing = missing
         self._clock = clock
-        self._reads = asyncio.Semaphore(READS_AT_ONCE)
+        self._readers = ThreadPoolExecutor(READS_AT_ONCE, "read")
 
     def routes(self, guard: Guard) -> list[BaseRoute]:
         def route(path: str, handler: Any, method: str = "GET") -> Route:
@@ -78,11 +81,10 @@ class Api:
     async def _read(self, work: Any, *arguments: Any) -> Any:
         """Run something that waits for the disk, a few at a time. Raises Unavailable when the disk hangs."""
         try:
-            async with asyncio.timeout(20):
-                async with self._reads:
-                    return await asyncio.shield(asyncio.to_thread(work, *arguments))
+            async with asyncio.timeout(DISK_ANSWERS_S):
+                return await asyncio.get_running_loop().run_in_executor(self._readers, work, *arguments)
         except TimeoutError:
-            raise Unavailable("the disk has not answered for 20 s", hint="Look at the health page.") from None
+            raise Unavailable(f"the disk has not answered for {DISK_ANSWERS_S} s", hint="Look at the health page.") from None
 
     # -- how things are
 
@@ -96,29 +98,27 @@ class Api:
         return json_answer({"streams": answer})
 
     async def _status(self, request: Request) -> Response:
-        told = self._live.status
         streams: dict[str, Any] = {}
         for name, state in self._live.stream_status().items():
-            facts = told.get("streams", {}).get(name, {})
             ring = {"budget_bytes": self._settings.ring_bytes.get(name)}
             try:
                 ring |= await self._read(self._footage.facts, name)
             except NvrError:
                 pass  # a disk that does not answer must not hide what the recorder says
-            streams[name] = state | _camera_facts(facts) | {"ring": ring}
+            streams[name] = state | _camera_facts(self._live.told(name)) | {"ring": ring}
         clock = self._clock.read()
         return json_answer(
             {
                 "now_ms": clock.wall_ns // 1_000_000,
                 "recorder_silent_s": self._live.recorder_silent_s(),
                 "clock": {"state": int(clock.state), "error_ns": clock.error_ns},
-                "disk": await self._read(self._disk, told),
+                "disk": await self._read(self._disk),
                 "streams": streams,
             }
         )
 
-    def _disk(self, told: dict[str, Any]) -> dict[str, Any]:
-        states = [state for state in told.get("streams", {}).values() if isinstance(state, dict)]
+    def _disk(self) -> dict[str, Any]:
+        states = [self._live.told(name) for name in sorted(self._settings.stream_names)]
         trouble = next((state for state in states if str(state.get("cause") or "").startswith("disk")), {})
         try:
             disk = os.statvfs(self._data_dir / "rings")
@@ -223,9 +223,8 @@ def _hold_json(hold: holds.Hold) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _camera_facts(told: Any) -> dict[str, Any]:
+def _camera_facts(told: dict[str, Any]) -> dict[str, Any]:
     """What the recorder and its source say of a camera, under the names of the API; None where they say nothing."""
-    told = told if isinstance(told, dict) else {}
     source = told.get("source")
     source = source if isinstance(source, dict) else {}
     return {

@@ -20,6 +20,7 @@ from nvr import clips
 from nvr.clock import Clock
 from nvr.errors import NvrError
 from nvr.web.answers import NotFound, Unavailable, WrongQuestion
+from nvr.web.footage import Footage
 from nvr.web.settings import PageSettings
 
 log = logging.getLogger(__name__)
@@ -43,10 +44,11 @@ class Clip:
 
 
 class Cutting:
-    def __init__(self, data_dir: Path, settings: PageSettings, clock: Clock) -> None:
+    def __init__(self, data_dir: Path, settings: PageSettings, footage: Footage, clock: Clock) -> None:
         self._data_dir = data_dir
         self._dir = data_dir / "clips" / "page"
         self._settings = settings
+        self._footage = footage
         self._clock = clock
         self._turn = asyncio.Lock()
         self._waiting = 0
@@ -81,7 +83,10 @@ class Cutting:
         path = self._dir / name
         if path.exists() and path.with_suffix(".json").exists():
             return self._clip(path)
-        report = clips.cut(self._data_dir, stream, from_ns, to_ns, path)
+        timeline = self._footage.timeline()
+        report = clips.cut(
+            self._data_dir, stream, from_ns, to_ns, path, timeline=timeline, cut_by="page", replace=True, clock=self._clock
+        )
         facts = {"stream": stream, "from_ms": report.span.from_ns // 1_000_000, "to_ms": report.span.to_ns // 1_000_000}
         path.with_suffix(".json").write_text(json.dumps(facts))
         self._tidy(keep=name)

@@ -13,6 +13,7 @@ import threading
 import time
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,12 +22,10 @@ from nvr import journal
 from nvr.clock import Clock
 from nvr.errors import NvrError
 from nvr.media import ClockState, Position
-from nvr.ring.reader import Recycled, Ring, RingUnreadable, Row
+from nvr.ring.reader import NoInitSegment, Recycled, Ring, RingUnreadable, Row
 from nvr.timeline import ClockSample, Placed, Timeline
 from nvr.web.answers import NotFound, Unavailable
 from nvr.web.settings import PageSettings
-
-__all__ = ["Footage", "Recycled"]
 
 log = logging.getLogger(__name__)
 
@@ -151,67 +150,69 @@ class Footage:
 
     # -- bytes
 
-    def _ring(self, stream: str) -> Ring:
-        """Raises Unavailable while there is no ring to read."""
+    @contextmanager
+    def _ring(self, stream: str) -> Iterator[Ring]:
+        """A ring to read bytes from, by any number of threads; rows only with the lock of `_Known` held.
+
+        Raises NotFound, or Unavailable while it cannot be read; then it is opened anew the next time, because a disk
+        that was taken out comes back as another one.
+        """
         known = self._known.get(stream)
         if known is None:
             raise NotFound(f"there is no stream {stream} on this box", hint="GET /api/streams lists them.")
-        if known.ring is None:
-            camera, _, kind = stream.partition("/")
-            try:
-                known.ring = Ring(self.data_dir / "rings" / camera / kind)
-            except (RingUnreadable, OSError) as error:
-                raise Unavailable(
-                    f"nothing of {stream} can be read: {error}",
-                    hint="It was never recorded, or the disk is gone: look at the health page.",
-                ) from error
-        return known.ring
+        try:
+            ring = known.ring
+            if ring is None:
+                camera, _, kind = stream.partition("/")
+                ring = known.ring = Ring(self.data_dir / "rings" / camera / kind)
+            yield ring
+        except (RingUnreadable, OSError) as error:
+            known.ring = None
+            raise Unavailable(
+                f"nothing of {stream} can be read: {error}",
+                hint="It was never recorded, or the disk is gone: look at the health page.",
+            ) from error
+        except (Recycled, NoInitSegment) as error:
+            raise NotFound(str(error), hint=error.hint) from error
 
     def fragment(self, position: Position) -> bytes:
-        """All bytes of a fragment. Raises Recycled, OSError or Unavailable."""
-        return self._ring(position.stream).read(position)
+        """All bytes of a fragment. Raises NotFound when it is recycled, or Unavailable."""
+        with self._ring(position.stream) as ring:
+            return ring.read(position)
 
     def init_segment(self, position: Position) -> bytes:
-        """ftyp and moov of the segment `position` lies in. Raises Recycled, OSError, Unavailable or another NvrError."""
-        return self._ring(position.stream).init_segment(position)
+        """ftyp and moov of the segment `position` lies in. Raises NotFound or Unavailable."""
+        with self._ring(position.stream) as ring:
+            return ring.init_segment(position)
 
     def segment_bytes(self, position: Position) -> bytes:
         """`size_bytes` of a segment from `offset` on, fragments or init segment, if it is still on that lap.
 
-        Raises NotFound when the ring has used the segment again, or there never was one.
+        Raises NotFound when the ring has used the segment again, or there never was one; or Unavailable.
         """
-        ring = self._ring(position.stream)
-        if not self._is_known(position):
-            raise NotFound("the ring has used this place again", hint="Ask for the fragments once more.")
-        try:
-            fd = os.open(ring.segment_path(position), os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            raise NotFound("there is no such segment", hint="Take numbers from /api/fragments.") from None
-        try:
-            data = os.pread(fd, position.size_bytes, position.offset)
-        finally:
-            os.close(fd)
+        with self._ring(position.stream) as ring:
+            try:
+                fd = os.open(ring.segment_path(position), os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                raise NotFound("there is no such segment", hint="Take numbers from /api/fragments.") from None
+            try:
+                data = os.pread(fd, position.size_bytes, position.offset)
+            finally:
+                os.close(fd)
+            if not ring.still_there(position):  # asked afterwards: only then what was read counts
+                raise NotFound("the ring has used this place again", hint="Ask for the fragments once more.")
         if len(data) != position.size_bytes:
             raise NotFound("the segment is not that long", hint="Take offsets from /api/fragments.")
-        if not self._is_known(position):
-            raise NotFound("the ring used this place again meanwhile", hint="Ask for the fragments once more.")
         return data
-
-    def _is_known(self, position: Position) -> bool:
-        return any(
-            state.number == position.segment and state.lap == position.lap for state in self._ring(position.stream).segments()
-        )
 
     # -- when
 
     def look(self, stream: str) -> list[Stretch]:
         """All stretches of a stream, oldest first. Raises Unavailable."""
         known = self._known[stream]
-        with known.lock:
-            ring = self._ring(stream)
+        with known.lock, self._ring(stream) as ring:
             if time.monotonic() - known.looked_s > LOOK_AGAIN_S:
-                states = [state.first_sequence for state in ring.segments() if state.fragments]
-                oldest = min(states, default=None)
+                oldest = min((state.first_sequence for state in ring.segments() if state.fragments), default=None)
                 if oldest is None:
                     known.stretches.clear()
                 else:
@@ -256,10 +257,11 @@ class Footage:
             first -= 1
         first_sequence, last_sequence = stretches[first].what.first.sequence, stretches[last].what.last.sequence
         pieces: list[_Piece] = []
-        for row in self._ring(stream).rows(first_sequence):
-            if row.record.sequence > last_sequence:
-                break
-            pieces.append(_Piece(row))
+        with self._known[stream].lock, self._ring(stream) as ring:
+            for row in ring.rows(first_sequence):
+                if row.record.sequence > last_sequence:
+                    break
+                pieces.append(_Piece(row))
         placed = self.timeline().place(pieces)
         begin = next((at for at, each in enumerate(placed) if each.to_ns > from_ns), len(placed))
         key = begin
@@ -282,7 +284,7 @@ class Footage:
             if place not in init_bytes:
                 try:
                     init_bytes[place] = len(self.init_segment(position))
-                except Recycled:
+                except NotFound:  # recycled just now, or its parameter sets were lost
                     continue
             found.append(
                 {

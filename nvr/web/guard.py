@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
+from nvr.clips import ClipFailed, NothingRecorded, PicturesChange
 from nvr.errors import NvrError
 from nvr.web.access import Access, NotAllowed, PasswordTooWeak, Session, TooManyTries
 from nvr.web.answers import NotFound, Unavailable, WrongQuestion, error_answer
@@ -27,6 +28,9 @@ STATUS_OF: tuple[tuple[type[NvrError], int], ...] = (
     (NotFound, 404),
     (TooManyTries, 429),
     (Unavailable, 503),
+    (NothingRecorded, 404),
+    (PicturesChange, 409),
+    (ClipFailed, 503),
 )
 
 

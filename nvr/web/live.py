@@ -145,14 +145,17 @@ class Live:
         """Seconds since the recorder last told its state."""
         return round(time.monotonic() - max(self._heard_s, self._started_s), 1)
 
+    def told(self, stream: str) -> dict[str, Any]:
+        """What the recorder last said of a stream, in its own words; {} when nothing that can be understood."""
+        streams = self.status.get("streams")
+        state = streams.get(stream) if isinstance(streams, dict) else None
+        return state if isinstance(state, dict) else {}
+
     def stream_status(self) -> dict[str, dict[str, Any]]:
         """For each configured stream what the recorder says of it, in the words of the page."""
-        told = self.status.get("streams")
-        told = told if isinstance(told, dict) else {}
         answer = {}
         for name in sorted(self.stream_names):
-            state = told.get(name)
-            state = state if isinstance(state, dict) else {}
+            state = self.told(name)
             answer[name] = {
                 "recording": bool(state.get("recording")),
                 "cause": state.get("cause") or None,
@@ -228,8 +231,8 @@ class Live:
         self.status, self._heard_s = message, time.monotonic()
         reading = self._clock.read()
         for name in self.stream_names:
-            told = message.get("streams", {}).get(name)
-            if isinstance(told, dict) and isinstance(told.get("since_mono_ns"), int):
+            told = self.told(name)
+            if isinstance(told.get("since_mono_ns"), int):
                 # By box time: the wall clock may have been set since.
                 since_ns = reading.wall_ns - (reading.mono_ns - told["since_mono_ns"])
                 since_ms = since_ns // 1_000_000

@@ -8,7 +8,8 @@ import json
 import logging
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import uvicorn
@@ -20,6 +21,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from nvr.clock import Clock, SystemClock
 from nvr.errors import NvrError
+from nvr.media import Position
 from nvr.web.access import SESSION_VALID_S, Access
 from nvr.web.answers import SECURITY_HEADERS, error_answer, json_answer, json_body
 from nvr.web.api import Api
@@ -28,6 +30,7 @@ from nvr.web.cutting import Cutting
 from nvr.web.footage import Footage
 from nvr.web.guard import Guard, address_of, is_same_origin
 from nvr.web.live import Live, Watcher
+from nvr.web.missing import Missing
 from nvr.web.settings import PageSettings
 
 log = logging.getLogger(__name__)
@@ -36,6 +39,7 @@ PAGES_AT_ONCE = 40  # open live pages; each costs at most one fragment of memory
 SESSION_CHECK_S = 10.0  # an open live page ends this long after its log-out
 MESSAGE_BYTES = 16 << 10  # what a page may send at once
 REQUESTS_AT_ONCE = 200
+READS_AT_ONCE = 4
 
 
 class ListenFailed(NvrError):
@@ -53,9 +57,11 @@ class Page:
         self.assets = Assets()
         self.live = Live(data_dir / "run", settings.stream_names, clock)
         self.footage = Footage(data_dir, settings, clock)
+        missing = Missing(data_dir, self.footage, clock)
         self.cutting = Cutting(data_dir, settings, self.footage, clock)
-        self.api = Api(data_dir, settings, self.live, self.footage, self.cutting, clock)
+        self.api = Api(data_dir, settings, self.live, self.footage, missing, self.cutting, clock)
         self._pages_open = 0
+        self._readers = ThreadPoolExecutor(READS_AT_ONCE, "live")
 
     def app(self) -> Starlette:
         guard = self.guard
@@ -165,6 +171,10 @@ class Page:
                 await websocket.close(4400)
                 return
 
+    async def _read(self, work: Callable[[Position], bytes], position: Position) -> bytes:
+        """Bytes that were just written come from memory; a disk that hangs costs these threads and no others."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, work, position)
+
     async def _send(self, websocket: WebSocket, watcher: Watcher, listening: asyncio.Task[None]) -> None:
         """Send what the watcher has, one message at a time, until the page is closed."""
         checked_s = time.monotonic()
@@ -184,10 +194,10 @@ class Page:
                 continue
             queue, (position, record) = item
             try:
-                payload = await asyncio.to_thread(self.footage.fragment, position)
+                payload = await self._read(self.footage.fragment, position)
                 init = b""
                 if queue.init_of != (position.segment, position.lap):
-                    init = await asyncio.to_thread(self.footage.init_segment, position)
+                    init = await self._read(self.footage.init_segment, position)
                     queue.init_of = (position.segment, position.lap)
             except (NvrError, OSError) as error:
                 log.warning("web: %s: a fragment could not be read for a live page: %s", position.stream, error)

@@ -117,7 +117,7 @@ class LiveCamera:
         frame = av.VideoFrame.from_ndarray(planes.reshape(-1, width), "yuv420p")
         frame.pts = self._count
         data = b"".join(bytes(packet) for packet in self._encoder.encode(frame))
-        units = [data[start:end] for start, end in h264.annex_b_units(data)]
+        units = [data[start : start + size] for start, size in h264.annex_b_units(data)]
         sps = tuple(unit for unit in units if h264.nal_type(unit) == 7)
         pps = tuple(unit for unit in units if h264.nal_type(unit) == 8)
         payload = Gather()
