@@ -41,7 +41,7 @@ def parse_challenges(values: list[str]) -> list[Challenge]:
     for value in values:
         # A scheme is a word followed by a space and not by '='.
         starts = [match.start(1) for match in re.finditer(r"(?:^|,)\s*((?i:digest|basic))(?=\s|,|$)", value)]
-        for start, end in zip(starts, [*starts[1:], len(value)], strict=True):
+        for start, end in zip(starts, [*starts[1:], len(value)], strict=False):
             challenge = _challenge(value[start:end])
             if challenge is not None:
                 challenges.append(challenge)

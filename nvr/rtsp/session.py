@@ -121,7 +121,7 @@ class Session:
         self._garbage = self._garbage_in_a_row = 0
         self._received_bytes = 0
         self._now_ns = self._playing_ns = self._keepalive_ns = self._report_ns = 0
-        self._last_bytes_ns = self._last_answer_ns = self._last_picture_ns = 0
+        self._last_bytes_ns = self._last_picture_ns = 0
         self._bye_ns = 0
         self._bye_packets = 0
         self._asked_for_keyframe = False
@@ -408,15 +408,10 @@ class Session:
             if self._is_udp and self._walker.packets == 0:
                 raise self._ended(f"no UDP packet arrived for {seconds}; a firewall may drop them", Cause.NETWORK, Again.OTHER_TRANSPORT)
             if now_ns - self._last_bytes_ns < self._stall_ns // 2:
-                if now_ns - self._walker_progress_ns() > self._stall_ns:
-                    raise self._ended(f"no access unit for {seconds}, though the camera answers", Cause.CAMERA)
-                raise self._ended(f"no access unit for {seconds}, though packets arrive", Cause.CAMERA)
+                raise self._ended(f"no access unit for {seconds}, though the camera still answers", Cause.CAMERA)
             raise self._ended(f"nothing arrived for {seconds}", Cause.NETWORK)
         if silent_ns > self._stall_ns // 2 and now_ns - self._keepalive_ns > self._stall_ns // 2:
             self._send_keepalive()  # an answer tells a dead camera from a dead link
-
-    def _walker_progress_ns(self) -> int:
-        return self._last_picture_ns if self._asked is None else self._playing_ns
 
     def _ended(self, message: str, cause: Cause, again: Again = Again.LATER, *, url: str = "", hint: str = "") -> SessionEnded:
         self.state = State.ENDED
@@ -433,7 +428,6 @@ class Session:
             return  # to a request that nobody waits for any more
         self._asked = None
         self._challenged = False
-        self._last_answer_ns = self._now_ns
         self._server = self._server or message.header("server")[:80]
         if message.status == 401:
             self._challenge(asked, message)
@@ -455,7 +449,12 @@ class Session:
         if login is None:
             raise self._ended("the camera wants a user and a password", Cause.CAMERA, Again.NEVER_AS_IS, hint="Give both in the site file.")
         if not login.accept(message.all("www-authenticate")):
-            raise self._ended("the camera asks for a login in a way that is not known here", Cause.CAMERA, Again.NEVER_AS_IS)
+            raise self._ended(
+                "the camera asks for a login in a way that is not answered here",
+                Cause.CAMERA,
+                Again.NEVER_AS_IS,
+                hint="Digest and basic are; basic no longer once the camera has asked for digest, until nvr starts again.",
+            )
         assert login.challenge is not None
         # An old nonce of the last connection is worth one more try, and so is one that the camera calls stale.
         limit = 1 + login.challenge.is_stale

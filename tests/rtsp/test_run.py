@@ -1,0 +1,156 @@
+"""Pictures to runs: where a run starts, why it ends, and the ticks in between."""
+
+from __future__ import annotations
+
+from rtsp.streams import OTHER_SPS, PPS, SPS
+
+from nvr.gather import Gather
+from nvr.media import AccessUnit, Cause, ParameterSets, RunEnded, RunStarted
+from nvr.rtsp.rtcp import SenderReport
+from nvr.rtsp.run import Runs
+
+NONE = ParameterSets((), ())
+OFFERED = ParameterSets((SPS,), (PPS,))
+# Main profile with bitstream_restriction: up to 2 pictures are reordered (from x264 -bf 2, 1280x720).
+REORDERED_SPS = bytes.fromhex("674d401feca02802dd8088000003000800000301e078c18cb0")
+
+
+def picture(ts: int, *, key: bool = False, lost: int = 0, sets: tuple[bytes, ...] = (), arrival_ns: int | None = None, restarted: bool = False):
+    gather = Gather()
+    gather.append(memoryview(b"\0\0\0\1\x65"))
+    arrival_ns = ts * 100_000 // 9 if arrival_ns is None else arrival_ns
+    return (gather, ts & 0xFFFFFFFF, key, lost, sets, arrival_ns, restarted)
+
+
+def push(runs: Runs, *pictures):
+    return [event for one in pictures for event in runs.push(one)]
+
+
+def kinds(events) -> str:
+    return "".join({RunStarted: "S", AccessUnit: "a", RunEnded: "E"}[type(event)] for event in events)
+
+
+def test_a_run_starts_at_the_first_keyframe_at_tick_0():
+    runs = Runs(OFFERED, "rtsp/tcp")
+    events = push(runs, picture(1000), picture(4600, key=True, sets=(SPS, PPS)), picture(8200))
+    assert kinds(events) == "Saa"
+    assert events[0] == RunStarted(OFFERED, 240, 160, "rtsp/tcp")
+    assert [(unit.decode_ticks, unit.composition_ticks, unit.is_keyframe) for unit in events[1:]] == [(0, 0, True), (3600, 0, False)]
+    assert runs.skipped == 1
+
+
+def test_parameter_sets_may_come_in_the_stream_alone():
+    runs = Runs(NONE, "")
+    events = push(runs, picture(0, key=True), picture(3600), picture(7200, key=True, sets=(SPS, PPS)))
+    assert kinds(events) == "ESa"
+    assert "without parameter sets" in events[0].detail
+
+
+def test_other_parameter_sets_start_a_new_run_at_their_keyframe():
+    runs = Runs(OFFERED, "")
+    events = push(runs, picture(0, key=True), picture(3600), picture(7200, key=True, sets=(OTHER_SPS, PPS)), picture(10_800))
+    assert kinds(events) == "SaaESaa"
+    assert events[3].cause is Cause.CAMERA
+    assert (events[4].width, events[4].height) == (2560, 1440)
+    assert events[5].decode_ticks == 0
+
+
+def test_the_same_parameter_sets_again_change_nothing():
+    runs = Runs(OFFERED, "")
+    events = push(runs, *(picture(n * 3600, key=n % 3 == 0, sets=(SPS, PPS) if n % 3 == 0 else ()) for n in range(9)))
+    assert kinds(events) == "S" + "a" * 9
+
+
+def test_changed_parameter_sets_without_their_keyframe_end_the_run_until_the_next():
+    runs = Runs(OFFERED, "")
+    events = push(runs, picture(0, key=True), picture(3600, lost=3, sets=(OTHER_SPS,)), picture(7200), picture(10_800, key=True))
+    assert kinds(events) == "SaESa"
+    assert events[-1].lost_packets == 3
+
+
+def test_trailing_zeros_and_start_codes_do_not_make_another_parameter_set():
+    runs = Runs(OFFERED, "")
+    events = push(runs, picture(0, key=True, sets=(SPS + b"\0\0\0\1", PPS + b"\0")), picture(3600, key=True, sets=(SPS, PPS)))
+    assert kinds(events) == "Saa"
+
+
+def test_ticks_go_on_over_the_wrap_of_the_time_stamp():
+    runs = Runs(OFFERED, "")
+    start = (1 << 32) - 5000
+    events = push(runs, *(picture(start + n * 3600, key=n == 0) for n in range(5)))
+    assert [unit.decode_ticks for unit in events[1:]] == [0, 3600, 7200, 10_800, 14_400]
+
+
+def test_time_stamps_that_jump_end_the_run():
+    for jump in (90_000 * 3600, -90_000 * 60):
+        runs = Runs(OFFERED, "")
+        later = 90_000 * 7200
+        events = push(
+            runs, picture(later, key=True, arrival_ns=0), picture(later + jump, arrival_ns=40_000_000), picture(later + jump + 3600, key=True, arrival_ns=80_000_000)
+        )
+        assert kinds(events) == "SaESa"
+        assert "time stamps jumped" in events[2].detail
+
+
+def test_silence_is_no_jump():
+    runs = Runs(OFFERED, "")
+    events = push(runs, picture(0, key=True), picture(90_000 * 30))
+    assert kinds(events) == "Saa"
+    assert events[2].decode_ticks == 90_000 * 30
+
+
+def test_a_network_that_holds_back_and_delivers_at_once_is_no_jump():
+    runs = Runs(OFFERED, "")
+    events = push(runs, *(picture(n * 3600, key=n == 0, arrival_ns=60_000_000_000 if n else 0) for n in range(200)))
+    assert kinds(events) == "S" + "a" * 200
+
+
+def test_a_time_stamp_that_repeats_still_rises():
+    runs = Runs(OFFERED, "")
+    events = push(runs, picture(0, key=True), picture(0), picture(3600))
+    assert [unit.decode_ticks for unit in events[1:]] == [0, 1, 3600]
+
+
+def test_a_sender_that_began_anew_starts_a_new_run():
+    runs = Runs(OFFERED, "")
+    events = push(runs, picture(0, key=True), picture(50, restarted=True), picture(3650, key=True))
+    assert kinds(events) == "SaESa"
+
+
+def test_pictures_in_decoding_order_get_decoding_times_that_rise():
+    runs = Runs(ParameterSets((REORDERED_SPS,), (PPS,)), "")
+    shown = [0, 4, 2, 1, 3, 8, 6, 5, 7]
+    events = push(runs, *(picture(9000 + n * 3600, key=n == 0, arrival_ns=0) for n in shown))
+    units = events[1:]
+    decode = [unit.decode_ticks for unit in units]
+    assert decode == sorted(set(decode)) and decode[0] == 0
+    assert all(unit.composition_ticks >= 0 for unit in units)
+    on_screen = [unit.decode_ticks + unit.composition_ticks for unit in units]
+    assert [value - on_screen[0] for value in on_screen] == [n * 3600 for n in shown]
+
+
+def test_b_pictures_that_the_parameter_sets_did_not_announce_are_learned():
+    runs = Runs(OFFERED, "")
+    gop = [0, 2, 1, 4, 3]
+    events = push(runs, *(picture(9000 + (g * 5 + n) * 3600, key=n == 0, arrival_ns=0) for g in range(3) for n in gop))
+    assert kinds(events) == "SaaaaaESaaaaaaaaaa"
+    units = events[8:]
+    on_screen = [unit.decode_ticks + unit.composition_ticks for unit in units]
+    assert sorted(on_screen) == [on_screen[0] + n * 3600 for n in range(10)]
+
+
+def test_a_parameter_set_that_cannot_be_read_is_said_once():
+    runs = Runs(NONE, "")
+    bad = b"\x67\xff"
+    events = push(runs, picture(0, key=True, sets=(bad, PPS)), picture(3600, key=True, sets=(bad, PPS)))
+    assert kinds(events) == "E"
+    assert "cannot be read" in events[0].detail
+
+
+def test_the_cameras_own_clock_is_told_with_each_picture():
+    runs = Runs(OFFERED, "")
+    before = push(runs, picture(9000, key=True))
+    runs.clock.learn(SenderReport(7, (1_700_000_000 + 2_208_988_800) << 32, 9000, 0, 0), 0)
+    [after] = push(runs, picture(9000 + 45_000))
+    assert before[1].camera_wall_ns == 0
+    assert after.camera_wall_ns == 1_700_000_000_500_000_000
