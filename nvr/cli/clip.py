@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,6 +18,9 @@ from nvr.cli.options import (
     span_options,
     stream_name,
 )
+
+if TYPE_CHECKING:
+    from nvr.clips import ClipReport
 
 
 @click.group()
@@ -33,10 +37,19 @@ def clip() -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="File to write; named after camera and time where it is not given.",
 )
+@click.option("--replace", is_flag=True, help="Write over a file that is there.")
+@click.option("--parts", is_flag=True, help="Where the camera changed its picture size, begin another file.")
 @place_options
 @json_option
 def cut(
-    place: Place, camera: str, from_text: str | None, to_text: str | None, output: Path | None, as_json: bool
+    place: Place,
+    camera: str,
+    from_text: str | None,
+    to_text: str | None,
+    output: Path | None,
+    replace: bool,
+    parts: bool,
+    as_json: bool,
 ) -> None:
     """Cut a span out of a ring into one MP4 file, without re-encoding, with its proof.
 
@@ -51,8 +64,28 @@ def cut(
 
     stream = stream_name(camera)
     from_ns, to_ns = place.span_ns(from_text, to_text)
-    report = clips.cut(place.data_dir, stream, from_ns, to_ns, output or Path(_name(place, stream, from_ns)))
-    fields = {
+    path = output or Path(_name(place, stream, from_ns))
+    cutting = clips.cut_parts if parts else clips.cut
+    found = cutting(place.data_dir, stream, from_ns, to_ns, path, replace=replace)
+    reports = found if isinstance(found, list) else [found]
+    if as_json:
+        told = [_report(place, report) for report in reports]
+        print_json({"clips": told} if parts else told[0])
+        return
+    for report in reports:
+        span = f"{place.iso(report.span.from_ns)} to {place.iso(report.span.to_ns)}"
+        click.echo(f"{report.path}: {stream}, {span}, {report.pictures} pictures, {size_text(report.size_bytes)}")
+        for gap in report.gaps:
+            click.echo(f"  gap from {place.iso(gap.from_ns)} to {place.iso(gap.to_ns)}: {gap.cause.value}")
+    click.echo(f"signed by {reports[-1].fingerprint}")
+    click.echo(f"check it with: nvr clip verify {reports[-1].path}")
+
+
+def _report(place: Place, report: ClipReport) -> dict[str, Any]:
+    gaps = [
+        {"from": place.iso(gap.from_ns), "to": place.iso(gap.to_ns), "cause": gap.cause.value} for gap in report.gaps
+    ]
+    return {
         "file": str(report.path),
         "stream": report.span.stream,
         "from": place.iso(report.span.from_ns),
@@ -60,19 +93,9 @@ def cut(
         "bytes": report.size_bytes,
         "fragments": report.fragments,
         "pictures": report.pictures,
-        "gaps": [{"from": place.iso(gap.from_ns), "to": place.iso(gap.to_ns), "cause": gap.cause.value} for gap in report.gaps],
+        "gaps": gaps,
         "fingerprint": report.fingerprint,
-    }  # fmt: skip
-    if as_json:
-        print_json(fields)
-        return
-    click.echo(
-        f"{report.path}: {stream} from {fields['from']} to {fields['to']}, {report.pictures} pictures, {size_text(report.size_bytes)}"
-    )
-    for gap in report.gaps:
-        click.echo(f"  gap from {place.iso(gap.from_ns)} to {place.iso(gap.to_ns)}: {gap.cause.value}")
-    click.echo(f"signed by {report.fingerprint}")
-    click.echo(f"check it with: nvr clip verify {report.path}")
+    }
 
 
 def _name(place: Place, stream: str, from_ns: int | None) -> str:
@@ -109,3 +132,24 @@ def verify(context: click.Context, file: Path, fingerprint: str | None, as_json:
         for reason in verdict["reasons"]:
             click.echo(f"  {reason}")
     context.exit(0 if verdict["genuine"] else 1)
+
+
+@clip.command()
+@place_options
+@json_option
+def key(place: Place, as_json: bool) -> None:
+    """Print the fingerprint of this box's key, for whoever will have to check its clips.
+
+    Give it to them in another way than the clips.
+
+    \b
+    Example:
+        nvr clip key --site site.yaml
+    """
+    from nvr.evidence import Identity
+
+    identity = Identity.load_or_create(place.data_dir / "identity" / "key")
+    if as_json:
+        print_json({"fingerprint": identity.fingerprint, "public_key": identity.public_bytes.hex()})
+    else:
+        click.echo(identity.fingerprint)

@@ -30,8 +30,9 @@ _SHAPES = """\
 | `nvr ring dump` | one line for each fragment: its position and its commit record |
 | `nvr ring hold`, `release` | `{"id", "stream", "from", "to", "reason"}`; `{"released"}`, or `{"holds": [..]}` without ID |
 | `nvr ledger` | `{"streams": [{"stream", "total_s", "recorded_s", "missing_s", "by_cause": {cause: seconds}, "from", "to"}]}`; `"gaps"` with `--gaps` |
-| `nvr clip cut` | `{"file", "stream", "from", "to", "bytes", "fragments", "pictures", "gaps": [{"from", "to", "cause"}], "fingerprint"}` |
+| `nvr clip cut` | `{"file", "stream", "from", "to", "bytes", "fragments", "pictures", "gaps": [{"from", "to", "cause"}], "fingerprint"}`; with `--parts` `{"clips": [..]}` |
 | `nvr clip verify` | `{"genuine", "box", "camera", "from", "to", "reasons": [..]}` and more that the clip says |
+| `nvr clip key` | `{"fingerprint", "public_key"}` |
 | `nvr web link` | `{"link"}` |
 
 A command that fails prints `{"error", "hint"}`.

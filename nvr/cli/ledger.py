@@ -55,11 +55,11 @@ def ledger(
             if only is not None and stream != only:
                 continue
             recorded = unbroken(row.record for row in ring.rows())
-            begin_ns = from_ns
-            if begin_ns is None:
-                placed = timeline.place(recorded)
-                begin_ns = placed[0].from_ns if placed else now_ns
-            accounts.append(account(stream, recorded, story, timeline, begin_ns, to_ns or now_ns, now_ns=now_ns))
+            placed = timeline.place(recorded)
+            # A film that was played faster than real time reaches beyond the present.
+            end_ns = max(now_ns, placed[-1].to_ns) if placed else now_ns
+            begin_ns = from_ns if from_ns is not None else (placed[0].from_ns if placed else now_ns)
+            accounts.append(account(stream, recorded, story, timeline, begin_ns, to_ns or end_ns, now_ns=end_ns))
         if only is not None and not accounts:
             raise click.UsageError(f"There is no ring of {only} in {place.data_dir}.")
     streams = []
