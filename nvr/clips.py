@@ -12,6 +12,7 @@ import hashlib
 import os
 import secrets
 import struct
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -122,7 +123,7 @@ class _Source:
 
     def check_laps(self, pieces: Iterable[Piece]) -> None:
         """Raises Recycled if the ring has begun to use one of the segments again; its header changes before its media does."""
-        for piece in pieces:
+        for piece in {(piece.position.segment, piece.position.lap): piece for piece in pieces}.values():
             _read_header(self.of(piece)[0], piece)
 
     def close(self) -> None:
@@ -248,18 +249,26 @@ def _choice(
 
 
 def _rows_around(ring: reader.Ring, timeline: Timeline, from_ns: int | None, to_ns: int | None) -> list[layout.Row]:
-    """Rows of the span, with a segment of others before it and one row behind it."""
+    """Rows of the span, back to the keyframe before it, and two more at either end where there are such."""
+
+    def begins_ns(row: layout.Row) -> int:
+        return timeline.wall_of(row.record.boot_id, row.record.mono_ns).ns
+
     start = 0
     if from_ns is not None:
-        for state in sorted(ring.segments(), key=lambda state: state.first_sequence):
+        for state in ring.segments():
             if state.fragments and timeline.wall_of(state.boot_id, state.last_mono_ns).ns <= from_ns:
-                start = state.first_sequence
-    rows = []
+                start = max(start, state.first_sequence)  # all before its end: the keyframe may be in it
+    rows: list[layout.Row] = []
     for row in ring.rows(start):
         rows.append(row)
-        if to_ns is not None and timeline.wall_of(row.record.boot_id, row.record.mono_ns).ns >= to_ns:
+        if to_ns is not None and len(rows) % 16 == 0 and begins_ns(row) >= to_ns:
             break
-    return rows
+    first = 0 if from_ns is None else max(bisect_left(rows, from_ns, key=begins_ns) - 2, 0)
+    while first > 0 and not rows[first].record.is_keyframe:
+        first -= 1
+    end = len(rows) if to_ns is None else bisect_left(rows, to_ns, key=begins_ns) + 2
+    return rows[max(first - 2, 0) : end]
 
 
 def _missing(pieces: Sequence[Piece], story: journal.Story, timeline: Timeline, clock: Clock) -> list[Gap]:
