@@ -1,0 +1,385 @@
+"""Each command as a person or a script calls it, on footage that was really recorded."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from recorded_box import ROOT, Box, call, program, told
+
+ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+09:00")
+
+
+def ends(box: Box, stream: str = "street/main") -> tuple[str, str]:
+    """From when to when a stream was recorded."""
+    found = next(each for each in told("ring", "ls", *box.at)["streams"] if each["stream"] == stream)
+    return found["from"], found["to"]
+
+
+# -- ring --------------------------------------------------------------------------------------------
+
+
+def test_ring_ls_tells_what_is_recorded_in_the_sites_own_time(recorded):
+    streams = told("ring", "ls", *recorded.at)["streams"]
+    assert [each["stream"] for each in streams] == ["gate/main", "street/main"]
+    for each in streams:
+        assert set(each) == {"stream", "segments", "from", "to", "bytes", "pictures", "codec", "width", "height"}
+        assert (each["pictures"], each["codec"], each["width"], each["height"]) == (recorded.pictures, "h264", 320, 240)
+        assert ISO.fullmatch(each["from"])
+        length_s = (datetime.fromisoformat(each["to"]) - datetime.fromisoformat(each["from"])).total_seconds()
+        assert length_s == pytest.approx(recorded.pictures / 25, abs=0.2)
+
+
+def test_ring_ls_as_text_has_a_line_for_each_stream(recorded):
+    result = call("ring", "ls", *recorded.at)
+    assert result.exit_code == 0
+    assert [line.split()[0] for line in result.stdout.splitlines()] == ["stream", "gate/main", "street/main"]
+
+
+def test_rings_are_read_by_the_data_directory_alone(recorded):
+    assert len(told("ring", "ls", "--data", recorded.data_dir)["streams"]) == 2
+
+
+def test_ring_check_finds_nothing_wrong_with_what_was_recorded(recorded):
+    found = told("ring", "check", *recorded.at)
+    assert (found["streams"], found["pictures"], found["faults"]) == (2, 2 * recorded.pictures, [])
+    assert found["fragments"] >= 2
+
+
+def test_ring_check_finds_a_flipped_bit_and_says_where(recorded):
+    segment = recorded.data_dir / "rings" / "street" / "main" / "000000.mp4"
+    with open(segment, "r+b") as file:
+        file.seek(10_000)
+        byte = file.read(1)[0]
+        file.seek(10_000)
+        file.write(bytes([byte ^ 4]))
+    found = told("ring", "check", *recorded.at, status=1)
+    assert {fault["stream"] for fault in found["faults"]} == {"street/main"}
+    assert all(set(fault) == {"stream", "segment", "offset", "what"} for fault in found["faults"])
+    assert call("ring", "check", *recorded.at).exit_code == 1
+
+
+def test_ring_rebuild_makes_the_index_again_from_the_media(recorded):
+    before = told("ring", "ls", *recorded.at)
+    (recorded.data_dir / "rings" / "street" / "main" / "index").unlink()
+    broken = call("ring", "ls", *recorded.at, "--json")
+    assert broken.exit_code == 1
+    assert "street/main" in broken.stderr
+    rebuilt = told("ring", "rebuild", *recorded.at)["streams"]
+    assert {each["stream"] for each in rebuilt} >= {"street/main"}
+    assert told("ring", "ls", *recorded.at) == before
+    assert told("ring", "check", *recorded.at)["faults"] == []
+
+
+@pytest.mark.parametrize("command", ["check", "rebuild"])
+def test_what_needs_the_rings_for_itself_refuses_while_the_recorder_runs(recorded, command):
+    (recorded.data_dir / "run").mkdir(exist_ok=True)
+    with open(recorded.data_dir / "run" / "box.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        result = call("ring", command, *recorded.at)
+    assert result.exit_code == 1
+    assert "is recording into" in result.stderr
+
+
+def test_ring_dump_prints_every_fragment(recorded):
+    lines = call("ring", "dump", *recorded.at, "--camera", "street", "--json").stdout.splitlines()
+    fragments = [json.loads(line) for line in lines]
+    assert sum(each["pictures"] for each in fragments) == recorded.pictures
+    assert {each["stream"] for each in fragments} == {"street/main"}
+    assert call("ring", "dump", *recorded.at).stdout.count("fragment") >= 2 * len(fragments)
+
+
+def test_a_reader_that_goes_away_is_no_error(recorded):
+    done = subprocess.run(
+        f"{sys.executable} -m nvr ring dump --data {recorded.data_dir} | head -1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert done.stderr == ""
+
+
+def test_a_hold_is_kept_until_it_is_released(recorded):
+    begin, end = ends(recorded)
+    held = told(
+        "ring", "hold", *recorded.at, "--camera", "street", "--from", begin, "--to", end, "--reason", "case 4711"
+    )
+    assert (held["stream"], held["reason"], held["from"]) == ("street/main", "case 4711", begin)
+    assert told("ring", "release", *recorded.at)["holds"] == [held]
+    assert told("ring", "release", held["id"], *recorded.at) == {"released": held["id"]}
+    assert told("ring", "release", *recorded.at)["holds"] == []
+    assert call("ring", "release", held["id"], *recorded.at).exit_code == 2
+
+
+# -- ledger ------------------------------------------------------------------------------------------
+
+
+def test_the_ledger_accounts_for_every_second(recorded):
+    begin, end = ends(recorded)
+    streams = told("ledger", *recorded.at, "--from", begin, "--to", end)["streams"]
+    assert len(streams) == 2
+    for each in streams:
+        assert each["recorded_s"] + each["missing_s"] == pytest.approx(each["total_s"])
+        assert sum(each["by_cause"].values()) == pytest.approx(each["missing_s"])
+    street = next(each for each in streams if each["stream"] == "street/main")
+    assert street["recorded_s"] == pytest.approx(recorded.pictures / 25, abs=0.2)
+
+
+def test_the_ledger_lists_gaps_with_their_causes(recorded):
+    begin, _ = ends(recorded)
+    early = datetime.fromisoformat(begin).timestamp() - 3600
+    from_text = datetime.fromtimestamp(early).astimezone().isoformat()
+    street = told("ledger", *recorded.at, "--from", from_text, "--to", begin, "--camera", "street", "--gaps")[
+        "streams"
+    ][0]
+    assert street["missing_s"] == pytest.approx(3600, abs=1)
+    assert sum(gap["seconds"] for gap in street["gaps"]) == pytest.approx(street["missing_s"], abs=0.01)
+    assert {gap["cause"] for gap in street["gaps"]} == set(street["by_cause"])
+
+
+def test_the_ledger_as_text_shows_percent(recorded):
+    result = call("ledger", *recorded.at)
+    assert result.exit_code == 0
+    assert "%" in result.stdout
+
+
+# -- clip --------------------------------------------------------------------------------------------
+
+
+def test_a_clip_of_everything_is_genuine_and_holds_every_picture(recorded, tmp_path):
+    clip = tmp_path / "clip.mp4"
+    report = told("clip", "cut", *recorded.at, "--camera", "street", "-o", clip)
+    assert (report["file"], report["pictures"]) == (str(clip), recorded.pictures)
+    assert report["bytes"] == clip.stat().st_size
+    verdict = told("clip", "verify", clip)
+    assert (verdict["genuine"], verdict["camera"], verdict["reasons"]) == (True, "street", [])
+    key = told("clip", "key", *recorded.at)["fingerprint"]
+    assert told("clip", "verify", clip, "--key", key)["genuine"]
+
+
+def test_a_clip_with_one_flipped_bit_is_not_genuine(recorded, tmp_path):
+    clip = tmp_path / "clip.mp4"
+    told("clip", "cut", *recorded.at, "--camera", "street/main", "-o", clip)
+    data = bytearray(clip.read_bytes())
+    data[len(data) // 2] ^= 1
+    clip.write_bytes(data)
+    verdict = told("clip", "verify", clip, status=1)
+    assert not verdict["genuine"]
+    assert verdict["reasons"]
+    assert "NOT GENUINE" in call("clip", "verify", clip).stdout
+
+
+def test_a_clip_is_not_signed_by_somebody_elses_key(recorded, tmp_path):
+    clip = tmp_path / "clip.mp4"
+    told("clip", "cut", *recorded.at, "--camera", "street", "-o", clip)
+    assert not told("clip", "verify", clip, "--key", "00" * 32, status=1)["genuine"]
+
+
+def test_a_clip_of_part_of_the_time_holds_the_seconds_asked_for(recorded, tmp_path):
+    begin, _ = ends(recorded)
+    second = datetime.fromisoformat(begin).timestamp() + 1.5
+    times = [
+        "--from",
+        datetime.fromtimestamp(second).astimezone().isoformat(),
+        "--to",
+        datetime.fromtimestamp(second + 1).astimezone().isoformat(),
+    ]
+    report = told("clip", "cut", *recorded.at, "--camera", "street", *times, "-o", tmp_path / "clip.mp4")
+    assert 25 <= report["pictures"] < recorded.pictures
+    assert report["from"] <= times[1] or datetime.fromisoformat(report["from"]).timestamp() <= second
+
+
+def test_a_clip_does_not_overwrite_a_file_unless_told_to(recorded, tmp_path):
+    clip = tmp_path / "clip.mp4"
+    clip.write_bytes(b"mine")
+    result = call("clip", "cut", *recorded.at, "--camera", "street", "-o", clip)
+    assert result.exit_code == 1
+    assert clip.read_bytes() == b"mine"
+    assert call("clip", "cut", *recorded.at, "--camera", "street", "-o", clip, "--replace").exit_code == 0
+
+
+def test_a_clip_of_a_time_without_footage_says_so_and_leaves_nothing(recorded, tmp_path):
+    clip = tmp_path / "clip.mp4"
+    result = call(
+        "clip",
+        "cut",
+        *recorded.at,
+        "--camera",
+        "street",
+        "--from",
+        "2001-01-01",
+        "--to",
+        "2001-01-02",
+        "-o",
+        clip,
+        "--json",
+    )
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["error"]
+    assert list(tmp_path.glob("clip*")) == []
+
+
+# -- wrong use ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["nothing"],
+        ["ring", "ls"],
+        ["ring", "ls", "--site", "/nowhere.yaml"],
+        ["ring", "ls", "--data", "/nowhere"],
+        ["run"],
+        ["run", "--site", "/nowhere.yaml"],
+        ["site", "check", "/nowhere.yaml"],
+        ["clip", "verify", "/nowhere.mp4"],
+        ["clip", "cut", "--data", "/tmp"],
+        ["ledger", "--data", "/tmp", "--from", "tomorrow"],
+        ["ledger", "--data", "/tmp", "--from", "14:00", "--to", "-100d"],
+        ["ring", "dump", "--data", "/tmp", "--camera", "street/large"],
+        ["ring", "hold", "--data", "/tmp", "--camera", "street", "--reason", "x"],
+    ],
+)
+def test_wrong_use_is_status_2_with_a_word_on_what_is_right(arguments):
+    result = call(*arguments)
+    assert result.exit_code == 2
+    assert result.stderr or "Usage:" in result.output
+
+
+def test_an_unknown_camera_names_those_that_are_there(recorded):
+    result = call("ring", "dump", *recorded.at, "--camera", "door", "--json")
+    assert result.exit_code == 2
+    assert "gate/main, street/main" in result.stderr
+
+
+def test_an_error_is_a_message_and_a_hint_and_never_a_traceback(recorded):
+    (recorded.data_dir / "holds.json").write_text("{")
+    done = program("ring", "release", *recorded.at)
+    assert done.returncode == 1
+    assert len(done.stderr.strip().splitlines()) >= 2
+    assert "Traceback" not in done.stderr
+    assert "Traceback" in program("--debug", "ring", "release", *recorded.at).stderr
+
+
+def test_nothing_is_coloured_without_a_terminal(recorded):
+    for arguments in (["--help"], ["ring", "ls", *recorded.at], ["ledger", *recorded.at]):
+        assert "\x1b" not in program(*arguments).stdout
+
+
+def test_the_version_is_printed():
+    assert re.fullmatch(r"nvr \d+\.\d+\.\d+\n", program("--version").stdout)
+
+
+# -- site --------------------------------------------------------------------------------------------
+
+
+def test_site_check_is_silent_about_nothing(tmp_path):
+    path = tmp_path / "site.yaml"
+    path.write_text(
+        "site: a\nbox: b\ntime_zone: UTC\ncameras:\n  gate:\n    main: {source: rtsp, url: 'rtsp://h/x'}\n    ring_gb: 4 TB\n"
+    )
+    found = told("site", "check", path, status=1)
+    assert found["ok"] is False
+    assert found["faults"] == [
+        {
+            "line": 7,
+            "key": "cameras.gate.ring_gb",
+            "what": "'4 TB' is not a number; the unit stands in the name: GB (1,000,000,000 bytes)",
+            "instead": "ring_gb: 4000",
+        }
+    ]
+    text = call("site", "check", path)
+    assert text.exit_code == 1
+    assert text.stdout.startswith(f"{path}:7: cameras.gate.ring_gb: ")
+
+
+def test_site_check_of_a_good_file_is_ok(recorded):
+    assert told("site", "check", recorded.site_path)["ok"] is True
+
+
+def test_site_check_with_a_data_directory_holds_the_budgets_against_the_disk(tmp_path):
+    path = tmp_path / "site.yaml"
+    path.write_text(
+        "site: a\nbox: b\ntime_zone: UTC\ncameras:\n  gate:\n    main: {source: rtsp, url: 'rtsp://h/x'}\n    ring_gb: 90000\n"
+    )
+    assert told("site", "check", path)["ok"] is True
+    found = told("site", "check", path, "--data", tmp_path, status=1)
+    assert "GB are wanted" in found["faults"][0]["what"]
+
+
+# -- web and run -------------------------------------------------------------------------------------
+
+
+def test_web_link_prints_an_address_that_is_new_each_time(recorded):
+    first, second = (told("web", "link", *recorded.at)["link"] for _ in range(2))
+    assert first != second
+    assert re.match(r"http://[^/]+:8080/", first)
+    assert told("web", "link", *recorded.at, "--host", "box.lan")["link"].startswith("http://box.lan:8080/")
+
+
+def test_run_refuses_a_faulty_site_file_with_every_fault(tmp_path):
+    path = tmp_path / "site.yaml"
+    path.write_text(
+        "site: a\nbox: B\ntime_zone: UTC\ncameras:\n  gate:\n    main: {source: rtsp, url: 'rtsp://h/x'}\n    ring_gb: x\n"
+    )
+    done = program("run", "--site", path, "--data", tmp_path / "data")
+    assert done.returncode == 1
+    assert f"{path}:2: box: " in done.stderr
+    assert f"{path}:7: cameras.gate.ring_gb: " in done.stderr
+    assert not (tmp_path / "data").exists()
+
+
+def test_run_refuses_budgets_that_do_not_fit_the_disk_with_the_numbers(tmp_path):
+    path = tmp_path / "site.yaml"
+    path.write_text(
+        "site: a\nbox: b\ntime_zone: UTC\ncameras:\n  gate:\n    main: {source: rtsp, url: 'rtsp://h/x'}\n    ring_gb: 90000\n"
+    )
+    done = program("run", "--site", path, "--data", tmp_path / "data")
+    assert done.returncode == 1
+    assert re.search(r"99\d\d\d\S* GB are wanted, \S+ GB are there", done.stderr)
+    assert not (tmp_path / "data" / "rings").exists()
+
+
+def test_run_prints_a_one_time_link_and_stops_cleanly_when_asked(recorded_once, tmp_path):
+    pytest.importorskip("starlette")
+    text = recorded_once.site_path.read_text().replace("speed: max", "loop: true")
+    path = tmp_path / "site.yaml"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    path.write_text(f"{text}web: {{port: {port}, listen: 127.0.0.1}}\n")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nvr", "run", "--site", str(path), "--data", str(tmp_path / "data")],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert re.search(rf"http://127\.0\.0\.1:{port}/enter#\S{{20,}}", line), line
+        until_s = time.monotonic() + 30
+        while "recording 2 of 2 streams" not in line and time.monotonic() < until_s:
+            line = process.stdout.readline()
+        assert "recording 2 of 2 streams" in line
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert Path(tmp_path / "data" / "rings" / "street" / "main" / "index").exists()
+    assert told("ring", "check", "--data", tmp_path / "data")["faults"] == []
