@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,8 +30,8 @@ def footage(name: str) -> Path:
     return path
 
 
-def play(path: Path, *, passes: int = 1, fps: float | None = None) -> list[StreamEvent]:
-    """All events of one file, as fast as it goes; with more passes, of so many drains' worth of it in a loop."""
+def play(path: Path, *, fps: float | None = None) -> list[StreamEvent]:
+    """All events of one file, as fast as it goes."""
     source = Replay(path, loop=False, speed=None, fps=fps)
     events: list[StreamEvent] = []
     for drain in range(100_000):
@@ -101,9 +102,9 @@ def built(
 def fragments_of(events: Sequence[StreamEvent]) -> Iterator[Built]:
     """Fragments of the first run: from keyframe to keyframe, at most a second long."""
     starts = [place for place, event in enumerate(events) if isinstance(event, RunStarted)]
-    units = [event for event in events[: (starts + [len(events)])[1]] if isinstance(event, AccessUnit)]
+    units = [event for event in events[: [*starts, len(events)][1]] if isinstance(event, AccessUnit)]
     times = [unit.decode_ticks for unit in units] + [2 * units[-1].decode_ticks - units[-2].decode_ticks]
-    durations = [after - before for before, after in zip(times, times[1:], strict=False)]
+    durations = [after - before for before, after in itertools.pairwise(times)]
     first, sequence, previous = 0, 1, bytes(32)
     for end in range(1, len(units) + 1):
         if (

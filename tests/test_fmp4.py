@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -290,7 +291,7 @@ def test_every_picture_of_a_byte_stream_is_the_same_in_fragments(name, tmp_path)
 def test_the_hashes_of_a_run_are_a_chain():
     fragments = list(fragments_of(play(footage("vehicle_street.mp4"))))
     assert len(fragments) > 5
-    for before, after in zip(fragments, fragments[1:], strict=False):
+    for before, after in itertools.pairwise(fragments):
         assert fmp4.check_fragment(after.data)[1].previous_hash == fmp4.hash_of(before.data, hashlib.sha256())
 
 

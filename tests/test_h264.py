@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import av
 import pytest
 from films import CLIPS, FOOTAGE, footage
@@ -206,7 +208,7 @@ def test_decoding_times_of_real_b_pictures_are_made_from_what_a_camera_tells(nam
     lead = sps.reorder_frames * picture_ticks
     assert [decode + composition - lead for decode, composition in times] == [ticks - shown[0] for ticks in shown]
     decodes = [decode for decode, _ in times]
-    assert decodes[0] == 0 and all(before < after for before, after in zip(decodes, decodes[1:], strict=False))
+    assert decodes[0] == 0 and all(before < after for before, after in itertools.pairwise(decodes))
     assert clock.needed_frames <= sps.reorder_frames
     if len(decoded) < len(shown):
         return  # Matroska has no decoding times
