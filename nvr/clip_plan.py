@@ -62,7 +62,9 @@ def chosen(pieces: Sequence[Piece], from_ns: int | None, to_ns: int | None) -> r
     if not inside:
         return range(0)
     first, end = inside[0], inside[-1] + 1
-    while first > 0 and not pieces[first].record.is_keyframe and follows(pieces[first - 1].record, pieces[first].record):
+    while (
+        first > 0 and not pieces[first].record.is_keyframe and follows(pieces[first - 1].record, pieces[first].record)
+    ):
         first -= 1
     while first < end and not pieces[first].record.is_keyframe:
         first += 1
@@ -116,7 +118,10 @@ def stretches(pieces: Sequence[Piece]) -> list[tuple[Piece, int]]:
     for piece in pieces:
         if found:
             first, size_bytes = found[-1]
-            if piece.position.segment == first.position.segment and piece.position.offset == first.position.offset + size_bytes:
+            if (
+                piece.position.segment == first.position.segment
+                and piece.position.offset == first.position.offset + size_bytes
+            ):
                 found[-1] = (first, size_bytes + piece.position.size_bytes)
                 continue
         found.append((piece, piece.position.size_bytes))
@@ -135,7 +140,9 @@ def index_atom(pieces: Sequence[Piece], times: Sequence[int], distance_bytes: in
     for start in starts:
         group = pieces[start : start + together]
         size_bytes = sum(piece.position.size_bytes for piece in group)
-        end = times[start + together] if start + together < len(pieces) else times[-1] + pieces[-1].record.duration_ticks
+        end = (
+            times[start + together] if start + together < len(pieces) else times[-1] + pieces[-1].record.duration_ticks
+        )
         sap = 0x9000_0000 if group[0].record.is_keyframe else 0  # starts with a closed GOP (SAP type 1)
         entries.append(struct.pack(">III", size_bytes, end - times[start], sap))
     size_bytes = 40 + 12 * len(entries)
@@ -147,7 +154,7 @@ def iso(wall_ns: int) -> str:
     """ISO 8601 in UTC with nanoseconds; what lies before the year 1 or after 9999 is given as plain nanoseconds."""
     seconds, rest_ns = divmod(wall_ns, 1_000_000_000)
     try:
-        moment = datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc)
+        moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
     except (OverflowError, ValueError, OSError):
         return f"{wall_ns} ns"
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{rest_ns:09d}Z"
@@ -177,7 +184,10 @@ def manifest(
         "recorded_by": sorted({piece.record.box_id.hex() for piece in pieces}),
         "stream": first.record.stream,
         "cut": {**cut_at, "by": cut_by},
-        "requested": {"from": None if requested[0] is None else iso(requested[0]), "to": None if requested[1] is None else iso(requested[1])},
+        "requested": {
+            "from": None if requested[0] is None else iso(requested[0]),
+            "to": None if requested[1] is None else iso(requested[1]),
+        },
         "contained": {
             "from": iso(first.placed.from_ns),
             "to": iso(last.placed.to_ns),
@@ -193,7 +203,10 @@ def manifest(
             "previous_hash": first.record.previous_hash.hex(),
             "last_hash": tails[-1].hash.hex(),
         },
-        "gaps": [{"after": gap.after, "from": iso(gap.from_ns), "to": iso(gap.to_ns), "cause": gap.cause.value} for gap in gaps],
+        "gaps": [
+            {"after": gap.after, "from": iso(gap.from_ns), "to": iso(gap.to_ns), "cause": gap.cause.value}
+            for gap in gaps
+        ],
         "fragments": [
             {
                 "sequence": piece.record.sequence,

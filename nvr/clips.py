@@ -19,7 +19,20 @@ from itertools import pairwise
 from pathlib import Path
 
 from nvr import evidence, fmp4, journal, ledger, verify_clip
-from nvr.clip_plan import ZERO_HASH, Gap, Piece, Tail, chosen, decode_times, follows, gaps_between, index_atom, iso, manifest, stretches
+from nvr.clip_plan import (
+    ZERO_HASH,
+    Gap,
+    Piece,
+    Tail,
+    chosen,
+    decode_times,
+    follows,
+    gaps_between,
+    index_atom,
+    iso,
+    manifest,
+    stretches,
+)
 from nvr.clock import Clock, SystemClock
 from nvr.errors import NvrError
 from nvr.media import PAGE_BYTES, Span
@@ -74,7 +87,10 @@ class _Copier:
         self._ways: list[tuple[str, Callable[[int, int, int, int], int]]] = [
             ("copy_file_range", lambda fd, offset, size, to: os.copy_file_range(fd, self._out_fd, size, offset, to)),
             ("sendfile", self._sendfile),
-            ("read and write", lambda fd, offset, size, to: os.pwrite(self._out_fd, os.pread(fd, min(size, 1 << 20), offset), to)),
+            (
+                "read and write",
+                lambda fd, offset, size, to: os.pwrite(self._out_fd, os.pread(fd, min(size, 1 << 20), offset), to),
+            ),
         ]
 
     @property
@@ -173,7 +189,9 @@ def _settings(source: _Source, pieces: Sequence[Piece]) -> list[int]:
         if piece.position.segment != segment:
             segment = piece.position.segment
             header = source.of(piece)[1]
-            now = _decoder_setting(header.init) if header.has_moov else setting  # lost in a power cut: as those around it
+            now = (
+                _decoder_setting(header.init) if header.has_moov else setting
+            )  # lost in a power cut: as those around it
             if now != setting and setting:
                 starts.append(number)
             setting = now
@@ -239,7 +257,11 @@ def _choice(
     pieces = [Piece(row.position, place) for row, place in zip(rows, placed, strict=True)]
     here = chosen(pieces, from_ns, to_ns)
     if not here:
-        has = f"it has {iso(placed[0].from_ns)} to {iso(placed[-1].to_ns)} near that" if placed else "its ring is empty there"
+        has = (
+            f"it has {iso(placed[0].from_ns)} to {iso(placed[-1].to_ns)} near that"
+            if placed
+            else "its ring is empty there"
+        )
         span = f"{'the beginning' if from_ns is None else iso(from_ns)} to {'now' if to_ns is None else iso(to_ns)}"
         raise NothingRecorded(f"{stream}: nothing is recorded from {span}; {has}", hint="`nvr ledger` says why.")
     inside = pieces[here.start : here.stop]
@@ -435,7 +457,9 @@ def _write(fd: int, data: bytes, offset: int) -> None:
         offset, view = offset + written, view[written:]
 
 
-def _copy_media(source: _Source, copier: _Copier, pieces: Sequence[Piece], end: int, progress: Callable[[int, int], None] | None) -> int:
+def _copy_media(
+    source: _Source, copier: _Copier, pieces: Sequence[Piece], end: int, progress: Callable[[int, int], None] | None
+) -> int:
     """Copy all fragments behind byte `end`; returns where they end."""
     start, total_bytes = end, sum(piece.position.size_bytes for piece in pieces)
     for first, size_bytes in stretches(pieces):
@@ -486,7 +510,7 @@ def _hash_now(fragment: bytes, piece: Piece) -> bytes:
 
 def _move_into_place(draft: Path, path: Path, replace: bool) -> None:
     if replace:
-        os.rename(draft, path)
+        draft.rename(path)
     else:
         try:
             os.link(draft, path)  # unlike a rename, this fails when the name is taken
@@ -497,9 +521,9 @@ def _move_into_place(draft: Path, path: Path, replace: bool) -> None:
                 raise
             if path.exists():  # FAT and exFAT have no links
                 raise _taken(path) from None
-            os.rename(draft, path)
+            draft.rename(path)
         else:
-            os.unlink(draft)
+            draft.unlink()
     directory_fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(directory_fd)

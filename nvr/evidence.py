@@ -221,7 +221,7 @@ def _write_new(path: Path) -> None:
         except FileExistsError:
             return
     finally:
-        os.unlink(draft)
+        draft.unlink()
     for directory in (path.parent, path.parent.parent):
         directory_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
         try:

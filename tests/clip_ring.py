@@ -18,7 +18,9 @@ from nvr.ring import layout
 from nvr.timeline import Placed
 
 # x264, Constrained Baseline, 320x240
-SMALL = ParameterSets((bytes.fromhex("6742c00bd90141fb0110000003001000000300a0f142a480"),), (bytes.fromhex("68cb83cb20"),))
+SMALL = ParameterSets(
+    (bytes.fromhex("6742c00bd90141fb0110000003001000000300a0f142a480"),), (bytes.fromhex("68cb83cb20"),)
+)
 SMALL_INIT = fmp4.init_segment(SMALL, 320, 240)
 
 NS = 1_000_000_000
@@ -73,7 +75,9 @@ class ClipRing:
     def new_segment(self, init: bytes | None = None, *, lap: int = 1) -> None:
         self.init = self.init if init is None else init
         self.segment, self.lap = self.segment + 1, lap
-        header = layout.SegmentHeader(self.box_id, bytes(16), self.stream, self.segment, lap, self.segment_bytes, 0, 0, init=self.init)
+        header = layout.SegmentHeader(
+            self.box_id, bytes(16), self.stream, self.segment, lap, self.segment_bytes, 0, 0, init=self.init
+        )
         pages = layout.header_pages(header)
         with open(self.path / layout.segment_name(self.segment), "wb") as file:
             file.truncate(self.segment_bytes)
@@ -83,7 +87,9 @@ class ClipRing:
 
     def reuse_segment(self, number: int, lap: int) -> None:
         """What the writer does first when it takes a segment again."""
-        header = layout.SegmentHeader(self.box_id, bytes(16), self.stream, number, lap, self.segment_bytes, 0, 0, init=self.init)
+        header = layout.SegmentHeader(
+            self.box_id, bytes(16), self.stream, number, lap, self.segment_bytes, 0, 0, init=self.init
+        )
         with open(self.path / layout.segment_name(number), "r+b") as file:
             file.write(layout.header_pages(header))
 
@@ -130,7 +136,9 @@ class ClipRing:
             position = Position(self.stream, self.segment, self.lap, self._end, size_bytes)
             self._end += size_bytes
             self._free(file)
-        placed = Placed(record, self._now_ns, self._now_ns + record.duration_ns, record.clock_error_ns, record.clock_state)
+        placed = Placed(
+            record, self._now_ns, self._now_ns + record.duration_ns, record.clock_error_ns, record.clock_state
+        )
         self.pieces.append(Piece(position, placed))
         self.sequence += 1
         self._run_ticks += duration

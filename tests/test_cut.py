@@ -52,7 +52,9 @@ class Box:
         self.writer.start_run(RunStarted(sets, width, height), self.read())
         for unit in units:
             self.now_ns = start_ns + unit.decode_ticks * 100_000 // 9
-            moved = AccessUnit(unit.payload, unit.decode_ticks, unit.composition_ticks, self.mono_ns(), unit.is_keyframe)
+            moved = AccessUnit(
+                unit.payload, unit.decode_ticks, unit.composition_ticks, self.mono_ns(), unit.is_keyframe
+            )
             self.writer.push(moved, self.read())
             if unit.is_keyframe:
                 self.syncer.burst()
@@ -182,7 +184,9 @@ def test_footage_of_an_older_key_of_this_box_is_told_as_such(box, tmp_path):
     report = box.cut(None, None, tmp_path / "clip.mp4", identity=newer)
     verdict = clips.verify(report.path, newer.fingerprint)
     assert verdict["genuine"]
-    assert verdict["notes"] == [f"recorded by box {box.identity.box_id.hex()}, but cut and signed by box {newer.box_id.hex()}"]
+    assert verdict["notes"] == [
+        f"recorded by box {box.identity.box_id.hex()}, but cut and signed by box {newer.box_id.hex()}"
+    ]
 
 
 def test_a_ring_that_has_gone_round_is_cut_from_what_is_left(tmp_path):
@@ -212,7 +216,11 @@ def test_real_footage_survives_recording_and_cutting(tmp_path):
     assert genuine(box, report.path)
     with av.open(str(path)) as source, av.open(str(report.path)) as clip:
         pairs = zip(source.decode(video=0), clip.decode(video=0), strict=True)
-        assert sum(bool((one.to_ndarray() == other.to_ndarray()).all()) for one, other in pairs) == report.pictures == len(units)
+        assert (
+            sum(bool((one.to_ndarray() == other.to_ndarray()).all()) for one, other in pairs)
+            == report.pictures
+            == len(units)
+        )
 
 
 @pytest.mark.browser
@@ -239,5 +247,3 @@ def test_chromium_plays_a_clip_knows_its_length_and_seeks_over_the_gap(box, tmp_
         chromium.wait("document.querySelector('video').currentTime > 16.5", "moving pictures")
         assert chromium.run("document.querySelector('video').error") is None
         assert chromium.run("document.querySelector('video').videoWidth") == 160
-
-

@@ -1,6 +1,5 @@
 """The box's key and what it signs."""
 
-import os
 import stat
 import subprocess
 import sys
@@ -51,7 +50,7 @@ def test_the_first_start_makes_a_key_and_every_later_one_finds_it(tmp_path):
     assert len(first.box_id) == 16
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-    assert os.listdir(path.parent) == ["key"]  # no draft stays behind
+    assert [entry.name for entry in path.parent.iterdir()] == ["key"]  # no draft stays behind
 
 
 def test_two_boxes_have_different_names():
@@ -130,8 +129,14 @@ def test_canonical_json_is_one_text_for_one_value():
 
 
 def test_a_seal_names_box_stream_segment_lap_and_every_fragment():
-    facts = dict(box_id=bytes(16), stream="porch/main", segment=3, lap=7, first_sequence=100, last_sequence=180, hashes_digest=bytes(32))
-    others = dict(box_id=b"x" * 16, stream="porch/small", segment=4, lap=8, first_sequence=99, last_sequence=181, hashes_digest=b"y" * 32)
+    facts = {
+        "box_id": bytes(16), "stream": "porch/main", "segment": 3, "lap": 7, "first_sequence": 100, "last_sequence": 180,
+        "hashes_digest": bytes(32),
+    }  # fmt: skip
+    others = {
+        "box_id": b"x" * 16, "stream": "porch/small", "segment": 4, "lap": 8, "first_sequence": 99, "last_sequence": 181,
+        "hashes_digest": b"y" * 32,
+    }  # fmt: skip
     message = evidence.seal_message(**facts)
     assert message.startswith(b"nvr segment seal 1\n")
     assert len({message} | {evidence.seal_message(**{**facts, name: value}) for name, value in others.items()}) == 8

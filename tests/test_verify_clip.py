@@ -81,7 +81,9 @@ def renumber(fragments: list[bytes]) -> list[bytes]:
     """What somebody who knows the format does to hide a cut: numbers and times that fit."""
     result, ticks = [], 0
     for number, fragment in enumerate(fragments, start=1):
-        result.append(fmp4.renumbered(fragment[: fmp4.HEAD_RESERVE_BYTES], number, ticks) + fragment[fmp4.HEAD_RESERVE_BYTES :])
+        result.append(
+            fmp4.renumbered(fragment[: fmp4.HEAD_RESERVE_BYTES], number, ticks) + fragment[fmp4.HEAD_RESERVE_BYTES :]
+        )
         ticks += fmp4.parse_head(fragment).duration_ticks
     return result
 
@@ -101,12 +103,16 @@ def test_without_a_key_to_compare_the_verdict_says_so(clip, judge):
     assert f"signed by key {IDENTITY.fingerprint}, not compared" in verdict["notes"][0]
 
 
-@pytest.mark.parametrize("key", [IDENTITY.public_bytes.hex(), IDENTITY.fingerprint, IDENTITY.fingerprint.upper().replace(" ", ":")])
+@pytest.mark.parametrize(
+    "key", [IDENTITY.public_bytes.hex(), IDENTITY.fingerprint, IDENTITY.fingerprint.upper().replace(" ", ":")]
+)
 def test_a_key_may_be_given_whole_or_as_fingerprint(clip, judge, key):
     assert judge(clip, key)["genuine"]
 
 
-@pytest.mark.parametrize("key", [Identity(bytes(32)).fingerprint, Identity(bytes(32)).public_bytes.hex(), "", IDENTITY.fingerprint[:19]])
+@pytest.mark.parametrize(
+    "key", [Identity(bytes(32)).fingerprint, Identity(bytes(32)).public_bytes.hex(), "", IDENTITY.fingerprint[:19]]
+)
 def test_another_key_than_expected_is_not_genuine(clip, judge, key):
     assert "signed by another key" in judge(clip, key)["reasons"][0]
 
@@ -124,7 +130,7 @@ def regions(clip: bytes) -> dict[str, range]:
     record_at = at + fmp4.fragment_layout(fragments[0]).record_offset
     end, manifest_at = at + len(fragments[0]), len(clip) - len(manifest)
     return {
-        "head": range(0, at),
+        "head": range(at),
         "moof": range(at, at + 1016),
         "mfhd number": range(at + 20, at + 24),
         "tfdt time": range(at + 60, at + 68),
@@ -159,7 +165,11 @@ def test_every_byte_of_a_clip_is_covered(judge, tmp_path):
     clip = (tmp_path / "clip.mp4").read_bytes()
     dice = random.Random(5)
     where = regions(clip)
-    every_bit = {place for name in ("mfhd number", "tfdt time", "record hash", "record crc", "manifest head") for place in where[name]}
+    every_bit = {
+        place
+        for name in ("mfhd number", "tfdt time", "record hash", "record crc", "manifest head")
+        for place in where[name]
+    }
     for place in range(len(clip)):
         for bit in range(8) if place in every_bit else (dice.randrange(8),):
             assert not judge(flipped(clip, 8 * place + bit))["genuine"], f"bit {bit} of byte {place}"
@@ -170,7 +180,10 @@ def test_the_place_of_a_changed_fragment_is_named(clip, judge):
     place = len(head) + len(fragments[0]) + 2000
     reasons = judge(flipped(clip, 8 * place))["reasons"]
     first = len(head) + len(fragments[0])
-    assert f"fragment 101 (2025-06-15T15:06:41.000000000Z to 2025-06-15T15:06:42.000000000Z, bytes {first} to " in reasons[0]
+    assert (
+        f"fragment 101 (2025-06-15T15:06:41.000000000Z to 2025-06-15T15:06:42.000000000Z, bytes {first} to "
+        in reasons[0]
+    )
     assert "was changed" in reasons[0]
     assert not any("fragment 100 " in reason or "fragment 102 " in reason for reason in reasons)
 
@@ -225,7 +238,9 @@ def test_a_manifest_signed_again_by_somebody_else_is_not_of_this_box(clip, judge
 def test_a_clip_signed_by_another_box_throughout_is_only_told_by_its_key(clip, judge, tmp_path):
     """Somebody without the box's key can make everything anew, but for the fingerprint. So that must be compared."""
     forger = Identity(b"somebody who can compute hashes.")
-    clips.cut_pieces((ring := make_ring(tmp_path / "ring", box_id=forger.box_id)).path, ring.pieces, tmp_path / "forged.mp4", forger)
+    clips.cut_pieces(
+        (ring := make_ring(tmp_path / "ring", box_id=forger.box_id)).path, ring.pieces, tmp_path / "forged.mp4", forger
+    )
     forged = (tmp_path / "forged.mp4").read_bytes()
     assert judge(forged, None)["genuine"]
     assert not judge(forged, IDENTITY.fingerprint)["genuine"]
@@ -371,7 +386,9 @@ def test_its_ed25519_agrees_with_rfc_8032_and_with_openssl():
             bad = bytearray(signature)
             bad[place] ^= 1
             assert not verify_clip.is_signed_by(identity.public_bytes, message, bytes(bad))
-        s = int.from_bytes(signature[32:], "little") + verify_clip.ORDER  # the same signature, not reduced (RFC 8032, 8.4)
+        s = (
+            int.from_bytes(signature[32:], "little") + verify_clip.ORDER
+        )  # the same signature, not reduced (RFC 8032, 8.4)
         assert not verify_clip.is_signed_by(identity.public_bytes, message, signature[:32] + s.to_bytes(32, "little"))
     assert not verify_clip.is_signed_by(b"\xff" * 32, b"", bytes(64))
     assert not verify_clip.is_signed_by(bytes((1,)) + bytes(31), b"", bytes((2,)) + bytes(63))

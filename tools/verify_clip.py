@@ -156,11 +156,15 @@ def find_manifest(data, reasons):
     size = int.from_bytes(data[start : start + 4], "big")
     missing = start + size - len(data)
     if missing > 0:
-        reasons.append(f"the file is cut short: its manifest at byte {start} should have {size} bytes, {missing} are missing")
+        reasons.append(
+            f"the file is cut short: its manifest at byte {start} should have {size} bytes, {missing} are missing"
+        )
     elif missing < 0:
         reasons.append(f"{-missing} bytes stand behind the end of the clip, from byte {start + size} on")
     if size < MANIFEST_HEAD_BYTES:
-        reasons.append(f"the manifest at byte {start} says that it has {size} bytes; it must have {MANIFEST_HEAD_BYTES} or more")
+        reasons.append(
+            f"the manifest at byte {start} says that it has {size} bytes; it must have {MANIFEST_HEAD_BYTES} or more"
+        )
     if size < MANIFEST_HEAD_BYTES or missing > 0:
         return None
     version = int.from_bytes(data[start + 24 : start + 28], "big")
@@ -178,10 +182,21 @@ def read_manifest(text):
         raise Damaged(f"the manifest is no JSON text: {error}") from None
     if not isinstance(manifest, dict) or manifest.get("format") != 1:
         raise Damaged("the manifest is not of format 1")
-    for name, kind in (("box", str), ("stream", str), ("contained", dict), ("head", dict), ("fragments", list), ("gaps", list), ("chain", dict), ("recorded_by", list)):
+    for name, kind in (
+        ("box", str),
+        ("stream", str),
+        ("contained", dict),
+        ("head", dict),
+        ("fragments", list),
+        ("gaps", list),
+        ("chain", dict),
+        ("recorded_by", list),
+    ):
         if not isinstance(manifest.get(name), kind):
             raise Damaged(f"the manifest has no proper {name!r}")
-    if not manifest["fragments"] or not all(isinstance(item, dict) for item in manifest["fragments"] + manifest["gaps"]):
+    if not manifest["fragments"] or not all(
+        isinstance(item, dict) for item in manifest["fragments"] + manifest["gaps"]
+    ):
         raise Damaged("the manifest lists no fragments")
     if not all(isinstance(gap.get("after"), int) for gap in manifest["gaps"]):
         raise Damaged("the manifest has a gap without a proper 'after'")
@@ -249,9 +264,9 @@ class Fragment:
         ):  # fmt: skip
             if own != listed and (type(listed) is not list or own not in listed):
                 yield f"says that it is of {name} {own}, the manifest says {listed}"
-        if previous is not None and (self.run, self.sequence) == (previous.run, previous.sequence + 1):
-            if place.hashed == "recording" and self.previous_hash != previous.own_hash:
-                yield f"does not follow the one before it: it was recorded behind a fragment with hash {self.previous_hash[:16]}..."
+        follows = previous is not None and (self.run, self.sequence) == (previous.run, previous.sequence + 1)
+        if follows and place.hashed == "recording" and self.previous_hash != previous.own_hash:
+            yield f"does not follow the one before it: it was recorded behind a fragment with hash {self.previous_hash[:16]}..."
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -276,7 +291,7 @@ def verify(path, expected_key=None):
     Returns a dict: genuine (True or False), box, camera, stream, from, to, fingerprint (each None if not known),
     reasons (why it is not genuine; empty if it is) and notes (what else should be known about it).
     """
-    verdict = {
+    verdict: dict = {
         "genuine": False, "box": None, "camera": None, "stream": None, "from": None, "to": None,
         "fingerprint": None, "reasons": [], "notes": [],
     }  # fmt: skip
@@ -321,18 +336,24 @@ def _judge(data, expected_key, verdict):
     if type(offset) is not int or not 0 < offset <= end:
         raise Damaged("the manifest gives the head no proper size")
     if hashlib.sha256(data[:offset]).hexdigest() != manifest["head"].get("sha256"):
-        reasons.append(f"the head of the file was changed (bytes 0 to {offset - 1}): it says how the pictures are decoded")
+        reasons.append(
+            f"the head of the file was changed (bytes 0 to {offset - 1}): it says how the pictures are decoded"
+        )
     places = []
     for entry in manifest["fragments"]:
         places.append(Place(entry, offset))
         offset += places[-1].size_bytes
     if offset != end:
-        reasons.append(f"the fragments should end at byte {offset}, where the manifest begins, but that stands at byte {end}")
+        reasons.append(
+            f"the fragments should end at byte {offset}, where the manifest begins, but that stands at byte {end}"
+        )
     check_fragments(data, end, manifest, places, reasons)
     check_chain(manifest, places, reasons)
 
     if manifest["recorded_by"] != [manifest["box"]]:
-        notes.append(f"recorded by box {', '.join(map(str, manifest['recorded_by']))}, but cut and signed by box {manifest['box']}")
+        notes.append(
+            f"recorded by box {', '.join(map(str, manifest['recorded_by']))}, but cut and signed by box {manifest['box']}"
+        )
     late = sum(place.hashed != "recording" for place in places)
     if late:
         notes.append(
@@ -358,7 +379,9 @@ def check_fragments(data, end, manifest, places, reasons):
             fragment = Fragment(data[place.offset : place.offset + place.size_bytes])
             if fragment.hash != place.hash:
                 other = known.get(fragment.hash)
-                faults.append(f"was changed: its hash is {fragment.hash[:16]}..." if other is None else f"was replaced by {other}")
+                faults.append(
+                    f"was changed: its hash is {fragment.hash[:16]}..." if other is None else f"was replaced by {other}"
+                )
             else:
                 faults += fragment.faults(manifest, place, number + 1, previous)
         except Damaged as damaged:
@@ -394,7 +417,7 @@ def what_moved(data, end, places):
         times = count[place.hash]
         if times != 1:
             yield f"{place} is {f'there {times} times' if times else 'not in this file as it was recorded'}"
-    if (strangers := len(set(held) - set(listed))):
+    if strangers := len(set(held) - set(listed)):
         yield f"{strangers} fragments in this file are not in the manifest: changed, or from another clip"
     known = [digest for digest in held if digest in set(listed)]
     if known != [digest for digest in listed if digest in set(known)] and len(set(known)) == len(known):
@@ -405,16 +428,24 @@ def check_chain(manifest, places, reasons):
     """The manifest against itself: its summary, and a gap wherever fragments do not follow each other."""
     chain = manifest["chain"]
     first, last = places[0], places[-1]
-    expected = {"fragments": len(places), "first_sequence": first.sequence, "last_sequence": last.sequence, "last_hash": last.hash}
+    expected = {
+        "fragments": len(places),
+        "first_sequence": first.sequence,
+        "last_sequence": last.sequence,
+        "last_hash": last.hash,
+    }
     for name, value in expected.items():
         if chain.get(name) != value:
             reasons.append(f"the manifest contradicts itself: {name} is {chain.get(name)!r}, by its list {value!r}")
     told = {gap.get("after") for gap in manifest["gaps"]}
-    for before, place in zip(places, places[1:]):
+    for number in range(1, len(places)):
+        before, place = places[number - 1], places[number]
         if place.sequence <= before.sequence:
             reasons.append(f"{place} is listed behind fragment {before.sequence}")
         elif (place.run, place.sequence) != (before.run, before.sequence + 1) and before.sequence not in told:
-            reasons.append(f"footage is missing between fragments {before.sequence} and {place.sequence}, and the manifest does not tell")
+            reasons.append(
+                f"footage is missing between fragments {before.sequence} and {place.sequence}, and the manifest does not tell"
+            )
 
 
 MANY = 20  # faults that are described one by one
