@@ -136,8 +136,7 @@ class _Check:
         if not records:
             self._fault("is sealed and holds no fragment", walked.number)
             return
-        expected = (records[0].sequence, records[-1].sequence, len(records), layout.hashes_digest(r.hash for r in records))
-        if (seal.first_sequence, seal.last_sequence, seal.fragments, seal.hashes_digest) != expected:
+        if not seal.fits(records):
             self._fault(
                 f"the seal is for {seal.fragments} fragments, {seal.first_sequence} to {seal.last_sequence}; "
                 f"there are {len(records)}, {records[0].sequence} to {records[-1].sequence}", walked.number,

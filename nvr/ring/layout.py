@@ -272,6 +272,12 @@ class Seal:
     def is_signed(self) -> bool:
         return any(self.public_key)
 
+    def fits(self, records: Sequence[FragmentRecord]) -> bool:
+        """Whether these, at least one, are all the fragments that were sealed."""
+        return (self.first_sequence, self.last_sequence, self.fragments, self.hashes_digest) == (
+            records[0].sequence, records[-1].sequence, len(records), hashes_digest(record.hash for record in records)
+        )  # fmt: skip
+
     def message(self) -> bytes:
         """What was signed."""
         return evidence.seal_message(

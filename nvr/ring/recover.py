@@ -184,14 +184,23 @@ class _Recovery:
             changed |= self._free(fd, start, end - start, walked)
         if not walked.header.flags & HeaderFlag.EMPTIED and walked.end < data_end:
             changed |= self._free(fd, walked.end, data_end - walked.end, walked)
+        if not walked.rows:
+            walked.seal = None
         if walked.seal is None:
             changed |= self._free(fd, data_end, PAGE_BYTES, None)
         if changed:
             self._report.repairs += [f"segment {walked.number}, offset {offset}: {what}" for offset, what in walked.faults]
         self._directory.sync(fd)  # also what the process that wrote it had not synced when it was killed
         records = [row.record for row in walked.rows]
+        sign = self._sign_for(walked)
+        if records and walked.seal is not None and not walked.seal.fits(records):
+            # The cut came while this segment was being prepared for its next lap: some of the old one is gone. What
+            # is left is sealed anew, but not signed: the box cannot vouch for a segment that was whole before.
+            self._report.repairs.append(f"segment {walked.number}: {len(records)} of {walked.seal.fragments} fragments are left")
+            walked.seal, sign = None, None
         if records and walked.seal is None and not is_resumed:
-            walked.seal = layout.sealed(records, walked.header.box_id, self._sign_for(walked), self._public_key)
+            public_key = self._public_key if sign else bytes(32)
+            walked.seal = layout.sealed(records, walked.header.box_id, sign, public_key)
             self._directory.write(fd, layout.seal_page(walked.seal), data_end)
             self._directory.sync(fd)
         state = layout.state_of(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from clocks import ManualClock
@@ -127,4 +127,3 @@ def segment_files(rig: Rig) -> Iterator[tuple[str, bytes]]:
             directory.close_file(fd)
 
 
-AfterCall = Callable[[], None]
