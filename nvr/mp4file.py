@@ -141,7 +141,7 @@ class Mp4File:
                 (track.id,) = struct.unpack_from(">I", data, body + (20 if data[body] == 1 else 12))
             elif kind == b"mdhd":
                 (track.timescale,) = struct.unpack_from(">I", data, body + (20 if data[body] == 1 else 12))
-            elif kind == b"hdlr":
+            elif kind == b"hdlr" and not track.handler:  # QuickTime has a second one, for the data, in minf
                 track.handler = bytes(data[body + 8 : body + 12])
             elif kind == b"stsd":
                 self._read_stsd(track, body + 8, stop)
