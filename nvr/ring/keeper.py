@@ -243,11 +243,11 @@ class Keeper:
             if surplus is None:
                 break
             self._remove(ring, surplus.number)
-        if len(ring.states) < allowed and self._clock.mono_ns() >= self._grow_again_ns:
+        reused = layout.segment_to_reuse(ring.states.values(), kept | in_use)
+        if len(ring.states) < allowed and (reused is None or self._clock.mono_ns() >= self._grow_again_ns):
             segment = self._grown(ring)
             if segment is not None:
                 return segment
-        reused = layout.segment_to_reuse(ring.states.values(), kept | in_use)
         if reused is None:
             if kept:
                 raise DiskFailed(

@@ -1,0 +1,262 @@
+"""A disk that is full, read-only, failing, slow or gone costs footage, which is counted with its cause; it never costs the recorder."""
+
+from __future__ import annotations
+
+import errno
+import logging
+
+import pytest
+from fakes import MemoryDisk, kept
+from rig import PICTURE_NS, STREAM, Rig, segment_files
+
+from nvr.media import Cause
+from nvr.ring import disk as real_disk
+from nvr.ring.disk import DiskFailed, check_same_disk
+from nvr.ring.layout import SEGMENTS_MIN
+
+GONE, IO, FULL, READ_ONLY = errno.ENODEV, errno.EIO, errno.ENOSPC, errno.EROFS
+
+
+def recorded(rig: Rig, pictures: int = 60, burst_every: int = 6) -> None:
+    """Record for a while, housekeeping included; time goes on so that back-offs end."""
+    for _ in range(pictures // burst_every):
+        rig.record(burst_every, gop=3)
+        rig.syncer.burst()
+        rig.clock.advance(2_000_000_000)
+
+
+def a_good_recording(**settings: object) -> Rig:
+    rig = Rig(MemoryDisk(), **settings).open()  # type: ignore[arg-type]
+    rig.start_run()
+    recorded(rig)
+    return rig
+
+
+CALLS = a_good_recording().disk.calls  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("error", [IO, FULL, GONE], ids=errno.errorcode.get)
+@pytest.mark.parametrize("times", [1, 3])
+def test_any_call_may_fail_and_recording_goes_on(error, times):
+    """Every call in turn returns an error; afterwards the disk is well again, and so is the ring."""
+    for call in range(0, CALLS, 7):
+        disk = MemoryDisk()
+        disk.fail(call, error, times=times)
+        rig = Rig(disk).open()
+        rig.start_run()
+        recorded(rig)
+        disk.heal()
+        rig.clock.advance(60_000_000_000)
+        recorded(rig, 24)
+        note = f"call {call} fails with {errno.errorcode[error]}"
+        assert rig.writer.trouble is None, f"{note}: {rig.writer.trouble}"
+        before = rig.writer.sequence
+        recorded(rig, 24)
+        assert rig.writer.sequence > before, note
+        rig.stop()
+        numbers = [w.record.sequence for w in rig.written]
+        assert numbers == list(range(1, len(numbers) + 1)), note
+        after = Rig(disk.cut(kept), boot=2).open()
+        assert after.recovered[STREAM].sequence == numbers[-1], note
+        assert after.faults() == [], note
+        lost = sum(rig.writer.dropped.values())
+        assert lost + sum(w.record.pictures for w in rig.written) == 108, note
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("error", [IO, FULL, GONE, READ_ONLY], ids=errno.errorcode.get)
+def test_a_disk_that_fails_for_ever_costs_pictures_and_nothing_else(error):
+    for call in range(CALLS):
+        disk = MemoryDisk()
+        disk.fail(call, error, times=0)
+        rig = Rig(disk).open()
+        rig.start_run()
+        recorded(rig)
+        rig.stop()
+        note = f"from call {call} on {errno.errorcode[error]}"
+        assert sum(rig.writer.dropped.values()) + sum(w.record.pictures for w in rig.written) == 60, note
+        disk.heal()
+        after = Rig(disk.cut(kept), boot=2).open()
+        assert after.faults() == [], note
+        assert max(rig.durable, default=0) <= after.recovered[STREAM].sequence, note
+
+
+def test_a_full_disk_stops_the_ring_growing_and_it_reuses_its_oldest_segment(caplog):
+    disk = MemoryDisk()
+    rig = Rig(disk, segments=20)
+    disk.capacity_bytes = 5 * 32 * 4096 + 120_000
+    rig.open()
+    rig.start_run()
+    with caplog.at_level(logging.WARNING):
+        rig.record(300, gop=5, burst_every=5)
+    assert rig.writer.dropped == {}
+    assert len(rig.keeper.states) == 5
+    assert "reuses the oldest" in caplog.text
+    assert caplog.text.count("reuses the oldest") == 1
+    rig.stop()
+    assert rig.faults() == []
+
+
+def test_a_disk_without_room_for_a_ring_says_disk_full():
+    disk = MemoryDisk()
+    disk.capacity_bytes = 100_000
+    rig = Rig(disk).open()
+    rig.start_run()
+    rig.record(10)
+    assert rig.writer.trouble is not None
+    assert rig.writer.trouble.cause is Cause.DISK_FULL
+    assert rig.writer.dropped == {Cause.DISK_FULL: 10}
+    disk.capacity_bytes = None  # somebody made room
+    rig.clock.advance(700_000_000_000)
+    rig.syncer.burst()
+    rig.record(20)
+    assert rig.writer.trouble is None
+    assert rig.writer.sequence > 0
+
+
+def test_a_read_only_disk_is_named():
+    disk = MemoryDisk()
+    rig = Rig(disk).open()
+    rig.start_run()
+    rig.record(10, gop=5)
+    disk.fail(disk.calls, READ_ONLY, times=0)
+    rig.record(10, gop=5)
+    assert rig.writer.trouble is not None
+    assert rig.writer.trouble.cause is Cause.DISK_FAILED
+    assert "EROFS" in rig.writer.trouble.detail
+
+
+def test_a_failed_sync_closes_its_segment_for_good_and_names_what_may_be_lost():
+    """After a failed fsync Linux marks the pages clean: a second one succeeds and means nothing."""
+    disk = MemoryDisk()
+    rig = Rig(disk).open()
+    rig.start_run()
+    rig.record(8, gop=2)
+    rig.syncer.burst()
+    durable = rig.durable[-1]
+    rig.record(6, gop=2)
+    closed = rig.writer.current
+    assert closed is not None
+    last = rig.writer.sequence
+    disk.fail(disk.calls, IO)
+    rig.syncer.burst()
+    assert rig.lost == [(durable + 1, last)]
+    rig.clock.advance(1_000_000_000)
+    rig.syncer.burst()
+    rig.record(8, gop=2, burst_every=2)
+    assert rig.writer.current is not None and rig.writer.current.number != closed.number
+    assert rig.durable[-1] > last
+    rig.record(200, gop=4, burst_every=4)
+    assert rig.writer.current.number != closed.number
+    assert closed.number not in {segment.number for segment in rig.writer.ready}
+
+
+def test_while_no_segment_is_ready_pictures_are_dropped_and_the_next_keyframe_goes_on():
+    rig = Rig(MemoryDisk()).open()
+    rig.start_run()
+    rig.record(300, gop=5)  # the syncer does not get a turn: the disk is slow
+    assert rig.writer.trouble is not None
+    assert rig.writer.trouble.cause is Cause.DISK_SLOW
+    dropped = rig.writer.dropped[Cause.DISK_SLOW]
+    assert dropped > 0
+    rig.syncer.burst()
+    rig.record(10, gop=5)
+    assert rig.writer.trouble is None
+    rig.end_run()
+    assert rig.written[-1].record.is_keyframe
+    assert rig.writer.dropped[Cause.DISK_SLOW] == dropped
+    run = {w.record.run for w in rig.written}
+    assert run == {1}, "the camera was never interrupted"
+
+
+def test_a_gap_in_a_run_shows_in_its_ticks():
+    rig = Rig(MemoryDisk()).open()
+    rig.start_run()
+    rig.record(300, gop=5)
+    rig.syncer.burst()
+    rig.record(10, gop=5)
+    rig.end_run()
+    records = [w.record for w in rig.written]
+    gaps = [b.run_ticks - a.run_ticks - a.duration_ticks for a, b in zip(records, records[1:], strict=False)]
+    assert sum(gaps) == rig.writer.dropped[Cause.DISK_SLOW] * 3600
+    assert all(b.mono_ns > a.mono_ns for a, b in zip(records, records[1:], strict=False))
+    assert records[-1].mono_ns - records[0].mono_ns == pytest.approx((records[-1].run_ticks - records[0].run_ticks) / 9e4 * 1e9, rel=0.01)
+
+
+def test_a_picture_that_fits_no_segment_is_the_cameras_fault():
+    rig = Rig(MemoryDisk()).open()
+    rig.start_run()
+    rig.push(bytes(40 * 4096), is_keyframe=True)
+    assert rig.writer.dropped == {Cause.CAMERA: 1}
+    assert rig.writer.trouble is not None
+    assert "a segment of this ring has" in rig.writer.trouble.detail
+    rig.push(bytes(100), is_keyframe=False)
+    assert rig.writer.dropped == {Cause.CAMERA: 2}
+    rig.record(10)
+    assert rig.writer.sequence > 0
+    assert rig.writer.trouble is None
+
+
+def test_a_disk_that_comes_back_is_recorded_on_again(tmp_path):
+    """The directory behind the descriptor is another one after the disk was plugged in again."""
+    disk = MemoryDisk()
+    rig = Rig(disk).open()
+    rig.start_run()
+    recorded(rig, 30)
+    before = rig.writer.sequence
+    disk.fail(disk.calls, GONE, times=0)
+    recorded(rig, 60)
+    assert rig.writer.trouble is not None and rig.writer.trouble.cause is Cause.DISK_FAILED
+    assert "plug" in DiskFailed("x", hint="The disk went away: plug it in again").hint
+    disk.heal()
+    rig.clock.advance(60_000_000_000)
+    recorded(rig, 60)
+    assert rig.writer.trouble is None
+    assert rig.writer.sequence > before
+    rig.stop()
+    assert rig.faults() == []
+
+
+def test_an_absent_disk_never_fills_the_root_file_system(tmp_path):
+    check_same_disk(tmp_path)
+    check_same_disk(tmp_path)
+    (tmp_path / "rings").rename(tmp_path / "the disk")  # unmounted
+    with pytest.raises(DiskFailed, match="is not there"):
+        check_same_disk(tmp_path)
+    (tmp_path / "rings").mkdir()  # the empty mount point
+    with pytest.raises(DiskFailed, match="another disk than before") as failure:
+        check_same_disk(tmp_path)
+    assert failure.value.cause is Cause.DISK_FAILED
+    assert list((tmp_path / "rings").iterdir()) == []
+
+
+def test_a_writer_without_a_disk_counts_and_records_when_it_comes():
+    rig = Rig(MemoryDisk())
+    rig.start_run()
+    rig.record(10, gop=5)
+    assert rig.writer.dropped == {Cause.DISK_SLOW: 10}
+    rig.open()
+    rig.record(10, gop=5)
+    assert rig.writer.sequence == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"), [(FULL, Cause.DISK_FULL), (errno.EDQUOT, Cause.DISK_FULL), (IO, Cause.DISK_FAILED), (GONE, Cause.DISK_FAILED)]
+)
+def test_every_error_has_its_cause_and_advice(error, cause):
+    failure = real_disk.failed(OSError(error, "no"), "writing")
+    assert failure.cause is cause
+    assert failure.hint
+
+
+def test_segments_that_cannot_be_used_are_passed_over():
+    rig = Rig(MemoryDisk(), segments=SEGMENTS_MIN + 2).open()
+    rig.start_run()
+    rig.record(60, gop=5, burst_every=5)
+    assert rig.keeper._ring is not None
+    rig.keeper._ring.refused.add(0)
+    before = dict(segment_files(rig))["000000.mp4"]
+    rig.record(300, gop=5, burst_every=5)
+    assert dict(segment_files(rig))["000000.mp4"] == before
+    assert rig.writer.dropped == {}
+    assert PICTURE_NS > 0
