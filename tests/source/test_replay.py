@@ -16,6 +16,8 @@ import pytest
 from films import CLIPS, first_page, footage, fragments_of, play, segment_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pretend import nal_units
+from source_suite import Rig, SourceSuite
 
 from nvr import h264
 from nvr.errors import NvrError
@@ -58,6 +60,20 @@ def assert_is_a_stream(events: list[StreamEvent]) -> None:
             last = event.decode_ticks
         else:
             running = False
+
+
+# -- what every source does ----------------------------------------------------------------------------
+
+
+class TestReplayOfAFile(SourceSuite):
+    @pytest.fixture(params=["vehicle_street.mp4", "otvision_cars-truck_fr20.mp4", "otvision_cars-truck_fr20.h264"])
+    def rig(self, request):
+        path = footage(request.param)
+        (started, *_), found = play(path), units(play(path))
+        pictures = [tuple(nal_units(payload(unit))) for unit in found]
+        return Rig(
+            make=lambda: Replay(path, loop=True, speed=8.0), size=(started.width, started.height), pictures=lambda: pictures * 3
+        )  # fmt: skip
 
 
 # -- what a file holds ---------------------------------------------------------------------------------
