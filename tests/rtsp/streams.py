@@ -134,7 +134,7 @@ class Camera:
         self.events: list[object] = []
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.sdp = SDP
-        self.piece_bytes = 1 << 20
+        self.piece_bytes = 32 * 1024  # room() has at least so much
         self.extra = {  # more header lines, by method
             "OPTIONS": "Public: OPTIONS, DESCRIBE, SETUP, PLAY, TEARDOWN, GET_PARAMETER\r\n",
             "SETUP": "Session: 42;timeout=60\r\nTransport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n",
