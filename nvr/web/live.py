@@ -9,8 +9,8 @@ Wire of the WebSocket /live (version 1), page to box, JSON text:
     {"got": "street/main"}              one fragment of it has arrived; at most WINDOW may be on the way
     {"again": "street/main"}            send init segment and last keyframe once more; the decoder gave up
 box to page, JSON text:
-    {"kind": "status", "streams": {name: {"recording", "cause", "detail", "since_ms"}}, "recorder_silent_s", ...}
-    {"kind": "alive", "recorder_silent_s"}        the same every second, when nothing else changed
+    {"kind": "status", "streams": {name: {"recording", "cause", "detail", "since_ms"}}, "now_ms", "recorder_silent_s"}
+    {"kind": "alive", "now_ms", "recorder_silent_s"}        the same every second, when nothing else changed
 box to page, binary: uint32 big-endian length of a JSON header, the header, an init segment or nothing, the fragment
     {"stream", "run", "init_bytes", "run_ticks", "duration_ticks", "is_keyframe", "wall_ms", "clock_state", "age_ms", "skipped"}
 """
@@ -165,7 +165,8 @@ class Live:
         return answer
 
     def status_text(self, kind: str) -> str:
-        message: dict[str, Any] = {"kind": kind, "recorder_silent_s": self.recorder_silent_s()}
+        now_ms = self._clock.read().wall_ns // 1_000_000
+        message: dict[str, Any] = {"kind": kind, "now_ms": now_ms, "recorder_silent_s": self.recorder_silent_s()}
         if kind == "status":
             message["streams"] = self.stream_status()
         return json.dumps(message, separators=(",", ":"))

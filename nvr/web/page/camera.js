@@ -1,7 +1,8 @@
 // One camera: live on top, its days on a timeline below, playback from any second, and clips cut out of them.
 
 import { get, send } from "./box.js";
-import { clock, dayWords, el, howLong, isoDay, moment } from "./dom.js";
+import { boxNow, clock, dayWords, el, howLong, isoDay, moment } from "./dom.js";
+import { now } from "./player.js";
 import { RecordedPlayer } from "./recorded.js";
 import { Tile, set } from "./tile.js";
 import { DAY_MS, Timeline } from "./timeline.js";
@@ -9,6 +10,7 @@ import { causeWords, t } from "./words.js";
 
 const RELOAD_MS = 10000; // of a day that is not over
 const GAPS_SHOWN = 200;
+const NEARLY_LIVE_MS = 3000; // who has played up to here goes on live
 
 export function camera(box, name) {
   const settings = box.cameras.find((each) => each.name === name);
@@ -25,7 +27,7 @@ class CameraView {
     this.settings = settings;
     this.title = settings.title;
     this.stream = `${settings.name}/main`;
-    this.dayMs = Date.now();
+    this.dayMs = boxNow();
     this.tile = new Tile(box.link, this.stream, settings.title, { class: "tile big" });
     this.tile.element.append(this.tile.words);
     this.tile.show();
@@ -60,7 +62,7 @@ class CameraView {
       el("span", { class: "group", role: "group", "aria-label": t("speed") }, this.speeds),
     );
     this.dayTitle = el("h2", {});
-    this.dayInput = el("input", { type: "date", "aria-label": t("day"), max: isoDay(Date.now()), onchange: () => this.dayInput.value && this.goTo(this.dayInput.value) });
+    this.dayInput = el("input", { type: "date", "aria-label": t("day"), max: isoDay(boxNow()), onchange: () => this.dayInput.value && this.goTo(this.dayInput.value) });
     this.dayFacts = el("p", { class: "hint" });
     const zoom = (words, ms) => button(words, () => this.timeline.zoomTo(ms, this.timeline.middleMs()));
     const days = el(
@@ -69,7 +71,7 @@ class CameraView {
       button("‹", () => this.move(-1), { "aria-label": t("previousDay"), title: t("previousDay") }),
       this.dayInput,
       button("›", () => this.move(1), { "aria-label": t("nextDay"), title: t("nextDay") }),
-      button(t("today"), () => this.goTo(isoDay(Date.now()))),
+      button(t("today"), () => this.goTo(isoDay(boxNow()))),
       el("span", { class: "group" }, zoom(t("day"), 2 * DAY_MS), zoom(t("hour"), 3600000), zoom(t("tenMinutes"), 600000)),
     );
     this.gaps = el("details", { class: "card gaps" });
@@ -100,12 +102,14 @@ class CameraView {
     try {
       const answer = await get("/api/day", { stream: this.stream, date: day });
       if (day !== isoDay(this.dayMs) || this.isClosed) return;
-      this.loadedMs = Date.now();
-      this.isToday = answer.to_ms > Date.now();
+      this.loadedMs = now();
+      this.isToday = answer.to_ms > boxNow();
       this.spans = answer.spans;
       set(this.dayTitle, dayWords(answer.from_ms + 1000));
       this.dayInput.value = day;
       this.timeline.show(answer.from_ms, answer.to_ms, answer.spans, keepView);
+      // A box that was started an hour ago: its footage would be a hair on a whole day.
+      if (!keepView && this.isToday && answer.recorded_ms < 3600000) this.timeline.zoomTo(3600000, boxNow(), 0.9);
       set(this.dayFacts, answer.recorded_ms ? t("dayRecorded", howLong(answer.recorded_ms), howLong(answer.missing_ms)) : t("nothingDay"));
       this.showGaps(answer.spans.filter((span) => span.cause));
       this.showLoose(answer.clock_unknown);
@@ -120,7 +124,7 @@ class CameraView {
   }
 
   goTo(day) {
-    if (day > isoDay(Date.now())) return;
+    if (day > isoDay(boxNow())) return;
     this.dayMs = Date.parse(`${day}T12:00:00Z`);
     // Noon UTC lies on another day where the zone is more than 12 hours away.
     for (const shift of [0, -DAY_MS / 2, DAY_MS / 2]) if (isoDay(this.dayMs + shift) === day) { this.dayMs += shift; break; }
@@ -157,7 +161,7 @@ class CameraView {
   // -- playing
 
   play(ms) {
-    if (ms > Date.now() - 3000) return this.toLive();
+    if (ms > boxNow() - 2 * NEARLY_LIVE_MS) return this.toLive();
     this.notice("");
     const wasOn = this.player.isOn;
     this.player.wants = true;
@@ -212,14 +216,15 @@ class CameraView {
   // -- clips
 
   clipForm() {
-    const input = (label) => el("input", { type: "time", step: 1, "aria-label": label, onchange: () => this.typed() });
+    // Not type=time: browsers would write it with am and pm where their owner's language does.
+    const input = (label) => el("input", { class: "time", inputmode: "numeric", placeholder: "09:30:00", maxlength: 8, "aria-label": label, onchange: () => this.typed() });
     this.fromInput = input(t("from"));
     this.toInput = input(t("to"));
     this.clipLength = el("span", { class: "hint" });
     this.clipNote = el("p", { class: "note", role: "status" });
     this.cutButton = el("button", { type: "submit", class: "main", disabled: true }, t("cut"));
     this.holdButton = el("button", { type: "button", disabled: true, onclick: () => this.holdChosen() }, t("hold"));
-    const at = () => this.player.timeMs?.() ?? this.timeline.cursorMs ?? Date.now() - 3000;
+    const at = () => this.player.timeMs?.() ?? this.timeline.cursorMs ?? boxNow() - NEARLY_LIVE_MS;
     return el(
       "form",
       { class: "card clip", onsubmit: (event) => (event.preventDefault(), this.cutChosen()) },
@@ -244,8 +249,9 @@ class CameraView {
   /** Times typed by hand belong to the day that is shown. */
   typed() {
     const at = (value) => {
-      if (!value) return null;
-      const [h, m, s = 0] = value.split(":").map(Number);
+      const match = /^(\d{1,2})[:.](\d{1,2})(?:[:.](\d{1,2}))?$/.exec(value.trim());
+      if (!match) return null;
+      const [h, m, s] = match.slice(1).map((digits) => Number(digits ?? 0));
       return this.timeline.day.fromMs + ((h * 60 + m) * 60 + s) * 1000;
     };
     const [fromMs, toMs] = [at(this.fromInput.value), at(this.toInput.value)];
@@ -287,10 +293,11 @@ class CameraView {
       if (ms !== null) {
         set(this.playedAt, `${t("played")} · ${moment(ms)}`);
         this.timeline.setHead(ms);
+        if (this.player.wants && ms > boxNow() - NEARLY_LIVE_MS) this.toLive();
       }
     }
-    if (this.isToday && Date.now() - this.loadedMs > RELOAD_MS && !document.hidden) {
-      this.loadedMs = Date.now();
+    if (this.isToday && now() - this.loadedMs > RELOAD_MS && !document.hidden) {
+      this.loadedMs = now();
       this.load(true);
     }
   }

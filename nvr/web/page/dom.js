@@ -31,6 +31,11 @@ function format(name, options) {
   return formats.get(key);
 }
 
+let aheadMs = 0; // the box's clock minus the browser's: either may be wrong, the footage goes by the box's
+
+export const setBoxNow = (ms) => (aheadMs = ms - Date.now());
+export const boxNow = () => Date.now() + aheadMs;
+
 const colons = (text) => text.replaceAll(".", ":"); // Indonesian writes 10.42.07; a clock reads better with colons
 
 export const clock = (ms) =>
@@ -48,8 +53,8 @@ export function isoDay(ms) {
 }
 
 /** A time as short as it is clear: today's without its date. */
-export const moment = (ms, now = Date.now()) =>
-  isoDay(ms) === isoDay(now) ? clock(ms) : `${shortDay(ms)} ${clock(ms)}`;
+export const moment = (ms) =>
+  isoDay(ms) === isoDay(boxNow()) ? clock(ms) : `${shortDay(ms)} ${clock(ms)}`;
 
 /** A length of time in words: 7 s, 4 min 20 s, 3 h 5 min, 2 days 4 h. */
 export function howLong(ms) {

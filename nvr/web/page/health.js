@@ -1,7 +1,7 @@
 // How the cameras and the box are: numbers with words beside them.
 
 import { get } from "./box.js";
-import { el, howLong, moment, number, size } from "./dom.js";
+import { clock, dayWords, el, howLong, moment, number, size } from "./dom.js";
 import { causeWords, t } from "./words.js";
 
 const EVERY_MS = 3000;
@@ -15,9 +15,9 @@ export function health(box) {
 
   const fact = (name, value, state = "") => el("div", { class: "fact", "data-state": state }, el("dt", {}, name), el("dd", {}, value ?? "–"));
 
-  function clockFact(clock) {
-    if (clock.state === 2) return fact(t("clock"), t("clockSynced", number(clock.error_ns / 1e9, 2)), "good");
-    if (clock.state === 1) return fact(t("clock"), t("clockPlausible"), "wait");
+  function clockFact(said) {
+    if (said.state === 2) return fact(t("clock"), t("clockSynced", number(said.error_ns / 1e9, 2)), "good");
+    if (said.state === 1) return fact(t("clock"), t("clockPlausible"), "wait");
     return fact(t("clock"), t("clockUnset"), "down");
   }
 
@@ -61,10 +61,9 @@ export function health(box) {
       note.textContent = "";
       boxCards.replaceChildren(
         el("dl", { class: "card" },
-          fact(t("seenAt", ""), moment(answer.now_ms, 0)),
+          fact(t("seenAt", box.time_zone), `${dayWords(answer.now_ms)}, ${clock(answer.now_ms)}`),
           clockFact(answer.clock),
           diskFact(answer.disk),
-          fact(t("times", box.time_zone), ""),
         ),
       );
       cameras.replaceChildren(...box.cameras.map((camera) => cameraCard(camera, answer)));

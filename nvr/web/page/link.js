@@ -1,5 +1,6 @@
 // The one WebSocket of a page: what is watched, what the box says, and since when it says nothing.
 
+import { setBoxNow } from "./dom.js";
 import { now } from "./player.js";
 
 const SILENT_MS = 4000; // the box speaks every second
@@ -60,6 +61,7 @@ export class Link {
 
   hear(message) {
     this.recorderSilentS = message.recorder_silent_s;
+    setBoxNow(message.now_ms);
     if (message.streams) this.streams = message.streams;
   }
 

@@ -2,13 +2,14 @@
 // gaps and segment borders. What time is on screen stands beside every fragment, not in the video.
 
 import { bytes, get } from "./box.js";
+import { boxNow } from "./dom.js";
 import { Feed } from "./player.js";
 
 const WINDOW_MS = 120000; // of footage asked for at once
 const AHEAD_S = 8;
 const FETCH_BYTES = 1 << 20; // neighbours are fetched together up to this
 const GAP_MS = 1500; // shorter holes are between two runs and nobody's concern
-const LIVE_EDGE_MS = 4000;
+const LIVE_EDGE_MS = 6000;
 
 export class RecordedPlayer {
   /** `ongap({fromMs, toMs})` when playing jumped; `onend()` at the end of all footage; `onfault(error)`. */
@@ -163,7 +164,7 @@ export class RecordedPlayer {
     }
     if (this.isAtEnd && this.wants && this.feed.isIdle && this.feed.endS - video.currentTime < 0.3) {
       const lastMs = this.list.at(-1)?.toMs ?? this.startMs;
-      if (Date.now() - lastMs > LIVE_EDGE_MS) this.onend();
+      if (boxNow() - lastMs > LIVE_EDGE_MS) this.onend();
     }
   }
 
