@@ -44,6 +44,7 @@ MAX_WAITING = 10_000  # entries kept while the disk does not take them; two hour
 _CELL = struct.Struct("<I4sBBBBBxxxQ16sqqQ")
 _MAGIC = b"nvj1"
 _TEXT_BYTES = CELL_BYTES - _CELL.size
+SAME_CAUSE_NS = 60_000_000_000
 MAX_STREAM_BYTES = 48  # of the name, as UTF-8; the detail gets what is left
 _INT64 = 2**63
 
@@ -379,10 +380,21 @@ class Journal:
         self.append(Entry(kind, self._boot_id, reading, stream, cause, detail))
 
     def note_stream(self, stream: str, reading: ClockReading, cause: Cause | None, detail: str = "") -> None:
-        """A stream is recorded from now on (`cause` None), or is not. The same again is not written again."""
+        """A stream is recorded from now on (`cause` None), or is not.
+
+        Told best with the reading of the last picture, not of when its absence was noticed. The same again is not
+        written again; another detail of the same cause at most once a minute ("for 12 s", "for 13 s").
+        """
         state = self._states.get(stream)
-        if state is None or state.cause is not cause or (cause is not None and state.detail != detail):
-            self.note(Kind.STREAM, reading, detail, stream, cause)
+        if state is not None and state.cause is cause:
+            age_ns = reading.mono_ns - state.reading.mono_ns
+            if (
+                cause is None
+                or state.detail == detail
+                or (0 <= age_ns < SAME_CAUSE_NS and state.boot_id == self._boot_id)
+            ):
+                return
+        self.note(Kind.STREAM, reading, detail, stream, cause)
 
     def flush(self, reading: ClockReading | None = None) -> None:
         """Put everything remembered into the file, for readers and in case this process dies; not durable yet."""

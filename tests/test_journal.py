@@ -113,6 +113,16 @@ def test_what_was_noted_is_told_in_order_with_its_cause(tmp_path):
     assert [sample.mono_ns for sample in story.samples()] == [n * NS_PER_S for n in (1, 2, 9, 10, 12)]
 
 
+def test_a_detail_that_changes_every_second_does_not_fill_the_journal():
+    journal = Journal(file := CuttableFile(), BOOT, at(0))
+    for second in range(300):
+        journal.note_stream("gate/main", at(second), Cause.CAMERA, f"no access unit for {second} s")
+    journal.note_stream("gate/main", at(300), Cause.NETWORK, "no route")
+    journal.sync(at(300))
+    details = [entry.detail for entry in story_of(file.read_all()).entries]
+    assert details == [*(f"no access unit for {second} s" for second in range(0, 300, 60)), "no route"]
+
+
 def test_nothing_is_written_before_flush_so_that_recording_never_waits(tmp_path):
     journal = Journal.open(tmp_path / "journal", BOOT, at(0), SMALL)
     before = (tmp_path / "journal").read_bytes()
