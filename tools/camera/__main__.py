@@ -39,6 +39,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--speed", type=float, default=1.0, help="times real time (default %(default)s)")
     parser.add_argument("--rewind", action="store_true", help="who comes first sees the first picture, not the present one")
     parser.add_argument("--copies", type=int, default=1, help="serve each file as NAME0, NAME1 ... (for load)")
+    parser.add_argument("--stagger", action="store_true", help="copies do not show the same picture at the same time")
+    parser.add_argument("--pace-mbit", type=float, default=0, help="send no faster than this on a connection (for load)")
     parser.add_argument("--session-s", type=int, default=60, help="drop a client that is silent for so long (default %(default)s)")
     parser.add_argument("--keep-alive", choices=("GET_PARAMETER", "OPTIONS"), default="GET_PARAMETER")
     parser.add_argument("--tls", metavar="PEM", help="certificate and key: serve rtsps")
@@ -52,8 +54,18 @@ def _cameras(options: argparse.Namespace) -> list[PretendCamera]:
         footage = [read(path) for path in files.split("+")]
         name = name or pathlib.Path(files.split("+")[0]).stem
         names = [name] if options.copies == 1 else [f"{name}{number}" for number in range(options.copies)]
-        cameras += [PretendCamera(each, footage, speed=options.speed, loops=options.loop, rewinds=options.rewind) for each in names]
+        cameras += [
+            PretendCamera(
+                each, footage, speed=options.speed, loops=options.loop, rewinds=options.rewind,
+                starts_at=number / len(names) if options.stagger else 0.0,
+            )
+            for number, each in enumerate(names)
+        ]  # fmt: skip
     return cameras
+
+
+def _manners(options: argparse.Namespace) -> Manners:
+    return Manners(options.session_s, keep_alive=options.keep_alive, pace_bytes_per_s=int(options.pace_mbit * 1e6 / 8))
 
 
 async def _serve(options: argparse.Namespace, cameras: list[PretendCamera]) -> None:
@@ -62,7 +74,7 @@ async def _serve(options: argparse.Namespace, cameras: list[PretendCamera]) -> N
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.load_cert_chain(options.tls)
     access = Access(options.user, options.password, options.scheme)
-    server = PretendServer(cameras, access=access, manners=Manners(options.session_s, options.keep_alive))
+    server = PretendServer(cameras, access=access, manners=_manners(options))
     await server.start(options.bind, options.port, tls)
     host = f"[{options.bind}]" if ":" in options.bind else options.bind
     for camera in cameras:

@@ -3,6 +3,7 @@
     OPTIONS DESCRIBE SETUP PLAY PAUSE GET_PARAMETER SET_PARAMETER TEARDOWN     rtsp://host:port/NAME
     GET /                    what was sent and to whom, as JSON
     POST /NAME?field=value   set a fault (stream.Faults); NAME `all` means every camera
+    POST /NAME?reset=1       all faults off, and the first user and password again
     POST /NAME?cut=1         close the connections of those who watch NAME
     POST /all?down_s=3       nobody listens for so long: connections are refused
 
@@ -22,16 +23,17 @@ import ssl
 import struct
 import time
 import urllib.parse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tools.camera import packets
 from tools.camera.access import Access
-from tools.camera.stream import PretendCamera
+from tools.camera.stream import Faults, PretendCamera
 
 # Pictures of many cameras that are due within this time are sent in one wake-up.
 TICK_S = 0.004
 # A client that has so much unread is left out until it catches up; about 4 s of a large camera.
 MOST_UNSENT_BYTES = 4 << 20
+_SO_MAX_PACING_RATE = 47  # Linux, asm-generic/socket.h; Python has no name for it
 _METHODS = "OPTIONS, DESCRIBE, SETUP, PLAY, PAUSE, GET_PARAMETER, SET_PARAMETER, TEARDOWN"
 _REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed",
             454: "Session Not Found", 455: "Method Not Valid in This State", 461: "Unsupported Transport", 503: "Service Unavailable"}  # fmt: skip
@@ -42,6 +44,7 @@ class Manners:
     """How this make of camera talks, where makes differ."""
 
     session_s: int = 60  # a client that says nothing for so long is dropped
+    pace_bytes_per_s: int = 0  # the kernel spreads what is sent, as a slow Ethernet port does; 0: as fast as it goes
     keep_alive: str = "GET_PARAMETER"  # named in Public; "OPTIONS" where the camera knows nothing better
 
 
@@ -51,6 +54,7 @@ class PretendServer:
     def __init__(self, cameras: list[PretendCamera], *, access: Access | None = None, manners: Manners | None = None) -> None:
         self.cameras = {camera.name: camera for camera in cameras}
         self.access = access or Access()
+        self.first_access = replace(self.access)
         self.manners = manners or Manners()
         self.port = 0
         self.connections: set[_Connection] = set()
@@ -73,7 +77,7 @@ class PretendServer:
         loop = asyncio.get_running_loop()
         while True:
             now_ns, started = time.monotonic_ns(), loop.time()
-            next_ns = now_ns + 500_000_000
+            next_ns = now_ns + 20_000_000  # a camera that stands still may be asked to play meanwhile
             for camera in self.cameras.values():
                 camera.send_due(now_ns)
                 if not camera.has_ended:
@@ -85,6 +89,7 @@ class PretendServer:
     async def stay_down(self, seconds: float) -> None:
         """Refuse connections for a while, as a camera that boots."""
         assert self._listener is not None
+        await asyncio.sleep(0.05)  # the answer to who asked for this goes out first
         self._listener.close()
         for connection in tuple(self.connections):
             connection.close()
@@ -124,6 +129,9 @@ class _Connection(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         transport.set_write_buffer_limits(high=MOST_UNSENT_BYTES)
+        if self._server.manners.pace_bytes_per_s:
+            connection: socket.socket = transport.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, _SO_MAX_PACING_RATE, self._server.manners.pace_bytes_per_s)
         self._heard_s = asyncio.get_running_loop().time()
         self._server.connections.add(self)
 
@@ -288,6 +296,8 @@ class _Connection(asyncio.Protocol):
         asked = headers.get("transport", "")
         session_s = self._server.manners.session_s
         for offer in asked.split(","):
+            if camera.faults.only and ("udp" if "client_port" in offer else "tcp") != camera.faults.only:
+                continue
             if "interleaved" in offer or "/TCP" in offer:
                 self._channel = int(m[1]) if (m := re.search(r"interleaved=(\d+)", offer)) else 0
                 self.udp_to = None
@@ -311,11 +321,12 @@ class _Connection(asyncio.Protocol):
         lines = [f"Session: {self._session}", "Range: npt=now-"]
         if camera.start_for_first(time.monotonic_ns()):
             lines.append(f"RTP-Info: url={base}trackID=1;seq={camera.sequence};rtptime={camera.rtp_ticks()}")
-        if camera.faults.early:
-            self._play()
-            camera.send_due(time.monotonic_ns())
-        self._say(200, *lines)
+        if not camera.faults.early:
+            self._say(200, *lines)
         self._play()
+        if camera.faults.early:
+            camera.send_due(time.monotonic_ns())
+            self._say(200, *lines)
 
     def _pause(self, camera: PretendCamera, base: str, headers: dict[str, str]) -> None:
         self._stop()
@@ -349,13 +360,17 @@ class _Connection(asyncio.Protocol):
     def _switch(self, url: urllib.parse.SplitResult) -> None:
         server, name = self._server, url.path.strip("/")
         cameras = list(server.cameras.values()) if name == "all" else [server.cameras[name]]
-        for field, value in urllib.parse.parse_qsl(url.query):
+        for field, value in urllib.parse.parse_qsl(url.query, keep_blank_values=True):
             if field == "down_s":
                 asyncio.get_running_loop().create_task(server.stay_down(float(value)))
             elif field == "cut":
                 for camera in cameras:
                     for connection in [each for each in server.connections if each._camera is camera]:
                         connection.close()
+            elif field == "reset":
+                server.access = replace(server.first_access)
+                for camera in cameras:
+                    camera.faults = Faults()
             elif field in ("user", "password", "scheme", "qop", "algorithm"):
                 setattr(server.access, field, value)
             elif field == "nonce_uses":

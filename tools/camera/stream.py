@@ -49,6 +49,7 @@ class Faults:
     refuse: int = 0  # this status (403, 404, 503 ...) is the answer to everything
     hang: int = 0  # 1: requests are read and never answered
     udp_lost: int = 0  # 1: what goes out by UDP arrives nowhere, as behind a firewall
+    only: str = ""  # "udp" or "tcp": the other one is refused with 461
     early: int = 0  # 1: packets are sent before the answer to PLAY
     reports: int = 1  # 0: no sender reports
     inband: int = 1  # 0: parameter sets only in the SDP
@@ -61,11 +62,12 @@ class Faults:
         kinds = {each.name: each.type for each in fields(self)}
         if name not in kinds:
             raise ValueError(f"no switch {name!r}; there are: {', '.join(kinds)}")
-        setattr(self, name, float(value) if kinds[name] == "float" else int(value))
+        setattr(self, name, value if kinds[name] == "str" else float(value) if kinds[name] == "float" else int(value))
 
 
 class PretendCamera:
-    def __init__(self, name: str, footage: list[Footage], *, speed: float = 1.0, loops: bool = True, rewinds: bool = False) -> None:
+    def __init__(self, name: str, footage: list[Footage], *, speed: float = 1.0, loops: bool = True, rewinds: bool = False, starts_at: float = 0.0) -> None:
+        """`starts_at`: how much of the footage (0 to 1) is over at the start."""
         self.name = name
         self.faults = Faults()
         self.watchers: list[Watcher] = []
@@ -78,9 +80,9 @@ class PretendCamera:
         self.sequence = chance.getrandbits(16)
         self._rtp_base = chance.getrandbits(32)
         self._payload_bytes = 0
-        self._next = 0  # which picture comes next
+        self._next = int(starts_at * len(footage[0].pictures))  # which picture comes next
         self._offset_ticks = 0  # where this round of the footage starts on the timeline
-        self._start_ns = time.monotonic_ns()
+        self._start_ns = time.monotonic_ns() - self._ns(self._footage.pictures[self._next].decode_ticks)
         self._report_due_ns = 0
         self._last_ticks = 0
         self._frozen: Picture | None = None
