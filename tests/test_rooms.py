@@ -26,12 +26,13 @@ ROOMS: dict[str, str] = {
     "h264": "media errors",
     "fmp4": "media h264",
     "mp4file": "fmp4",
+    "byte_stream": "h264 gather arena",
     "evidence": "media errors",
     "verify_clip": "",  # one file that a court's expert can read: nothing of ours
     "timeline": "clock",
     "journal": "timeline errors",
     "rtsp": "media h264 arena",
-    "source": "rtsp clock mp4file",
+    "source": "rtsp clock mp4file byte_stream",
     "ring": "fmp4 evidence clock timeline",
     "site": "scene ring",  # of the ring only layout.py: what a budget takes of the disk
     "ledger": "ring clock journal",
