@@ -7,6 +7,7 @@ import pytest
 from fakes import MemoryDisk, PageFate, any_version, kept, lost, mixed, torn, zeroed
 from rig import BOX, OTHER_STARTED, STARTED, STREAM, Rig, memory_directory
 
+from nvr.media import Cause
 from nvr.ring import index, layout
 from nvr.ring.index import Index
 from nvr.ring.layout import State
@@ -100,7 +101,7 @@ class Story:
         if failures:
             raise failures[0]
         assert rig.faults() == []
-        assert rig.writer.dropped == {}
+        assert set(rig.writer.dropped) <= {Cause.DISK_SLOW}  # the syncer has its turn seldom here
 
 
 def fates(rng: random.Random) -> list[tuple[str, PageFate]]:
