@@ -52,6 +52,10 @@ class Sps:
     sample_aspect: tuple[int, int]  # (0, 0) when it does not say
     fps: float | None  # of frames, where it says and the rate is fixed or not
     is_full_range: bool
+    frame_num_bits: int  # of frame_num in a slice header
+    order_type: int  # pic_order_cnt_type
+    order_bits: int  # of pic_order_cnt_lsb in a slice header; 0 unless order_type is 0
+    has_separate_planes: bool
 
     @property
     def codec(self) -> str:
@@ -89,8 +93,8 @@ def rbsp(unit: Buffer) -> bytes:
 # -- bits --------------------------------------------------------------------------------------------
 
 
-class _Bits:
-    """Reads a few hundred bits; raises BadH264 at the end."""
+class Bits:
+    """Reads a few hundred bits, from the first on; raises BadH264 at the end."""
 
     __slots__ = ("_end", "_place", "_value")
 
@@ -99,6 +103,7 @@ class _Bits:
         self._end = self._place = len(data) * 8
 
     def u(self, count: int) -> int:
+        """The next `count` bits as a number."""
         if count > self._place:
             raise BadH264(f"the parameter set ends too early: {self._end} bits")
         self._place -= count
@@ -137,7 +142,7 @@ def parse_sps(unit: Buffer) -> Sps:
     if not 4 <= len(unit) <= MAX_PARAMETER_SET_BYTES or nal_type(unit) != SPS or unit[0] & 0x80:
         raise BadH264(f"this is no sequence parameter set: {len(unit)} bytes, NAL unit type {nal_type(unit)}")
     # Nothing behind the first 1000 bytes matters: without scaling lists 7.3.2.1.1 ends far earlier.
-    bits = _Bits(rbsp(unit[:2000]))
+    bits = Bits(rbsp(unit[:2000]))
     profile, constraints, level = bits.u(8), bits.u(8), bits.u(8)
     sps_id = _at_most(31, bits.ue(), "seq_parameter_set_id")
     chroma_format, depth, depth_chroma, separate = 1, 8, 8, 0
@@ -152,10 +157,10 @@ def parse_sps(unit: Buffer) -> Sps:
             for index in range(8 if chroma_format != 3 else 12):
                 if bits.u(1):
                     _skip_scaling_list(bits, 16 if index < 6 else 64)
-    _at_most(12, bits.ue(), "log2_max_frame_num_minus4")
-    order_type = _at_most(2, bits.ue(), "pic_order_cnt_type")
+    frame_num_bits = 4 + _at_most(12, bits.ue(), "log2_max_frame_num_minus4")
+    order_type, order_bits = _at_most(2, bits.ue(), "pic_order_cnt_type"), 0
     if order_type == 0:
-        _at_most(12, bits.ue(), "log2_max_pic_order_cnt_lsb_minus4")
+        order_bits = 4 + _at_most(12, bits.ue(), "log2_max_pic_order_cnt_lsb_minus4")
     elif order_type == 1:
         bits.u(1)
         bits.se()
@@ -207,6 +212,10 @@ def parse_sps(unit: Buffer) -> Sps:
         sample_aspect=vui.sample_aspect,
         fps=vui.fps,
         is_full_range=vui.is_full_range,
+        frame_num_bits=frame_num_bits,
+        order_type=order_type,
+        order_bits=order_bits,
+        has_separate_planes=bool(separate),
     )
 
 
@@ -216,7 +225,7 @@ def _at_most(limit: int, value: int, name: str) -> int:
     return value
 
 
-def _skip_scaling_list(bits: _Bits, count: int) -> None:
+def _skip_scaling_list(bits: Bits, count: int) -> None:
     """7.3.2.1.1.1"""
     last = following = 8
     for _ in range(count):
@@ -244,7 +253,7 @@ class _Vui:
     reorder_frames: int | None = None
 
 
-def _parse_vui(bits: _Bits) -> _Vui:
+def _parse_vui(bits: Bits) -> _Vui:
     """E.1.1. Some cameras cut the VUI short: what was read before the end counts."""
     vui = _Vui()
     try:
@@ -290,7 +299,7 @@ def _parse_vui(bits: _Bits) -> _Vui:
     return vui
 
 
-def _skip_hrd(bits: _Bits) -> None:
+def _skip_hrd(bits: Bits) -> None:
     """E.1.2"""
     count = _at_most(31, bits.ue(), "cpb_cnt_minus1") + 1
     bits.u(8)
@@ -305,7 +314,7 @@ def pps_ids(unit: Buffer) -> tuple[int, int]:
     """(pic_parameter_set_id, seq_parameter_set_id) of a picture parameter set NAL unit (7.3.2.2). Raises BadH264."""
     if not 2 <= len(unit) <= MAX_PARAMETER_SET_BYTES or nal_type(unit) != PPS or unit[0] & 0x80:
         raise BadH264(f"this is no picture parameter set: {len(unit)} bytes, NAL unit type {nal_type(unit)}")
-    bits = _Bits(rbsp(unit[:64]))
+    bits = Bits(rbsp(unit[:64]))
     return _at_most(255, bits.ue(), "pic_parameter_set_id"), _at_most(31, bits.ue(), "seq_parameter_set_id")
 
 
@@ -334,6 +343,11 @@ class ParameterSetStore:
         return ParameterSets(
             tuple(self._sps[key] for key in sorted(self._sps)), tuple(self._pps[key] for key in sorted(self._pps))
         )
+
+    def sps_of(self, pps_id: int) -> bytes | None:
+        """The SPS that a PPS refers to."""
+        unit = self._pps.get(pps_id)
+        return None if unit is None else self._sps.get(pps_ids(unit)[1])
 
 
 # -- access units ------------------------------------------------------------------------------------

@@ -18,7 +18,10 @@ FOOTAGE = Path(__file__).resolve().parents[2] / "shared" / "data" / "video"
 CLIPS = ("vehicle_street.mp4", "one-by-one-person-detection.mp4", "otvision_cars-truck_fr20.mp4", "car-detection.mp4")
 STREAMS = (
     "otvision_cars-truck_fr20.h264",
-    *(f"conformance/{name}" for name in ("BA_MW_D.264", "MPS_MW_A.264", "CVFC1_Sony_C.jsv")),
+    "conformance/BA_MW_D.264",
+    "conformance/MPS_MW_A.264",
+    "conformance/CVFC1_Sony_C.jsv",
+    "conformance/Cisco_Men_whisper_640x320_CABAC_Bframe_9.264",
 )
 
 

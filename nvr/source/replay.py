@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nvr import h264
+from nvr import byte_stream, h264
 from nvr.errors import NvrError
 from nvr.gather import Gather
 from nvr.media import TICKS_PER_S, AccessUnit, Cause, ParameterSets, RunEnded, RunStarted, StreamEvent
@@ -230,7 +230,7 @@ class Replay:
 
     def _pictures_of(self, data: mmap.mmap, film: Mp4File | None) -> Iterator[_Picture | None]:
         """Every picture of the file, None for one that is damaged."""
-        pictures = self._byte_stream_pictures(data) if film is None else _mp4_pictures(data, film)
+        pictures = _byte_stream_pictures(data, self._fps or DEFAULT_FPS) if film is None else _mp4_pictures(data, film)
         for picture in pictures:
             if picture is None or picture.payload.size_bytes > MAX_UNIT_BYTES:
                 self._damaged += 1
@@ -238,27 +238,11 @@ class Replay:
             else:
                 yield picture
 
-    def _byte_stream_pictures(self, data: mmap.mmap) -> Iterator[_Picture]:
-        view = memoryview(data)
-        boundary = h264.AccessUnitBoundary()
-        units: list[memoryview] = []
-        count = 0
-        for offset, size_bytes in h264.annex_b_units(data):
-            unit = view[offset : offset + size_bytes]
-            if boundary.is_first(unit) and units:
-                yield self._byte_stream_picture(units, count)
-                units, count = [], count + 1
-            units.append(unit)
-        if any(h264.nal_type(unit) in (h264.SLICE, h264.SLICE_A, h264.IDR) for unit in units):
-            yield self._byte_stream_picture(units, count)
 
-    def _byte_stream_picture(self, units: list[memoryview], count: int) -> _Picture:
-        payload = Gather()
-        for unit in units:
-            payload.append(memoryview(struct.pack(">I", len(unit))))
-            payload.append(unit)
-        fps = self._fps or DEFAULT_FPS
-        return _Picture(payload, tuple(units), round(count * TICKS_PER_S / fps), 0, round(TICKS_PER_S / fps))
+def _byte_stream_pictures(data: mmap.mmap, fps: float) -> Iterator[_Picture]:
+    for picture in byte_stream.pictures(data, fps):
+        payload = _with_lengths(picture.units)
+        yield _Picture(payload, picture.units, picture.decode_ticks, picture.composition_ticks, picture.duration_ticks)
 
 
 def _mp4_pictures(data: mmap.mmap, film: Mp4File) -> Iterator[_Picture | None]:
@@ -269,14 +253,20 @@ def _mp4_pictures(data: mmap.mmap, film: Mp4File) -> Iterator[_Picture | None]:
         if units is None:
             yield None
             continue
-        payload = Gather()
         if film.length_size == 4:
+            payload = Gather()
             payload.append(body)
         else:
-            for unit in units:
-                payload.append(memoryview(struct.pack(">I", len(unit))))
-                payload.append(unit)
+            payload = _with_lengths(units)
         yield _Picture(payload, units, sample.decode_ticks, sample.composition_ticks, sample.duration_ticks)
+
+
+def _with_lengths(units: tuple[memoryview, ...]) -> Gather:
+    payload = Gather()
+    for unit in units:
+        payload.append(memoryview(struct.pack(">I", len(unit))))
+        payload.append(unit)
+    return payload
 
 
 def _units(body: memoryview, length_size: int) -> tuple[memoryview, ...] | None:
