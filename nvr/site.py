@@ -240,7 +240,8 @@ class _Top:
             self.reader.fault(
                 _line(node), "cameras", "there is no camera in it", "Add one; docs/settings.md has an example."
             )
-        cameras, alike = [], {}
+        cameras: list[Camera] = []
+        alike: dict[str, str] = {}  # name without - and _ -> the name as it was first
         for name, entry in entries.items():
             self._is_named_well(entry)
             plain = name.replace("-", "").replace("_", "")

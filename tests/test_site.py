@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import math
 import os
 from pathlib import Path
@@ -466,3 +468,20 @@ def test_a_data_directory_that_is_a_file_is_refused(tmp_path):
     with pytest.raises(NvrError) as raised:
         site.check_budgets(good(SMALLEST), tmp_path / "file" / "data")
     assert raised.value.hint
+
+
+def test_every_source_takes_what_the_site_file_says_of_it():
+    """A key that the site file has and the source does not would stop a box at its start."""
+    from nvr.source.picamera import PiCamera
+    from nvr.source.replay import Replay
+    from nvr.source.rtsp import Rtsp
+    from nvr.source.usb import Usb
+
+    for settings, source in (
+        (site.RtspSource, Rtsp),
+        (site.ReplaySource, Replay),
+        (site.UsbSource, Usb),
+        (site.PiCameraSource, PiCamera),
+    ):
+        said = {field.name for field in dataclasses.fields(settings)} - {"kind", "file"}
+        assert said <= set(inspect.signature(source).parameters), settings

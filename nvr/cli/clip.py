@@ -121,7 +121,7 @@ def verify(context: click.Context, file: Path, fingerprint: str | None, as_json:
     """
     from nvr import clips
 
-    verdict = clips.verify(file, fingerprint)
+    verdict: dict[str, Any] = clips.verify(file, fingerprint)
     if as_json:
         print_json(verdict)
     else:
