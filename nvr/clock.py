@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import select
 import time
 from collections import deque
 from pathlib import Path
@@ -67,9 +68,10 @@ class SystemClock:
         return ClockReading(mono_ns, wall_ns, ClockState.SYNCED, error_ns + apart_ns)
 
     def sleep_until(self, mono_ns: int) -> None:
-        # BOOTTIME counts through sleep and time.sleep() does not, so a machine that slept is asked again.
+        # BOOTTIME counts through sleep and timeouts do not, so a machine that slept is asked again. select() rather than
+        # time.sleep(), because libfaketime moves the latter's deadline: tests set the wall clock of a real recorder.
         while (remaining_ns := mono_ns - self.mono_ns()) > 0:
-            time.sleep(min(remaining_ns / 1e9, 1.0))
+            select.select((), (), (), min(remaining_ns / 1e9, 1.0))
 
 
 def _both_clocks() -> tuple[int, int, int]:

@@ -19,12 +19,19 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from itertools import islice, takewhile
+from pathlib import Path
 from typing import Any
 
 from nvr.journal import Entry, Kind, Story, kept_name
-from nvr.media import Cause, ClockState, FragmentRecord
-from nvr.timeline import Placed, Timeline
+from nvr.journal import read as read_journal
+from nvr.media import Cause, ClockReading, ClockState, FragmentRecord
+from nvr.ring import reader
+from nvr.ring.layout import SegmentState
+from nvr.ring.reader import Ring
+from nvr.timeline import ClockSample, Placed, Timeline
 
 NS_PER_S = 1_000_000_000
 
@@ -376,3 +383,95 @@ def _why(
         if fate.cause is not None:
             return fate.cause, fate.detail
     return Cause.CAMERA, "no pictures came"
+
+
+# -- from the files ----------------------------------------------------------------------------------
+
+# So many fragments are read as a whole (a second of CPU); of more, only the segments that a span needs.
+_ALL_ROWS = 300_000
+
+
+def ledger(
+    data_dir: Path,
+    streams: Iterable[str] | None = None,
+    from_ns: int | None = None,
+    to_ns: int | None = None,
+    *,
+    now: ClockReading,
+    boot_id: bytes,
+) -> list[StreamLedger]:
+    """The ledgers of the given streams (None: of all that have a ring), from the rings and the journal under `data_dir`.
+
+    Without `from_ns` each begins when its stream was first recorded, as far as anybody knows; without `to_ns` it ends
+    now, or when the recorder was stopped on purpose. Raises RingUnreadable and OSError as the rings do; KeyError for
+    a stream that has no ring.
+    """
+    paths = reader.streams(data_dir)
+    names = sorted(paths) if streams is None else list(streams)
+    story = read_journal(data_dir / "journal")
+    present = ClockSample(boot_id, now.mono_ns, now.wall_ns, now.state, now.error_ns)
+    with ExitStack() as stack:
+        rings = {name: stack.enter_context(closing(reader.Ring(path))) for name, path in paths.items()}
+        rows = {name: _rows(ring, from_ns, to_ns) for name, ring in rings.items()}
+        timeline = Timeline.from_rows(rows.values(), [*story.samples(), present])
+        now_ns = timeline.wall_of(boot_id, now.mono_ns).ns
+        return [
+            _ledger(name, rows[name], _oldest(rings[name]), story, timeline, from_ns, to_ns, now_ns) for name in names
+        ]
+
+
+def _ledger(
+    stream: str,
+    rows: Sequence[FragmentRecord],
+    oldest: FragmentRecord | None,
+    story: Story,
+    timeline: Timeline,
+    from_ns: int | None,
+    to_ns: int | None,
+    now_ns: int,
+) -> StreamLedger:
+    recorded = unbroken(rows)
+    last_ns = max((place.to_ns for place in timeline.place(recorded)[-1:]), default=now_ns)
+    now_ns = max(now_ns, last_ns)  # a file that was played faster than it lasts reaches into the future
+    if from_ns is None:
+        known = [timeline.wall_of(entry.boot_id, entry.reading.mono_ns).ns for entry in _first_of(stream, story)]
+        if oldest is not None:
+            known.append(timeline.wall_of(oldest.boot_id, oldest.mono_ns).ns)
+        from_ns = min(known, default=now_ns)
+    if to_ns is None:
+        to_ns = now_ns
+        if story.entries and story.entries[-1].kind is Kind.STOPPED:
+            entry = story.entries[-1]
+            to_ns = max(timeline.wall_of(entry.boot_id, entry.reading.mono_ns).ns, last_ns)
+            if to_ns - last_ns <= PENDING_NS:
+                to_ns = last_ns
+    return account(stream, recorded, story, timeline, from_ns, to_ns, now_ns=now_ns, oldest=oldest)
+
+
+def _first_of(stream: str, story: Story) -> list[Entry]:
+    """The first entry that says that the stream was recorded; an empty list where there is none."""
+    name = kept_name(stream)
+    recorded = (e for e in story.entries if e.kind is Kind.STREAM and e.stream == name and e.cause is None)
+    return list(islice(recorded, 1))
+
+
+def _oldest(ring: Ring) -> FragmentRecord | None:
+    return next((row.record for row in ring.rows()), None)
+
+
+def _rows(ring: Ring, from_ns: int | None, to_ns: int | None) -> list[FragmentRecord]:
+    """What may lie in the span, by the clocks at the time of recording, with a segment more on either side."""
+    segments = sorted((each for each in ring.segments() if each.fragments), key=lambda each: each.first_sequence)
+    first, last = 0, None
+    if sum(each.fragments for each in segments) > _ALL_ROWS:
+        wanted = [number for number, segment in enumerate(segments) if _may_lie_in(segment, from_ns, to_ns)] or [0]
+        first = segments[max(wanted[0] - 1, 0)].first_sequence
+        if wanted[-1] + 1 < len(segments):
+            last = segments[wanted[-1] + 1].last_sequence
+    return [row.record for row in takewhile(lambda row: last is None or row.record.sequence <= last, ring.rows(first))]
+
+
+def _may_lie_in(segment: SegmentState, from_ns: int | None, to_ns: int | None) -> bool:
+    if segment.unknown_clock or not segment.wall_to_ns:
+        return True
+    return (to_ns is None or segment.wall_from_ns < to_ns) and (from_ns is None or segment.wall_to_ns > from_ns)

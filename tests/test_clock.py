@@ -156,6 +156,14 @@ def test_the_system_clock_reads_both_clocks_and_says_how_sure_it_is():
     assert reading.error_ns > 0 or reading.state is ClockState.UNKNOWN
 
 
+def test_sleeping_ends_at_the_moment_asked_for_or_at_once():
+    clock = SystemClock()
+    until_ns = clock.mono_ns() + 20 * MS
+    clock.sleep_until(until_ns)
+    assert clock.mono_ns() >= until_ns
+    clock.sleep_until(until_ns - NS_PER_S)
+
+
 def test_the_boot_id_stays_the_same_within_a_boot():
     assert len(clocks.boot_id()) == 16
     assert clocks.boot_id() == clocks.boot_id()

@@ -18,11 +18,13 @@ from pathlib import Path
 
 import pytest
 from clocks import record
+from e2e.running import RunningRecorder, replays
 
-from nvr.clock import NS_PER_S
+from nvr.clock import NS_PER_S, SystemClock, boot_id
 from nvr.journal import Kind, read
-from nvr.ledger import account, unbroken
+from nvr.ledger import account, ledger, unbroken
 from nvr.media import Cause, ClockState, FragmentRecord
+from nvr.ring.reader import Ring, streams
 from nvr.timeline import Timeline
 
 LIBRARIES = list(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
@@ -74,19 +76,20 @@ class Machine:
         draft.write_text(f"{ahead_s:+d}s\n")
         draft.replace(self.offset_path)
 
-    def boot(self, number: int, *, clock: list[tuple[int, int]]) -> None:
-        """Record so many fragments at each (seconds ahead of the truth, fragments); then SIGKILL."""
-        self.set_clock(clock[0][0])
-        boot_id = bytes([number]) * 16
-        environment = {
-            **os.environ,
+    def environment(self) -> dict[str, str]:
+        return {
             "LD_PRELOAD": str(LIBRARIES[0]),
             "FAKETIME_TIMESTAMP_FILE": str(self.offset_path),
             "FAKETIME_NO_CACHE": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             "DONT_FAKE_MONOTONIC": "1",
-            "PYTHONPATH": str(Path(__file__).parents[2]),
         }
+
+    def boot(self, number: int, *, clock: list[tuple[int, int]]) -> None:
+        """Record so many fragments at each (seconds ahead of the truth, fragments); then SIGKILL."""
+        self.set_clock(clock[0][0])
+        boot_id = bytes([number]) * 16
+        environment = {**os.environ, **self.environment(), "PYTHONPATH": str(Path(__file__).parents[2])}
         arguments = [boot_id.hex(), str(self.folder / "journal"), str(number), str(len(self.rows))]
         child = subprocess.Popen(
             [sys.executable, "-c", CHILD, *arguments], stdout=subprocess.PIPE, env=environment, text=True
@@ -163,3 +166,66 @@ def test_a_recorder_killed_between_two_clocks_leaves_an_account_that_adds_up(tmp
     assert set(causes) == {Cause.CLOCK_UNKNOWN, Cause.BOX_OFF}
     assert told.recorded_ns + sum(causes.values()) == told.total_ns
     assert told.recorded_ns == pytest.approx(12 * NS_PER_S // 5, abs=1000)
+
+
+@pytest.fixture(scope="module")
+def footage(tmp_path_factory) -> list[Path]:
+    demo_footage = pytest.importorskip("tools.scenes.demo_footage", reason="PyAV makes the footage")
+    pytest.importorskip("av", reason="PyAV makes the footage")
+    return demo_footage.write_all(tmp_path_factory.mktemp("footage"), length_s=4)[:2]
+
+
+def test_a_recorder_whose_clock_steps_from_1970_and_back_forty_minutes_accounts_for_every_second(
+    tmp_path, footage, monkeypatch
+):
+    """The recorder itself, two cameras: three clocks in one life, SIGKILL, a pause, and a clean end."""
+    machine, data_dir = Machine(tmp_path), tmp_path / "data"
+    settings = replays(data_dir, footage, 64 << 20)
+    begun_ns = time.time_ns()
+    machine.set_clock(-int(time.time()) + 60)
+    recorder = RunningRecorder(settings, tmp_path / "log", environment=machine.environment())
+    try:
+        for ahead_s in (None, 2400, 0):
+            if ahead_s is not None:
+                machine.set_clock(ahead_s)
+            have = {stream: len(told) for stream, told in recorder.announced.items()}
+            assert recorder.listen(
+                60,
+                lambda have=have: (
+                    len(recorder.announced) == 2
+                    and all(len(told) >= have.get(stream, 0) + 3 for stream, told in recorder.announced.items())
+                ),
+            ), (tmp_path / "log").read_text()[-2000:]
+    finally:
+        recorder.kill()
+    time.sleep(1)
+    recorder = RunningRecorder(settings, tmp_path / "log", environment=machine.environment())
+    assert recorder.listen(
+        60, lambda: len(recorder.announced) == 2 and all(len(told) >= 3 for told in recorder.announced.values())
+    )
+    assert recorder.stop() == 0
+
+    rows = {stream: [row.record for row in Ring(path).rows()] for stream, path in streams(data_dir).items()}
+    story = read(data_dir / "journal")
+    timeline = Timeline.from_rows(rows.values(), story.samples())
+    for stream, told in rows.items():
+        assert told[0].clock_state is ClockState.UNKNOWN, stream
+        assert [row.sequence for row in told] == list(range(1, len(told) + 1))
+        placed = timeline.place(told)
+        assert in_order(placed)
+        for place in placed:
+            assert abs(place.from_ns - truth_of(place.what.mono_ns)) < NS_PER_S // 2
+    now = SystemClock().read()
+    whole = ledger(data_dir, now=now, boot_id=boot_id())
+    monkeypatch.setattr("nvr.ledger._ALL_ROWS", 0)  # as a large ring does: only the segments a span needs
+    assert ledger(data_dir, now=now, boot_id=boot_id()) == whole
+    assert (
+        ledger(data_dir, [whole[1].stream], whole[1].from_ns, whole[1].to_ns, now=now, boot_id=boot_id()) == whole[1:]
+    )
+    for told in whole:
+        assert set(told.by_cause_ns()) <= {Cause.BOX_OFF, Cause.CAMERA}, told.gaps()
+        assert told.by_cause_ns()[Cause.BOX_OFF] > NS_PER_S // 2
+        assert told.recorded_ns + sum(told.by_cause_ns().values()) == told.total_ns
+        assert begun_ns - NS_PER_S < told.from_ns < told.to_ns < time.time_ns() + NS_PER_S
+        fragments_ns = sum(row.duration_ns for row in rows[told.stream])
+        assert told.recorded_ns == pytest.approx(fragments_ns, rel=0.03)
