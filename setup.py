@@ -8,6 +8,11 @@ from setuptools import Extension, setup
 
 setup(
     ext_modules=[
-        Extension("nvr._fast", ["nvr/_fast.c"], optional=True, extra_compile_args=["-O2", "-Wall", "-Wextra", "-Wno-unused-parameter"])
+        Extension(
+            "nvr._fast",
+            ["nvr/_fast.c"],
+            optional=True,
+            extra_compile_args=["-O2", "-Wall", "-Wextra", "-Wno-unused-parameter"],
+        )
     ]
 )

@@ -103,10 +103,9 @@ class PyGather:
             views[0] = views[0][size_bytes:]
 
 
-if os.environ.get("NVR_PURE") == "1":  # for tests and for the bench
-    Gather = PyGather
-else:
-    try:
-        from nvr._fast import Gather
-    except ImportError:  # no compiler at installation: the same, slower
-        Gather = PyGather  # type: ignore[assignment,misc]
+try:
+    if os.environ.get("NVR_PURE") == "1":  # for tests and for the bench
+        raise ImportError
+    from nvr._fast import Gather
+except ImportError:  # no compiler at installation: the same, slower
+    Gather = PyGather  # type: ignore[assignment,misc]

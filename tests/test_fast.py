@@ -13,7 +13,23 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rtsp.streams import AUD, IDR, LATER_SLICE, OTHER_SPS, PPS, PROTOCOL, SEI, SLICE, SPS, fu_a, interleaved, keyframe_stream, rtp, stap_a
+from rtsp.streams import (
+    AUD,
+    IDR,
+    LATER_SLICE,
+    OTHER_SPS,
+    PPS,
+    PROTOCOL,
+    SEI,
+    SLICE,
+    SPS,
+    flat,
+    fu_a,
+    interleaved,
+    keyframe_stream,
+    rtp,
+    stap_a,
+)
 
 from nvr.rtsp.rtp import PyWalker
 
@@ -105,7 +121,7 @@ def test_both_walkers_agree_on_a_real_stream_and_on_what_damage_makes_of_it():
 def test_both_walkers_agree_when_packets_are_lost_repeated_and_swapped():
     noise = random.Random(2)
     for _ in range(60):
-        packets = sum(keyframe_stream(40, gop=7), [])
+        packets = flat(keyframe_stream(40, gop=7))
         for _ in range(noise.randrange(12)):
             at = noise.randrange(len(packets) - 1)
             match noise.randrange(4):
@@ -124,7 +140,21 @@ def test_both_walkers_agree_when_packets_are_lost_repeated_and_swapped():
 
 
 _PAYLOADS = st.sampled_from(
-    [SPS, PPS, OTHER_SPS, IDR, SLICE, LATER_SLICE, SEI, AUD, b"", b"\x0c\xff", stap_a([SPS, PPS, IDR]), stap_a([AUD, SEI, SLICE]), stap_a([b"", SLICE])]
+    [
+        SPS,
+        PPS,
+        OTHER_SPS,
+        IDR,
+        SLICE,
+        LATER_SLICE,
+        SEI,
+        AUD,
+        b"",
+        b"\x0c\xff",
+        stap_a([SPS, PPS, IDR]),
+        stap_a([AUD, SEI, SLICE]),
+        stap_a([b"", SLICE]),
+    ]
     + fu_a(IDR, 20)
     + fu_a(SLICE, 15)
     + fu_a(SPS, 7)
@@ -137,7 +167,20 @@ _PACKETS = st.builds(
     st.sampled_from([1, 1, 1, 1, 1, 1, 0, 2, 5, 3500, 40_000, -1, -200]),
     st.sampled_from([0, 0, 0, 3600, 3600, -3600]),
     st.booleans(),
-    st.sampled_from([{}, {}, {}, {}, {"padding": 3}, {"csrc": 2}, {"extension": b"1234"}, {"version": 1}, {"payload_type": 97}, {"ssrc": 8}]),
+    st.sampled_from(
+        [
+            {},
+            {},
+            {},
+            {},
+            {"padding": 3},
+            {"csrc": 2},
+            {"extension": b"1234"},
+            {"version": 1},
+            {"payload_type": 97},
+            {"ssrc": 8},
+        ]
+    ),
     st.sampled_from([0, 0, 0, 0, 0, 0, 1, 2]),
 )
 
@@ -155,7 +198,15 @@ def test_both_walkers_agree_on_any_packets(packets, cuts):
 
 @needs_fast
 @settings(max_examples=300)
-@given(st.lists(st.one_of(st.binary(max_size=40), st.binary(max_size=30).map(lambda tail: b"$\0\0" + bytes((len(tail) + 2,)) + b"\x80\x60" + tail)), max_size=12))
+@given(
+    st.lists(
+        st.one_of(
+            st.binary(max_size=40),
+            st.binary(max_size=30).map(lambda tail: b"$\0\0" + bytes((len(tail) + 2,)) + b"\x80\x60" + tail),
+        ),
+        max_size=12,
+    )
+)
 def test_both_walkers_agree_on_noise(pieces):
     assert_same(b"".join(pieces), [20, 50])
 
@@ -184,14 +235,23 @@ def test_both_walkers_agree_when_a_picture_has_too_many_pieces():
 def test_nothing_needs_the_extension():
     """NVR_PURE=1 is what an installation without a compiler is like."""
     code = "from nvr.gather import Gather; from nvr.rtsp.rtp import Walker; print(Gather.__name__, Walker.__name__)"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT, env={**os.environ, "NVR_PURE": "1"})
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        env={**os.environ, "NVR_PURE": "1"},
+    )
     assert result.stdout.split() == ["PyGather", "PyWalker"]
 
 
 def sanitizer_libraries() -> list[str]:
     found = []
     for name in ("libasan.so", "libubsan.so"):
-        path = subprocess.run(["gcc", f"-print-file-name={name}"], capture_output=True, text=True, check=False).stdout.strip()
+        path = subprocess.run(
+            ["gcc", f"-print-file-name={name}"], capture_output=True, text=True, check=False
+        ).stdout.strip()
         if path and Path(path).is_absolute():
             found.append(path)
     return found
@@ -208,18 +268,51 @@ def test_no_sanitizer_finds_fault_with_the_extension(tmp_path):
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     target = package / ("_fast" + sysconfig.get_config_var("EXT_SUFFIX"))
     subprocess.run(
-        ["gcc", "-shared", "-fPIC", "-g", "-O1", "-Wall", "-Wextra", "-Wno-unused-parameter", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-        + [f"-I{sysconfig.get_paths()['include']}", str(package / "_fast.c"), "-o", str(target)],
+        [
+            "gcc",
+            "-shared",
+            "-fPIC",
+            "-g",
+            "-O1",
+            "-Wall",
+            "-Wextra",
+            "-Wno-unused-parameter",
+            "-fsanitize=address,undefined",
+            "-fno-sanitize-recover=all",
+            f"-I{sysconfig.get_paths()['include']}",
+            str(package / "_fast.c"),
+            "-o",
+            str(target),
+        ],
         check=True,
     )
     result = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-rs", "-p", "no:cacheprovider", "-m", "not slow", "tests/test_fast.py", "tests/test_gather.py", "tests/rtsp/test_rtp.py"],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-x",
+            "-rs",
+            "-p",
+            "no:cacheprovider",
+            "-m",
+            "not slow",
+            "tests/test_fast.py",
+            "tests/test_gather.py",
+            "tests/rtsp/test_rtp.py",
+        ],
         cwd=tmp_path,
         capture_output=True,
         text=True,
         check=False,
         # CPython keeps memory at exit on purpose, so leaks are not asked about here.
-        env={**os.environ, "LD_PRELOAD": " ".join(sanitizer_libraries()), "ASAN_OPTIONS": "detect_leaks=0", "PYTHONMALLOC": "malloc"},
+        env={
+            **os.environ,
+            "LD_PRELOAD": " ".join(sanitizer_libraries()),
+            "ASAN_OPTIONS": "detect_leaks=0",
+            "PYTHONMALLOC": "malloc",
+        },
     )
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     assert "not built" not in result.stdout, "the sanitized extension was not loaded"

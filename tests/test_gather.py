@@ -81,7 +81,9 @@ def test_empty_views_leave_no_piece(make):
     assert make().crc32c() == 0
 
 
-@pytest.mark.parametrize("sizes", [[0], [1], [7, 9], [448], [1343, 1344, 1345], [1400] * 5, [100_000], [3, 4096, 1, 5000]])
+@pytest.mark.parametrize(
+    "sizes", [[0], [1], [7, 9], [448], [1343, 1344, 1345], [1400] * 5, [100_000], [3, 4096, 1, 5000]]
+)
 def test_the_crc_is_that_of_the_standard_whatever_the_pieces(make, sizes):
     data = os.urandom(sum(sizes))
     parts, at = [], 0
@@ -174,7 +176,11 @@ except OSError as error:
 def test_a_short_write_is_continued_until_the_error_says_why(pure, tmp_path):
     """A file that may not grow beyond 5 bytes takes 5 of 9 and then fails."""
     result = subprocess.run(
-        [sys.executable, "-c", _PART_FULL, str(tmp_path / "f")], capture_output=True, text=True, check=True, env={**os.environ, "NVR_PURE": pure}
+        [sys.executable, "-c", _PART_FULL, str(tmp_path / "f")],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "NVR_PURE": pure},
     )
     kind, number, rest, size = result.stdout.split()
     assert (int(number), rest, int(size)) == (errno.EFBIG, "fghi", 4)

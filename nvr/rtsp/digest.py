@@ -51,7 +51,8 @@ def parse_challenges(values: list[str]) -> list[Challenge]:
 def _challenge(text: str) -> Challenge | None:
     scheme, _, rest = text.partition(" ")
     values = {
-        name.lower(): re.sub(r"\\(.)", r"\1", quoted) if quoted else plain for name, quoted, plain in _PARAMETER.findall(rest)
+        name.lower(): re.sub(r"\\(.)", r"\1", quoted) if quoted else plain
+        for name, quoted, plain in _PARAMETER.findall(rest)
     }
     if scheme.strip(" ,").lower() == "basic":
         return Challenge("basic", realm=values.get("realm", ""))

@@ -131,7 +131,11 @@ def request(method: str, url: str, cseq: int, headers: list[tuple[str, str]]) ->
 
 
 def response(to: Message, status: int, reason: str, headers: list[tuple[str, str]]) -> bytes:
-    lines = [f"RTSP/1.0 {status} {reason}", f"CSeq: {max(to.cseq, 0)}", *(f"{name}: {value}" for name, value in headers)]
+    lines = [
+        f"RTSP/1.0 {status} {reason}",
+        f"CSeq: {max(to.cseq, 0)}",
+        *(f"{name}: {value}" for name, value in headers),
+    ]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("utf-8")
 
 
@@ -201,15 +205,22 @@ def parse_rtp_info(message: Message) -> tuple[RtpInfo, ...]:
         match = re.match(r"\s*url\s*=\s*(.*?)((?:;\s*(?:seq|rtptime|ssrc)\s*=[^;]*)*);?\s*$", text, re.IGNORECASE)
         if match is None:
             continue
-        numbers = {name.lower(): value for name, value in re.findall(r"(seq|rtptime)\s*=\s*(\d{1,10})\s*(?:;|$)", match[2], re.I)}
+        numbers = {
+            name.lower(): value
+            for name, value in re.findall(r"(seq|rtptime)\s*=\s*(\d{1,10})\s*(?:;|$)", match[2], re.I)
+        }
         seq, rtptime = int(numbers.get("seq", -1)), int(numbers.get("rtptime", -1))
-        entries.append(RtpInfo(match[1], seq if 0 <= seq <= 0xFFFF else None, rtptime if 0 <= rtptime < 1 << 32 else None))
+        entries.append(
+            RtpInfo(match[1], seq if 0 <= seq <= 0xFFFF else None, rtptime if 0 <= rtptime < 1 << 32 else None)
+        )
     return tuple(entries)
 
 
 def parse_public(message: Message) -> frozenset[str]:
     """The methods that OPTIONS named."""
-    return frozenset(name.strip().upper() for value in message.all("public") for name in value.split(",") if name.strip())
+    return frozenset(
+        name.strip().upper() for value in message.all("public") for name in value.split(",") if name.strip()
+    )
 
 
 def without_login(url: str) -> str:

@@ -107,7 +107,9 @@ class Reception:
                 self._jitter_16 += step - (self._jitter_16 + 8 >> 4)
         self._transit = transit
 
-    def report(self, ssrc: int, base: tuple[int, int, int], packets: int, lost: int, clock: SenderClock, now_ns: int) -> bytes:
+    def report(
+        self, ssrc: int, base: tuple[int, int, int], packets: int, lost: int, clock: SenderClock, now_ns: int
+    ) -> bytes:
         """A compound packet: receiver report and our name. `base`: first sequence number, and counters at that time."""
         if base != self._base:
             self._base, self._expected_prior, self._received_prior = base, 0, 0
@@ -123,7 +125,13 @@ class Reception:
             last_report = clock.report.ntp >> 16 & 0xFFFFFFFF
             delay = max(now_ns - clock.report_arrival_ns, 0) * 65536 // _NS & 0xFFFFFFFF
         block = struct.pack(
-            ">IIIIII", ssrc, fraction << 24 | min(missing, 0x7FFFFF), highest, self.jitter_ticks & 0xFFFFFFFF, last_report, delay
+            ">IIIIII",
+            ssrc,
+            fraction << 24 | min(missing, 0x7FFFFF),
+            highest,
+            self.jitter_ticks & 0xFFFFFFFF,
+            last_report,
+            delay,
         )
         return struct.pack(">BBHI", 0x81, _RECEIVER, 7, self._own_ssrc) + block + self._description()
 

@@ -39,7 +39,9 @@ TRUST_AFTER = 8  # pictures
 LATE_LIMIT = 100  # RFC 3550, A.1: MAX_MISORDER; older than that is a jump of the sender
 GAP_LIMIT = 3000  # RFC 3550, A.1: MAX_DROPOUT
 
-_HEAD = Struct(">HHHHQH").unpack_from  # $ and channel, length, flags, sequence, time stamp and SSRC, first payload bytes
+_HEAD = Struct(
+    ">HHHHQH"
+).unpack_from  # $ and channel, length, flags, sequence, time stamp and SSRC, first payload bytes
 _RTP = Struct(">HHII").unpack_from  # flags, sequence, time stamp, SSRC
 _SIZE = Struct(">H").unpack_from
 _PUT = Struct(">I").pack_into
@@ -465,10 +467,9 @@ class PyWalker:
         self._start_buffer = None
 
 
-if os.environ.get("NVR_PURE") == "1":
-    Walker = PyWalker
-else:
-    try:
-        from nvr._fast import Walker
-    except ImportError:  # no compiler at installation: the same, slower
-        Walker = PyWalker  # type: ignore[assignment,misc]
+try:
+    if os.environ.get("NVR_PURE") == "1":  # for tests and for the bench
+        raise ImportError
+    from nvr._fast import Walker
+except ImportError:  # no compiler at installation: the same, slower
+    Walker = PyWalker  # type: ignore[assignment,misc]

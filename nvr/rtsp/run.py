@@ -65,7 +65,9 @@ class Runs:
         elif jump:
             events += self.end(Cause.CAMERA, f"the camera's time stamps jumped by {jump / TICKS_PER_S:.1f} s")
         elif "changed" in changed and not is_keyframe:
-            events += self.end(Cause.CAMERA, "the camera changed its parameter sets, and the keyframe behind them is missing")
+            events += self.end(
+                Cause.CAMERA, "the camera changed its parameter sets, and the keyframe behind them is missing"
+            )
         if is_keyframe:
             self.keyframes += 1
             events += self._keyframe()
@@ -109,7 +111,9 @@ class Runs:
                 events += self.end(Cause.CAMERA, "the camera changed its parameter sets")
             elif needed > self._decode.reorder_frames and self._decode.reorder_frames < _REORDER_LIMIT:
                 self._reorder_frames = min(needed, _REORDER_LIMIT)
-                events += self.end(Cause.CAMERA, f"pictures are shown {needed} later than they are decoded, from now on")
+                events += self.end(
+                    Cause.CAMERA, f"pictures are shown {needed} later than they are decoded, from now on"
+                )
             else:
                 return []
         try:
@@ -124,7 +128,9 @@ class Runs:
     def _decode_clock(self, sps: Sps) -> DecodeClock:
         # Where the SPS does not tell, almost no camera reorders; the first B picture shows when one does.
         told = sps.reorder_frames if sps.is_reorder_told else 0
-        return DecodeClock(max(told, self._reorder_frames), round(TICKS_PER_S / sps.fps) if sps.fps and 1 <= sps.fps <= 240 else 3600)
+        return DecodeClock(
+            max(told, self._reorder_frames), round(TICKS_PER_S / sps.fps) if sps.fps and 1 <= sps.fps <= 240 else 3600
+        )
 
     def complain(self, detail: str) -> list[StreamEvent]:
         """Say why no run starts; once."""
@@ -148,7 +154,11 @@ class Runs:
         # The newest SPS comes first: it is the one that the next keyframe means.
         rest = {key: value for key, value in known.items() if key != number}
         known.clear()
-        known.update({number: nal, **dict(list(rest.items())[: limit - 1])} if known is self._sps else {**dict(list(rest.items())[-limit + 1 :]), number: nal})
+        known.update(
+            {number: nal, **dict(list(rest.items())[: limit - 1])}
+            if known is self._sps
+            else {**dict(list(rest.items())[-limit + 1 :]), number: nal}
+        )
         return "new" if before is None else "changed"
 
 

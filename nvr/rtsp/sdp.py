@@ -123,7 +123,9 @@ def choose_video(description: Description) -> Video:
                 continue
             return Video(media, int(payload_type), sprop_parameter_sets(media.fmtp.get(payload_type, "")))
         if media.kind == "video":
-            refused += [name for name in media.names if not name.upper().startswith("H264/")] or ["video without a format"]
+            refused += [name for name in media.names if not name.upper().startswith("H264/")] or [
+                "video without a format"
+            ]
     if refused:
         raise CodecRefused(
             f"the camera sends {', '.join(refused)[:200]}, which this recorder does not record yet",

@@ -56,7 +56,9 @@ class Again(Enum):
 class SessionEnded(NvrError):
     """The session is over; the message is one line for a person."""
 
-    def __init__(self, message: str, *, cause: Cause, again: Again = Again.LATER, url: str = "", hint: str = "") -> None:
+    def __init__(
+        self, message: str, *, cause: Cause, again: Again = Again.LATER, url: str = "", hint: str = ""
+    ) -> None:
         super().__init__(message, hint=hint)
         self.cause = cause
         self.again = again
@@ -108,6 +110,7 @@ class Session:
         self._out_control: list[bytes] = []
         self._cseq = 0
         self._asked: _Asked | None = None
+        self._end: SessionEnded | None = None  # to be raised by the next call
         self._challenged = False  # the last thing that happened was a challenge we can answer
         self._public: frozenset[str] = frozenset()
         self._server = ""
@@ -158,10 +161,20 @@ class Session:
         if size_bytes:
             self._last_bytes_ns = now_ns
             self._received_bytes += size_bytes
+        if self._end is not None:
+            raise self._end
         try:
             at = self._consume(buffer, start, end)
-        except BadRtsp as error:
-            raise self._ended(str(error), Cause.CAMERA, hint=error.hint) from None
+        except (BadRtsp, SessionEnded) as error:
+            end_error = (
+                error if isinstance(error, SessionEnded) else self._ended(str(error), Cause.CAMERA, hint=error.hint)
+            )
+            # Pictures that came before the end are delivered first; the next call says that it is over.
+            events = self._events()
+            if not events:
+                raise end_error from None
+            self._end = end_error
+            return events
         self._carry = bytes(memoryview(buffer)[at:end])
         return self._events()
 
@@ -189,10 +202,14 @@ class Session:
 
     def closed_by_peer(self) -> None:
         """The connection was closed, or broke. Always raises SessionEnded."""
+        if self._end is not None:
+            raise self._end
         if self._challenged:
             raise self._ended("the camera closed the connection after asking for a login", Cause.CAMERA, Again.NOW)
         if self._asked is not None and self.state is State.CONNECTING:
-            raise self._ended(f"the camera closed the connection instead of answering {self._asked.method}", Cause.CAMERA)
+            raise self._ended(
+                f"the camera closed the connection instead of answering {self._asked.method}", Cause.CAMERA
+            )
         raise self._ended("the camera closed the connection", Cause.NETWORK)
 
     def close(self) -> None:
@@ -204,7 +221,13 @@ class Session:
     def tick(self, now_ns: int) -> list[StreamEvent]:
         """What time brings: keep-alives, reports, timeouts, datagrams waited for in vain. Raises SessionEnded."""
         self._now_ns = now_ns
-        if self.state is State.CONNECTING and self._asked is not None and now_ns - self._asked.sent_ns > self._answer_ns:
+        if self._end is not None:
+            raise self._end
+        if (
+            self.state is State.CONNECTING
+            and self._asked is not None
+            and now_ns - self._asked.sent_ns > self._answer_ns
+        ):
             raise self._ended(f"no answer to {self._asked.method} for {self._answer_ns // _NS} s", Cause.NETWORK)
         if self.state is not State.PLAYING:
             return []
@@ -215,7 +238,11 @@ class Session:
         if now_ns - self._report_ns >= rtcp.REPORT_EVERY_NS:
             self._send_report()
         self._check_silence()
-        if not self.runs.is_running and not self._asked_for_keyframe and now_ns - self._playing_ns > KEYFRAME_WAIT_S * _NS:
+        if (
+            not self.runs.is_running
+            and not self._asked_for_keyframe
+            and now_ns - self._playing_ns > KEYFRAME_WAIT_S * _NS
+        ):
             self._asked_for_keyframe = True
             if self.runs.skipped and not self.runs.keyframes:
                 events += self.runs.complain(
@@ -302,7 +329,9 @@ class Session:
         self._garbage += at - start
         self._garbage_in_a_row += at - start
         if self._garbage_in_a_row > GARBAGE_LIMIT_BYTES:
-            raise BadRtsp(f"{self._garbage_in_a_row} bytes in a row that are not RTSP", hint="Is this port an RTSP server?")
+            raise BadRtsp(
+                f"{self._garbage_in_a_row} bytes in a row that are not RTSP", hint="Is this port an RTSP server?"
+            )
         return at, is_waiting
 
     def _looks_like_frame(self, buffer: bytearray, at: int, end: int) -> bool | None:
@@ -390,7 +419,9 @@ class Session:
             report = self._reception.empty_report()
         else:
             base = (walker.base_seq, walker.base_packets, walker.base_lost)
-            report = self._reception.report(walker.ssrc, base, walker.packets, walker.lost, self.runs.clock, self._now_ns)
+            report = self._reception.report(
+                walker.ssrc, base, walker.packets, walker.lost, self.runs.clock, self._now_ns
+            )
         if self._is_udp:
             self._out_control.append(report)
         else:
@@ -406,14 +437,20 @@ class Session:
         if silent_ns > self._stall_ns:
             seconds = f"{self._stall_s:g} s"
             if self._is_udp and self._walker.packets == 0:
-                raise self._ended(f"no UDP packet arrived for {seconds}; a firewall may drop them", Cause.NETWORK, Again.OTHER_TRANSPORT)
+                raise self._ended(
+                    f"no UDP packet arrived for {seconds}; a firewall may drop them",
+                    Cause.NETWORK,
+                    Again.OTHER_TRANSPORT,
+                )
             if now_ns - self._last_bytes_ns < self._stall_ns // 2:
                 raise self._ended(f"no access unit for {seconds}, though the camera still answers", Cause.CAMERA)
             raise self._ended(f"nothing arrived for {seconds}", Cause.NETWORK)
         if silent_ns > self._stall_ns // 2 and now_ns - self._keepalive_ns > self._stall_ns // 2:
             self._send_keepalive()  # an answer tells a dead camera from a dead link
 
-    def _ended(self, message: str, cause: Cause, again: Again = Again.LATER, *, url: str = "", hint: str = "") -> SessionEnded:
+    def _ended(
+        self, message: str, cause: Cause, again: Again = Again.LATER, *, url: str = "", hint: str = ""
+    ) -> SessionEnded:
         self.state = State.ENDED
         return SessionEnded(message, cause=cause, again=again, url=url, hint=hint)
 
@@ -447,7 +484,12 @@ class Session:
     def _challenge(self, asked: _Asked, message: Message) -> None:
         login = self._credentials
         if login is None:
-            raise self._ended("the camera wants a user and a password", Cause.CAMERA, Again.NEVER_AS_IS, hint="Give both in the site file.")
+            raise self._ended(
+                "the camera wants a user and a password",
+                Cause.CAMERA,
+                Again.NEVER_AS_IS,
+                hint="Give both in the site file.",
+            )
         if not login.accept(message.all("www-authenticate")):
             raise self._ended(
                 "the camera asks for a login in a way that is not answered here",
@@ -461,7 +503,10 @@ class Session:
         if asked.tries >= limit:
             login.challenge = None
             raise self._ended(
-                "the camera refused user and password", Cause.CAMERA, Again.NEVER_AS_IS, hint="Check them in the camera's own page."
+                "the camera refused user and password",
+                Cause.CAMERA,
+                Again.NEVER_AS_IS,
+                hint="Check them in the camera's own page.",
             )
         asked.tries += 1
         self._asked = asked
@@ -483,7 +528,12 @@ class Session:
         if status == 404:
             return self._ended(text, Cause.CAMERA, Again.NEVER_AS_IS, hint="Check the path of the camera's address.")
         if status == 403:
-            return self._ended(text, Cause.CAMERA, Again.NEVER_AS_IS, hint="The user may not watch this stream; see the camera's users.")
+            return self._ended(
+                text,
+                Cause.CAMERA,
+                Again.NEVER_AS_IS,
+                hint="The user may not watch this stream; see the camera's users.",
+            )
         if status == 461:
             return self._ended(text, Cause.CAMERA, Again.OTHER_TRANSPORT)
         if status == 453 or status == 503:
@@ -550,7 +600,9 @@ class Session:
         """A request of the camera (RFC 2326, section 10)."""
         session = [("Session", self._session_id)] if self._session_id else []
         if message.method == "OPTIONS":
-            self._out += messages.response(message, 200, "OK", [("Public", "OPTIONS, GET_PARAMETER, SET_PARAMETER, ANNOUNCE, REDIRECT, TEARDOWN")])
+            self._out += messages.response(
+                message, 200, "OK", [("Public", "OPTIONS, GET_PARAMETER, SET_PARAMETER, ANNOUNCE, REDIRECT, TEARDOWN")]
+            )
         elif message.method in ("GET_PARAMETER", "SET_PARAMETER", "PLAY_NOTIFY", "ANNOUNCE", "REDIRECT", "TEARDOWN"):
             self._out += messages.response(message, 200, "OK", session)
         else:

@@ -93,6 +93,11 @@ def keyframe_stream(pictures: int, *, gop: int = 10, sender: Sender | None = Non
     ]
 
 
+def flat(pictures: Iterable[list[bytes]]) -> list[bytes]:
+    """The packets of several pictures."""
+    return [packet for packets in pictures for packet in packets]
+
+
 def payload_of(gather: object) -> bytes:
     return b"".join(bytes(view) for view in gather.views())  # type: ignore[attr-defined]
 

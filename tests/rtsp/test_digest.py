@@ -34,7 +34,9 @@ def test_the_sha_256_example_of_rfc_7616():
 def test_without_qop_the_answer_is_that_of_rfc_2069():
     """As Longse and most others ask."""
     header = answer_to('Digest realm="Surveillance Server", nonce="98481030"', user="admin", password="12345")
-    expected = digest_response(Challenge("digest", "Surveillance Server", "98481030"), "admin", "12345", "GET", "/dir/index.html", 1, "")
+    expected = digest_response(
+        Challenge("digest", "Surveillance Server", "98481030"), "admin", "12345", "GET", "/dir/index.html", 1, ""
+    )
     assert f'response="{expected}"' in header
     assert "qop" not in header and "algorithm" not in header
 
@@ -59,7 +61,9 @@ def test_basic_is_refused_once_digest_was_offered():
 def test_what_cannot_be_answered_is_said_so():
     login = Credentials("a", "b")
     assert not login.accept([])
-    assert not login.accept(['Negotiate', 'Digest realm="x", nonce="1", algorithm=MD4', 'Digest realm="x", nonce="1", qop="auth-int"'])
+    assert not login.accept(
+        ["Negotiate", 'Digest realm="x", nonce="1", algorithm=MD4', 'Digest realm="x", nonce="1", qop="auth-int"']
+    )
     assert login.header("GET", "/") == ""
 
 
@@ -84,7 +88,12 @@ def test_the_password_is_not_shown():
     assert "secret" not in repr(Credentials("user", "secret"))
 
 
-@given(st.lists(st.sampled_from(["Digest", "Basic", " ", ",", "realm", "=", '"', "nonce", "\\", "x", "qop", "auth", "\r\n"]), max_size=40))
+@given(
+    st.lists(
+        st.sampled_from(["Digest", "Basic", " ", ",", "realm", "=", '"', "nonce", "\\", "x", "qop", "auth", "\r\n"]),
+        max_size=40,
+    )
+)
 def test_any_challenge_is_answered_or_passed_over(words):
     login = Credentials("a", "b")
     if login.accept(["".join(words)]):

@@ -7,10 +7,10 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rtsp.streams import PROTOCOL
 
 from nvr.rtsp import messages
 from nvr.rtsp.messages import BadRtsp, RtpInfo
+from rtsp.streams import PROTOCOL
 
 ANSWERS = sorted(path for path in (PROTOCOL / "rtsp-retina").glob("*.txt") if path.read_bytes()[:5] == b"RTSP/")
 NEEDS_ANSWERS = pytest.mark.skipif(not ANSWERS, reason="shared protocol data is not here")
@@ -105,12 +105,18 @@ def test_hikvision_has_a_query_in_its_rtp_info_and_laureii_a_semicolon_behind_it
     [info] = messages.parse_rtp_info(read("hikvision_play.txt"))
     assert info.url.endswith("?transportmode=unicast&profile=Profile_1")
     assert (info.seq, info.rtptime) == (24104, 1270711678)
-    assert messages.parse_rtp_info(read("laureii_play.txt")) == (RtpInfo("rtsp://192.168.1.19:554/0/main/trackID=0", 0, 0),)
+    assert messages.parse_rtp_info(read("laureii_play.txt")) == (
+        RtpInfo("rtsp://192.168.1.19:554/0/main/trackID=0", 0, 0),
+    )
 
 
 @NEEDS_ANSWERS
 def test_dahua_and_reolink_list_all_tracks_in_one_rtp_info():
-    assert [info.url for info in messages.parse_rtp_info(read("dahua_play.txt"))] == ["trackID=0", "trackID=1", "trackID=4"]
+    assert [info.url for info in messages.parse_rtp_info(read("dahua_play.txt"))] == [
+        "trackID=0",
+        "trackID=1",
+        "trackID=4",
+    ]
     assert [info.seq for info in messages.parse_rtp_info(read("reolink_play.txt"))] == [16852, 39409]
 
 
@@ -156,7 +162,9 @@ def test_nonsense_and_excess_are_refused_with_a_reason(text, says):
         message(text)
 
 
-@pytest.mark.parametrize("text", ["", "http://x/", "rtsp://", "rtsp://host:99999/", "rtsp://ho st/", "rtsp://h/\r\nEvil: 1", "rtsp://[::1/"])
+@pytest.mark.parametrize(
+    "text", ["", "http://x/", "rtsp://", "rtsp://host:99999/", "rtsp://ho st/", "rtsp://h/\r\nEvil: 1", "rtsp://[::1/"]
+)
 def test_what_is_no_rtsp_url_is_refused(text):
     with pytest.raises(BadRtsp):
         messages.without_login(text)
@@ -183,7 +191,9 @@ def test_any_bytes_give_a_message_or_nothing_or_bad_rtsp(data, at):
         messages.parse_public(answer)
 
 
-_WORDS = st.sampled_from(["url=", "a", ";", ",", "seq=", "rtptime=", "7", "-1", " ", "interleaved=", "0-1", "ssrc=", "timeout=", '"', "/TCP"])
+_WORDS = st.sampled_from(
+    ["url=", "a", ";", ",", "seq=", "rtptime=", "7", "-1", " ", "interleaved=", "0-1", "ssrc=", "timeout=", '"', "/TCP"]
+)
 
 
 @given(st.lists(_WORDS, max_size=60).map("".join))

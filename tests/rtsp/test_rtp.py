@@ -6,6 +6,9 @@ import gc
 import sys
 
 import pytest
+
+from nvr.h264 import AccessUnitBoundary
+from nvr.rtsp.rtp import PICTURE_LIMIT_BYTES, PyWalker
 from rtsp.streams import (
     AUD,
     IDR,
@@ -17,6 +20,7 @@ from rtsp.streams import (
     SLICE,
     SPS,
     Sender,
+    flat,
     fu_a,
     interleaved,
     keyframe_stream,
@@ -26,8 +30,6 @@ from rtsp.streams import (
     stap_a,
     walk_all,
 )
-
-from nvr.rtsp.rtp import PICTURE_LIMIT_BYTES, PyWalker
 
 try:
     from nvr._fast import Walker as FastWalker
@@ -56,7 +58,7 @@ def pictures(walker, data: bytes):
 def trusting(walker) -> Sender:
     """Shows the walker enough pictures that it believes the marker; the sender that goes on from there."""
     sender = Sender()
-    walk_all(walker, b"".join(sum(keyframe_stream(12, gop=100, sender=sender), [])))
+    walk_all(walker, b"".join(flat(keyframe_stream(12, gop=100, sender=sender))))
     walker.take()
     return sender
 
@@ -148,7 +150,7 @@ def test_a_lost_packet_drops_its_picture_and_is_told_with_the_next_one(walker):
     stream = keyframe_stream(12)
     lost = stream[4].pop(1)
     assert lost
-    got = pictures(walker, b"".join(sum(stream, [])))
+    got = pictures(walker, b"".join(flat(stream)))
     assert len(got) == 11
     assert [picture[3] for picture in got] == [0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0]
     assert (walker.lost, walker.damaged, walker.packets) == (1, 1, sum(map(len, stream)))
@@ -156,7 +158,7 @@ def test_a_lost_packet_drops_its_picture_and_is_told_with_the_next_one(walker):
 
 def test_no_nal_unit_with_a_hole_is_ever_delivered(make):
     stream = keyframe_stream(6, gop=3)
-    packets = sum(stream, [])
+    packets = flat(stream)
     whole = [nals for picture in pictures(make(96), b"".join(packets)) for nals in picture[0]]
     for missing in range(len(packets)):
         got = pictures(make(96), b"".join(packets[:missing] + packets[missing + 1 :]))
@@ -184,14 +186,14 @@ def test_a_picture_that_lost_its_first_slice_is_dropped(walker):
 
 
 def test_sequence_numbers_wrap(walker):
-    got = pictures(walker, b"".join(sum(keyframe_stream(40, sender=Sender(seq=65_530)), [])))
+    got = pictures(walker, b"".join(flat(keyframe_stream(40, sender=Sender(seq=65_530)))))
     assert len(got) == 40
     assert walker.lost == 0
     assert walker.base_seq == 65_530
 
 
 def test_duplicates_and_late_packets_are_counted_and_not_used(walker):
-    packets = sum(keyframe_stream(4), [])
+    packets = flat(keyframe_stream(4))
     data = b"".join([*packets[:6], packets[2], packets[5], *packets[6:]])
     assert len(pictures(walker, data)) == 4
     assert (walker.late, walker.lost) == (2, 0)
@@ -200,7 +202,7 @@ def test_duplicates_and_late_packets_are_counted_and_not_used(walker):
 def test_a_jump_of_the_sequence_number_is_believed_when_the_next_packet_confirms_it(walker):
     sender = trusting(walker)
     sender.seq += 20_000
-    data = b"".join(sum([sender.picture(SLICE), sender.picture(SLICE), sender.picture(SLICE)], []))
+    data = b"".join(flat([sender.picture(SLICE), sender.picture(SLICE), sender.picture(SLICE)]))
     got = pictures(walker, data)
     assert len(got) == 2  # the first picture confirmed the jump
     assert walker.jumps == 1
@@ -210,7 +212,7 @@ def test_a_jump_of_the_sequence_number_is_believed_when_the_next_packet_confirms
 def test_one_packet_with_a_wild_number_is_passed_over(walker):
     stream = keyframe_stream(6)
     wild = interleaved(rtp(SLICE, 40_000, 9000))
-    got = pictures(walker, b"".join(sum(stream[:3], []) + [wild] + sum(stream[3:], [])))
+    got = pictures(walker, b"".join([*flat(stream[:3]), wild, *flat(stream[3:])]))
     assert len(got) == 6
     assert walker.jumps == 0
 
@@ -218,7 +220,7 @@ def test_one_packet_with_a_wild_number_is_passed_over(walker):
 def test_another_ssrc_is_a_new_beginning_and_says_so(walker):
     first = keyframe_stream(3)
     second = keyframe_stream(3, sender=Sender(seq=9, ts=77, ssrc=8))
-    got = pictures(walker, b"".join(sum(first + second, [])))
+    got = pictures(walker, b"".join(flat(first + second)))
     assert [picture[6] for picture in got] == [
         False,
         False,
@@ -317,7 +319,7 @@ def test_the_recorded_wowza_stream_gives_every_picture(make):
 
 
 def test_payload_lies_where_it_was_received(make):
-    stream = b"".join(sum(keyframe_stream(12), []))
+    stream = b"".join(flat(keyframe_stream(12)))
     buffer = bytearray(stream) + bytearray(32)
     walker = make(96)
     walker.walk(buffer, 0, len(stream), 0)
@@ -329,7 +331,7 @@ def test_payload_lies_where_it_was_received(make):
 
 @pytest.mark.parametrize("cut", [1, 3, 17, 18, 19, 100])
 def test_pictures_are_the_same_however_the_stream_is_cut_into_buffers(make, cut):
-    stream = b"".join(sum(keyframe_stream(30, gop=5), []))
+    stream = b"".join(flat(keyframe_stream(30, gop=5)))
     expected = pictures(make(96), stream)
     walker = make(96)
     carry, at = b"", 0
@@ -343,7 +345,7 @@ def test_pictures_are_the_same_however_the_stream_is_cut_into_buffers(make, cut)
 
 
 def test_datagrams_and_interleaved_packets_give_the_same(make):
-    packets = sum(keyframe_stream(10), [])
+    packets = flat(keyframe_stream(10))
     by_tcp = pictures(make(96), b"".join(packets))
     walker = make(96, -1, -1)
     for packet in packets:
@@ -384,9 +386,9 @@ def test_other_payload_types_on_the_channel_are_counted_and_break_nothing(walker
         interleaved(
             rtp(p[16:], int.from_bytes(p[6:8], "big") + 1, int.from_bytes(p[8:12], "big"), marker=p[5] >> 7 == 1)
         )
-        for p in sum(stream[2:], [])
+        for p in flat(stream[2:])
     ]
-    got = pictures(walker, b"".join(sum(stream[:2], []) + [odd] + later))
+    got = pictures(walker, b"".join([*flat(stream[:2]), odd, *later]))
     assert len(got) == 4
     assert (walker.other_payload, walker.lost) == (1, 0)
 
@@ -418,7 +420,7 @@ def test_a_picture_that_never_ends_is_given_up(make):
 
 def test_what_a_picture_needs_stays_and_nothing_else_does(make):
     """Buffers live as long as somebody holds a picture of them, and no longer."""
-    stream = b"".join(sum(keyframe_stream(20), []))
+    stream = b"".join(flat(keyframe_stream(20)))
     buffer = bytearray(stream) + bytearray(32)
     walker = make(96)
     walker.walk(buffer, 0, len(stream), 0)
@@ -446,3 +448,40 @@ def test_parameter_sets_without_end_are_bounded(walker):
     [picture] = pictures(walker, data)
     assert len(picture[4]) == 64
     assert walker.malformed == 137
+
+
+# -- real footage ---------------------------------------------------------------------------------------------
+
+FOOTAGE = sorted((PROTOCOL.parent / "video" / "conformance").glob("*")) if PROTOCOL.exists() else []
+
+
+@pytest.mark.skipif(not FOOTAGE, reason="shared footage is not here")
+@pytest.mark.parametrize("path", FOOTAGE, ids=lambda path: path.stem)
+def test_real_footage_comes_out_as_it_went_in(make, path):
+    """Conformance streams (many slices, several parameter sets, B pictures, cropping) as packets of every form."""
+    units = [unit.rstrip(b"\0") for unit in path.read_bytes().replace(b"\0\0\0\1", b"\0\0\1").split(b"\0\0\1")[1:]]
+    boundary = AccessUnitBoundary()
+    wanted: list[list[bytes]] = [[]]
+    for unit in units:
+        if boundary.is_first(unit):
+            wanted.append([])
+        wanted[-1].append(unit)
+    sender, packets = Sender(seq=65_000), []
+    for number, picture in enumerate(wanted):
+        payloads: list[bytes] = []
+        for unit in picture:
+            if len(unit) > 700:
+                payloads += fu_a(unit, 600)
+            elif payloads and len(unit) < 40 and number % 2:
+                payloads.append(stap_a([unit, SEI]))
+            else:
+                payloads.append(unit)
+        packets += [sender.packet(payload, marker=payload is payloads[-1]) for payload in payloads]
+        sender.ts += 3600
+    got = pictures(make(96), b"".join(packets))
+    kept = [[unit for unit in picture if unit[0] & 31 not in (7, 8, 12)] for picture in wanted]
+    kept = [picture for picture in kept if any(unit[0] & 31 in (1, 5) for unit in picture)]
+    assert [[unit for unit in picture[0] if unit != SEI] for picture in got] == [
+        [unit for unit in picture if unit != SEI] for picture in kept
+    ]
+    assert sum(len(picture[4]) for picture in got) == sum(unit[0] & 31 in (7, 8) for unit in units)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from rtsp.streams import OTHER_SPS, PPS, SPS
-
 from nvr.gather import Gather
 from nvr.media import AccessUnit, Cause, ParameterSets, RunEnded, RunStarted
 from nvr.rtsp.rtcp import SenderReport
 from nvr.rtsp.run import Runs
+from rtsp.streams import OTHER_SPS, PPS, SPS
 
 NONE = ParameterSets((), ())
 OFFERED = ParameterSets((SPS,), (PPS,))
@@ -15,7 +14,15 @@ OFFERED = ParameterSets((SPS,), (PPS,))
 REORDERED_SPS = bytes.fromhex("674d401feca02802dd8088000003000800000301e078c18cb0")
 
 
-def picture(ts: int, *, key: bool = False, lost: int = 0, sets: tuple[bytes, ...] = (), arrival_ns: int | None = None, restarted: bool = False):
+def picture(
+    ts: int,
+    *,
+    key: bool = False,
+    lost: int = 0,
+    sets: tuple[bytes, ...] = (),
+    arrival_ns: int | None = None,
+    restarted: bool = False,
+):
     gather = Gather()
     gather.append(memoryview(b"\0\0\0\1\x65"))
     arrival_ns = ts * 100_000 // 9 if arrival_ns is None else arrival_ns
@@ -35,7 +42,10 @@ def test_a_run_starts_at_the_first_keyframe_at_tick_0():
     events = push(runs, picture(1000), picture(4600, key=True, sets=(SPS, PPS)), picture(8200))
     assert kinds(events) == "Saa"
     assert events[0] == RunStarted(OFFERED, 240, 160, "rtsp/tcp")
-    assert [(unit.decode_ticks, unit.composition_ticks, unit.is_keyframe) for unit in events[1:]] == [(0, 0, True), (3600, 0, False)]
+    assert [(unit.decode_ticks, unit.composition_ticks, unit.is_keyframe) for unit in events[1:]] == [
+        (0, 0, True),
+        (3600, 0, False),
+    ]
     assert runs.skipped == 1
 
 
@@ -48,7 +58,9 @@ def test_parameter_sets_may_come_in_the_stream_alone():
 
 def test_other_parameter_sets_start_a_new_run_at_their_keyframe():
     runs = Runs(OFFERED, "")
-    events = push(runs, picture(0, key=True), picture(3600), picture(7200, key=True, sets=(OTHER_SPS, PPS)), picture(10_800))
+    events = push(
+        runs, picture(0, key=True), picture(3600), picture(7200, key=True, sets=(OTHER_SPS, PPS)), picture(10_800)
+    )
     assert kinds(events) == "SaaESaa"
     assert events[3].cause is Cause.CAMERA
     assert (events[4].width, events[4].height) == (2560, 1440)
@@ -63,14 +75,18 @@ def test_the_same_parameter_sets_again_change_nothing():
 
 def test_changed_parameter_sets_without_their_keyframe_end_the_run_until_the_next():
     runs = Runs(OFFERED, "")
-    events = push(runs, picture(0, key=True), picture(3600, lost=3, sets=(OTHER_SPS,)), picture(7200), picture(10_800, key=True))
+    events = push(
+        runs, picture(0, key=True), picture(3600, lost=3, sets=(OTHER_SPS,)), picture(7200), picture(10_800, key=True)
+    )
     assert kinds(events) == "SaESa"
     assert events[-1].lost_packets == 3
 
 
 def test_trailing_zeros_and_start_codes_do_not_make_another_parameter_set():
     runs = Runs(OFFERED, "")
-    events = push(runs, picture(0, key=True, sets=(SPS + b"\0\0\0\1", PPS + b"\0")), picture(3600, key=True, sets=(SPS, PPS)))
+    events = push(
+        runs, picture(0, key=True, sets=(SPS + b"\0\0\0\1", PPS + b"\0")), picture(3600, key=True, sets=(SPS, PPS))
+    )
     assert kinds(events) == "Saa"
 
 
@@ -86,7 +102,10 @@ def test_time_stamps_that_jump_end_the_run():
         runs = Runs(OFFERED, "")
         later = 90_000 * 7200
         events = push(
-            runs, picture(later, key=True, arrival_ns=0), picture(later + jump, arrival_ns=40_000_000), picture(later + jump + 3600, key=True, arrival_ns=80_000_000)
+            runs,
+            picture(later, key=True, arrival_ns=0),
+            picture(later + jump, arrival_ns=40_000_000),
+            picture(later + jump + 3600, key=True, arrival_ns=80_000_000),
         )
         assert kinds(events) == "SaESa"
         assert "time stamps jumped" in events[2].detail

@@ -7,15 +7,17 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rtsp.streams import PROTOCOL
 
 from nvr.h264 import parse_sps
 from nvr.rtsp import messages, sdp
 from nvr.rtsp.messages import BadRtsp
 from nvr.rtsp.sdp import CodecRefused, control_url
+from rtsp.streams import PROTOCOL
 
 MANIFEST = json.loads((PROTOCOL / "manifest.json").read_text()) if (PROTOCOL / "manifest.json").exists() else {}
-NAMES = [name for name, entry in MANIFEST.items() if ("media" in entry and "onvif" not in name) or name.startswith("sdp-")]
+NAMES = [
+    name for name, entry in MANIFEST.items() if ("media" in entry and "onvif" not in name) or name.startswith("sdp-")
+]
 pytestmark = pytest.mark.skipif(not NAMES, reason="shared protocol data is not here")
 
 
@@ -36,7 +38,9 @@ def test_every_description_is_read_as_its_manifest_says(name):
     for media, entry in zip(description.media, expected, strict=True):
         assert media.control == (entry["control"] or "")
         assert list(media.formats) == [text.strip() for text in entry["fmt"] if text.strip()]
-        assert [f"{number} {text}".strip() for number, text in media.rtpmap.items()] == [text.strip() for text in entry["rtpmap"]]
+        assert [f"{number} {text}".strip() for number, text in media.rtpmap.items()] == [
+            text.strip() for text in entry["rtpmap"]
+        ]
         sets = sdp.sprop_parameter_sets(next(iter(media.fmtp.values()), ""))
         wanted = entry.get("sprop", [])
         assert (len(sets.sps), len(sets.pps)) == (
@@ -113,7 +117,9 @@ def test_anjvision_leaves_the_scheme_out_of_its_base():
 
 
 def test_reolink_may_put_its_control_before_or_behind_the_other_lines():
-    assert control_of("rtsp-retina/reolink_describe.txt") == control_of("rtsp-retina/reolink_describe_control_first.txt")
+    assert control_of("rtsp-retina/reolink_describe.txt") == control_of(
+        "rtsp-retina/reolink_describe_control_first.txt"
+    )
     assert control_of("rtsp-retina/reolink_describe.txt") == "rtsp://192.168.5.206/h264Preview_01_main/trackID=1"
 
 

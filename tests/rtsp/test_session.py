@@ -8,6 +8,12 @@ import struct
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from nvr.arena import Arena
+from nvr.media import AccessUnit, Cause, RunEnded, RunStarted
+from nvr.rtsp.digest import Credentials
+from nvr.rtsp.messages import BadRtsp
+from nvr.rtsp.session import Again, Session, SessionEnded, State
 from rtsp.streams import (
     IDR,
     OTHER_SPS,
@@ -17,18 +23,13 @@ from rtsp.streams import (
     SPS,
     Camera,
     Sender,
+    flat,
     interleaved,
     keyframe_stream,
     payload_of,
     session,
 )
 from rtsp.test_rtcp import WALL_NS, sender_report
-
-from nvr.arena import Arena
-from nvr.media import AccessUnit, Cause, RunEnded, RunStarted
-from nvr.rtsp.digest import Credentials
-from nvr.rtsp.messages import BadRtsp
-from nvr.rtsp.session import Again, Session, SessionEnded, State
 
 
 def units(camera: Camera) -> list[AccessUnit]:
@@ -42,7 +43,7 @@ def ended(call) -> SessionEnded:
 
 
 def stream(pictures: int = 20, **more) -> bytes:
-    return b"".join(sum(keyframe_stream(pictures, sender=Sender(**more)), []))
+    return b"".join(flat(keyframe_stream(pictures, sender=Sender(**more))))
 
 
 # -- the way to PLAY ------------------------------------------------------------------------------------
@@ -342,10 +343,17 @@ def test_a_camera_may_send_us_elsewhere_or_away():
     assert "TEARDOWN" in str(ended(lambda: camera.feed(b"TEARDOWN rtsp://a/ RTSP/1.0\r\nCSeq: 1\r\n\r\n")))
 
 
+def test_pictures_that_came_before_the_end_are_delivered_before_it():
+    camera = Camera(session()).play()
+    camera.feed(stream() + b"TEARDOWN rtsp://a/ RTSP/1.0\r\nCSeq: 1\r\n\r\n")
+    assert len(units(camera)) == 20
+    assert "TEARDOWN" in str(ended(lambda: camera.wait(0)))
+
+
 def test_an_announcement_brings_parameter_sets_for_the_next_keyframe():
     camera = Camera(session()).play()
     sender = Sender()
-    camera.feed(b"".join(sum(keyframe_stream(12, sender=sender), [])))
+    camera.feed(b"".join(flat(keyframe_stream(12, sender=sender))))
     import base64
 
     body = camera.sdp.replace("Z0LAHtkDxWhAAAADAEAAAAwDxYuS", base64.b64encode(OTHER_SPS).decode())
@@ -354,7 +362,11 @@ def test_an_announcement_brings_parameter_sets_for_the_next_keyframe():
     started = [event for event in camera.events if isinstance(event, RunStarted)]
     assert [run.width for run in started] == [240, 2560]
     body = camera.sdp.replace("H264", "H265")
-    error = ended(lambda: camera.feed(f"ANNOUNCE rtsp://a/ RTSP/1.0\r\nCSeq: 2\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()))
+    error = ended(
+        lambda: camera.feed(
+            f"ANNOUNCE rtsp://a/ RTSP/1.0\r\nCSeq: 2\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+        )
+    )
     assert "H265" in str(error)
 
 
@@ -369,7 +381,7 @@ def test_garbage_is_skipped_counted_and_survived():
     assert camera.session.facts()["garbage_bytes"] > 100
     # A `$` in the noise may swallow a packet or two; most pictures come through and none is invented.
     clean = Camera(session()).play()
-    clean.feed(b"".join(sum(parts, [])))
+    clean.feed(b"".join(flat(parts)))
     whole = {payload_of(unit.payload) for unit in units(clean)}
     assert len(units(camera)) >= 20
     assert all(payload_of(unit.payload) in whole for unit in units(camera))
@@ -415,7 +427,7 @@ def test_a_goodbye_counts_when_packets_stop():
     goodbye = interleaved(struct.pack(">BBHI", 0x81, 203, 1, 7), 1)
     camera = Camera(session()).play()
     sender = Sender()
-    camera.feed(b"".join(sum(keyframe_stream(12, sender=sender), [])) + goodbye)
+    camera.feed(b"".join(flat(keyframe_stream(12, sender=sender))) + goodbye)
     camera.feed(b"".join(sender.picture(SLICE)))
     camera.wait(2)  # it went on: not meant
     camera.feed(goodbye)
@@ -450,7 +462,9 @@ def test_goodbye_is_said_once_and_only_where_there_is_a_session():
 
 def udp_camera(**more) -> Camera:
     camera = Camera(session(transport="udp", client_port=50_000, **more))
-    camera.extra["SETUP"] = "Session: 1\r\nTransport: RTP/AVP;unicast;client_port=50000-50001;server_port=6000-6001;source=10.0.0.9\r\n"
+    camera.extra["SETUP"] = (
+        "Session: 1\r\nTransport: RTP/AVP;unicast;client_port=50000-50001;server_port=6000-6001;source=10.0.0.9\r\n"
+    )
     return camera.play()
 
 
@@ -469,7 +483,7 @@ def test_udp_is_asked_for_with_our_ports_and_learns_theirs():
 
 def test_datagrams_out_of_order_make_whole_pictures():
     camera = udp_camera()
-    packets = sum(keyframe_stream(30), [])
+    packets = flat(keyframe_stream(30))
     for at in range(1, len(packets) - 5, 5):
         packets[at], packets[at + 2] = packets[at + 2], packets[at]
     send_datagrams(camera, packets)
@@ -482,7 +496,7 @@ def test_datagrams_out_of_order_make_whole_pictures():
 def test_a_lost_datagram_is_given_up_after_a_moment():
     camera = udp_camera()
     pictures = keyframe_stream(30)
-    send_datagrams(camera, sum(pictures[:20], []))
+    send_datagrams(camera, flat(pictures[:20]))
     before = len(units(camera))
     send_datagrams(camera, pictures[20][1:] + pictures[21])
     assert len(units(camera)) == before
@@ -493,7 +507,7 @@ def test_a_lost_datagram_is_given_up_after_a_moment():
 
 def test_receiver_reports_go_out_as_datagrams():
     camera = udp_camera()
-    send_datagrams(camera, sum(keyframe_stream(3), []))
+    send_datagrams(camera, flat(keyframe_stream(3)))
     camera.wait(5)
     [report] = camera.session.outgoing_control()
     assert report[1] == 201

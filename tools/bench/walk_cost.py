@@ -32,7 +32,9 @@ def packetise(nals: list[bytes]) -> list[bytes]:
     ticks = 0
 
     def add(payload: bytes, marker: bool) -> None:
-        head = struct.pack(">cBHBBHII", b"$", 0, len(payload) + 12, 0x80, PAYLOAD_TYPE | marker << 7, len(packets) & 0xFFFF, ticks, 1)
+        head = struct.pack(
+            ">cBHBBHII", b"$", 0, len(payload) + 12, 0x80, PAYLOAD_TYPE | marker << 7, len(packets) & 0xFFFF, ticks, 1
+        )
         packets.append(head + payload)
 
     for number, nal in enumerate(nals):
@@ -56,9 +58,36 @@ def make_stream(seconds: int = 20) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "stream.h264"
         subprocess.run(
-            ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", f"mandelbrot=s=1920x1080:r={FPS},noise=alls=6:allf=t", "-t", str(seconds)]
-            + ["-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-x264-params", "slices=1:sliced-threads=0"]
-            + ["-bf", "0", "-g", "50", "-b:v", "4M", "-maxrate", "4.4M", "-bufsize", "4M", str(path)],
+            [
+                "ffmpeg",
+                "-v",
+                "error",
+                "-f",
+                "lavfi",
+                "-i",
+                f"mandelbrot=s=1920x1080:r={FPS},noise=alls=6:allf=t",
+                "-t",
+                str(seconds),
+                "-c:v",
+                "libx264",
+                "-preset",
+                "ultrafast",
+                "-tune",
+                "zerolatency",
+                "-x264-params",
+                "slices=1:sliced-threads=0",
+                "-bf",
+                "0",
+                "-g",
+                "50",
+                "-b:v",
+                "4M",
+                "-maxrate",
+                "4.4M",
+                "-bufsize",
+                "4M",
+                str(path),
+            ],
             check=True,
         )
         return path.read_bytes()
