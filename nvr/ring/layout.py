@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum, IntFlag
 from pathlib import Path
 from typing import NamedTuple
@@ -326,7 +326,7 @@ def sealed(
     )  # fmt: skip
     if sign is None:
         return seal
-    return Seal(*(getattr(seal, name) for name in Seal.__slots__[:8]), public_key, sign(seal.message()))
+    return replace(seal, public_key=public_key, signature=sign(seal.message()))
 
 
 # -- which segment is used next ------------------------------------------------------------------------

@@ -213,16 +213,19 @@ class Writer:
 
     def _open_fragment(self, unit: AccessUnit, size_bytes: int, reading: ClockReading) -> _Fragment | None:
         if self._needs_keyframe and not unit.is_keyframe:
-            return self._drop(1)
+            self._drop(1)
+            return None
         if not self._init or not self._has_run:
-            return self._drop(1, Cause.CAMERA)
+            self._drop(1, Cause.CAMERA)
+            return None
         if unit.is_keyframe:
             self._gop_bytes = max(self._this_gop_bytes, self._gop_bytes * 7 // 8)
             self._this_gop_bytes = 0
         need_bytes = layout.pages(size_bytes + _OVERHEAD_BYTES)
         segment = self._segment_with(need_bytes, unit, reading)
         if segment is None:
-            return self._drop(1)
+            self._drop(1)
+            return None
         room_bytes = segment.data_end - segment.end
         limit_bytes = max(layout.fragment_limit_bytes(segment.header.segment_bytes), need_bytes)
         self._needs_keyframe = False

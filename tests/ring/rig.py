@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from clocks import ManualClock
-from fakes import MemoryDisk, MemoryDirectory
+from fakes import MemoryDirectory, MemoryDisk
 
 from nvr.evidence import Identity
 from nvr.gather import Gather

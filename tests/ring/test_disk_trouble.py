@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+from itertools import pairwise
 
 import pytest
 from fakes import MemoryDisk, kept
@@ -177,9 +178,9 @@ def test_a_gap_in_a_run_shows_in_its_ticks():
     rig.record(10, gop=5)
     rig.end_run()
     records = [w.record for w in rig.written]
-    gaps = [b.run_ticks - a.run_ticks - a.duration_ticks for a, b in zip(records, records[1:], strict=False)]
+    gaps = [b.run_ticks - a.run_ticks - a.duration_ticks for a, b in pairwise(records)]
     assert sum(gaps) == rig.writer.dropped[Cause.DISK_SLOW] * 3600
-    assert all(b.mono_ns > a.mono_ns for a, b in zip(records, records[1:], strict=False))
+    assert all(b.mono_ns > a.mono_ns for a, b in pairwise(records))
     assert records[-1].mono_ns - records[0].mono_ns == pytest.approx((records[-1].run_ticks - records[0].run_ticks) / 9e4 * 1e9, rel=0.01)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+
 import pytest
 from fakes import MemoryDisk, PageFate, any_version, kept, lost, mixed, torn, zeroed
 from rig import BOX, OTHER_STARTED, STARTED, STREAM, Rig, memory_directory
@@ -11,7 +12,7 @@ from nvr.media import Cause
 from nvr.ring import index, layout
 from nvr.ring.index import Index
 from nvr.ring.layout import State
-from nvr.ring.recover import open_ring
+from nvr.ring.recover import OpenRing, open_ring
 from nvr.ring.walk import walk
 
 
@@ -35,12 +36,17 @@ def slots_of(disk: MemoryDisk) -> dict[int, bytes]:
     return {number: opened.raw(number) for number in numbers}
 
 
+def recovered(disk: MemoryDisk) -> OpenRing:
+    """Only the recovery: opening a ring for recording prepares a segment as well, and may recycle the oldest for that."""
+    rig = Rig(disk, boot=2)
+    return open_ring(rig.directory(), rig.settings, box_id=BOX.box_id, boot_id=bytes(16), sign=BOX.sign, public_key=BOX.public_bytes)
+
+
 def recover_and_check(disk: MemoryDisk, durable: int, written: int, *, needed: set[int], note: str) -> None:
     """Open the ring as after a power cut; everything `needed` is there and nothing contradicts anything."""
-    rig = Rig(disk, boot=2)
-    ring = open_ring(rig.directory(), rig.settings, box_id=BOX.box_id, boot_id=bytes(16), sign=BOX.sign, public_key=BOX.public_bytes)
+    ring = recovered(disk)
     assert not ring.recovered.unreadable, note
-    assert rig.faults() == [], note
+    assert Rig(disk).faults() == [], note
     found = sequences_on(disk)
     assert needed <= found, f"{note}: durable fragments {sorted(needed - found)} are gone; repairs {ring.recovered.repairs}"
     assert ring.sequence >= durable, note
@@ -164,7 +170,7 @@ def test_a_cut_during_recovery_is_recovered_from_as_well():
     for number, (disk, durable, needed) in enumerate(moments):
         again: list[MemoryDisk] = []
         disk.after_call = lambda disk=disk, again=again: again.append(disk.cut(mixed(rng)))
-        Rig(disk, boot=2).open()
+        recovered(disk)
         disk.after_call = lambda: None
         for place, second in enumerate(again):
             recover_and_check(
@@ -232,3 +238,17 @@ def test_a_lost_index_is_made_again_at_the_start():
     assert "made again from 4 segments" in again.recovered[STREAM].repairs[0]
     assert sequences_on(disk) == before
     assert again.faults() == []
+
+
+def test_a_recorder_that_dies_again_and_again_does_not_eat_its_ring():
+    disk = MemoryDisk()
+    rig = Rig(disk, segments=6).open()
+    rig.start_run()
+    rig.record(80, gop=5, burst_every=5)
+    before = sequences_on(disk)
+    for boot in range(2, 40):
+        again = Rig(disk, segments=6, boot=boot).open()
+        again.start_run()
+        again.record(3)
+        again.syncer.burst()
+    assert before <= sequences_on(disk)
