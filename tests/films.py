@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,8 +27,44 @@ STREAMS = (
 )
 
 
+# Drawn by ourselves, the same everywhere; the second one has B pictures.
+DRAWN = ("drawn/gate.mp4", "drawn/b-pictures.mp4")
+
+
+def opened(path: Path):  # type: ignore[no-untyped-def]
+    """The film as PyAV opens it; the test is skipped where PyAV is missing."""
+    return pytest.importorskip("av", reason="needs PyAV, the second opinion").open(str(path))
+
+
+@functools.cache
+def _drawn(name: str) -> Path:
+    av = pytest.importorskip("av", reason="films are drawn with PyAV and numpy")
+    numpy = pytest.importorskip("numpy", reason="films are drawn with PyAV and numpy")
+    directory = tempfile.TemporaryDirectory(prefix="films-")
+    _DIRECTORIES.append(directory)
+    path = Path(directory.name) / Path(name).name
+    with av.open(str(path), "w") as target:
+        options = {"preset": "veryfast", "bf": "3" if "b-pictures" in name else "0", "g": "25", "qp": "30"}
+        stream = target.add_stream("libx264", rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt = 320, 192, "yuv420p"
+        random = numpy.random.default_rng(1)
+        ground = random.integers(60, 180, (192, 320), numpy.uint8)
+        for number in range(250):
+            picture = numpy.full((288, 320), 128, numpy.uint8)
+            picture[:192] = ground
+            picture[60:100, number : number + 40] = 220  # something goes from left to right
+            target.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "yuv420p")))
+        target.mux(stream.encode(None))
+    return path
+
+
+_DIRECTORIES: list[tempfile.TemporaryDirectory[str]] = []  # they vanish when the tests end
+
+
 def footage(name: str) -> Path:
-    """The path of a real film; the test is skipped where the collection is not at hand."""
+    """The path of a film; the test is skipped where the collection is not at hand, or what draws films."""
+    if name in DRAWN:
+        return _drawn(name)
     path = FOOTAGE / name
     if not path.exists():
         pytest.skip(f"no real footage at {FOOTAGE}")

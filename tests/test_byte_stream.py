@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import itertools
 
-import av
 import pytest
 from films import FOOTAGE, footage
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nvr import byte_stream, h264
+
+av = pytest.importorskip("av", reason="needs PyAV, the second opinion")
 
 NAMES = sorted(
     path.relative_to(FOOTAGE).as_posix() for path in FOOTAGE.glob("**/*.*") if path.suffix in (".264", ".h264", ".jsv")

@@ -6,10 +6,9 @@ import struct
 from dataclasses import replace
 from pathlib import Path
 
-import av
 import crc32c
 import pytest
-from films import CLIPS, STREAMS, footage, fragments_of, play, segment_of
+from films import CLIPS, DRAWN, STREAMS, footage, fragments_of, opened, play, segment_of
 from golden.dump import dump
 from golden.make import EXAMPLES, FRAGMENT_RECORD, FRAGMENT_SAMPLES
 from hypothesis import given
@@ -188,7 +187,7 @@ def test_any_flipped_bit_is_found():
 
 @pytest.mark.parametrize("kind", ["zeroed", "of another fragment", "shortened"])
 def test_a_torn_page_is_found(kind):
-    fragment = next(fragments_of(play(footage("vehicle_street.mp4")))).data
+    fragment = next(fragments_of(play(footage(DRAWN[0])))).data
     assert len(fragment) > 4 * PAGE_BYTES
     for start in range(0, len(fragment), PAGE_BYTES):
         end = start + PAGE_BYTES
@@ -262,7 +261,7 @@ EXAMPLES_SPS = bytes.fromhex("6764001facd940c8137e5840000003004000000c83c60c6580
 def decoded(path: Path) -> list[tuple[int, bytes]]:
     """(time since the first picture in ticks, SHA-256 of its pixels) of every picture as PyAV shows them."""
     frames = []
-    with av.open(str(path)) as container:
+    with opened(path) as container:
         for frame in container.decode(video=0):
             digest = hashlib.sha256()
             for plane in frame.planes:
@@ -271,7 +270,7 @@ def decoded(path: Path) -> list[tuple[int, bytes]]:
     return frames
 
 
-@pytest.mark.parametrize("name", CLIPS)
+@pytest.mark.parametrize("name", (*CLIPS, *DRAWN))
 def test_every_picture_of_a_film_is_the_same_in_fragments(name, tmp_path):
     path = tmp_path / "segment.mp4"
     path.write_bytes(segment_of(play(footage(name))))
@@ -291,7 +290,7 @@ def test_every_picture_of_a_byte_stream_is_the_same_in_fragments(name, tmp_path)
 
 
 def test_the_hashes_of_a_run_are_a_chain():
-    fragments = list(fragments_of(play(footage("vehicle_street.mp4"))))
+    fragments = list(fragments_of(play(footage(DRAWN[0]))))
     assert len(fragments) > 5
     for before, after in itertools.pairwise(fragments):
         assert fmp4.check_fragment(after.data)[1].previous_hash == fmp4.hash_of(before.data, hashlib.sha256())

@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import itertools
 
-import av
 import pytest
-from films import CLIPS, FOOTAGE, footage
+from films import CLIPS, DRAWN, FOOTAGE, footage, opened
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,7 +31,7 @@ def units_of(name: str) -> list[bytes]:
 @pytest.mark.parametrize("name", BYTE_STREAMS)
 def test_size_and_profile_in_a_byte_stream_are_those_that_a_decoder_finds(name):
     sps = h264.parse_sps(next(unit for unit in units_of(name) if h264.nal_type(unit) == h264.SPS))
-    with av.open(str(footage(name))) as container:
+    with opened(footage(name)) as container:
         context = container.streams.video[0].codec_context
         assert (sps.width, sps.height) == (context.width, context.height)
         aspect = context.sample_aspect_ratio
@@ -43,11 +42,11 @@ def test_size_and_profile_in_a_byte_stream_are_those_that_a_decoder_finds(name):
         )
 
 
-@pytest.mark.parametrize("name", CLIPS)
+@pytest.mark.parametrize("name", (*CLIPS, *DRAWN))
 def test_size_and_reordering_in_a_file_are_those_that_a_decoder_finds(name):
     data = footage(name).read_bytes()
     sps = h264.parse_sps(Mp4File(data).parameter_sets.sps[0])
-    with av.open(str(footage(name))) as container:
+    with opened(footage(name)) as container:
         context = container.streams.video[0].codec_context
         assert (sps.width, sps.height) == (context.width, context.height)
         assert sps.reorder_frames >= int(context.has_b_frames)
@@ -134,7 +133,7 @@ def test_a_byte_stream_is_cut_into_the_pictures_that_a_demuxer_finds(name):
         if boundary.is_first(unit) and pictures[-1]:
             pictures.append([])
         pictures[-1].append(unit)
-    with av.open(str(footage(name))) as container:
+    with opened(footage(name)) as container:
         packets = [packet for packet in container.demux(video=0) if packet.size]
     assert len(pictures) == len(packets)
     for units, packet in zip(pictures, packets, strict=True):
@@ -185,7 +184,7 @@ def test_any_bytes_are_a_byte_stream_with_some_units_or_none(data):
 
 def presentation_times(name: str) -> tuple[list[int], list[int], bytes]:
     """Presentation and decoding times in ticks as the file has them, and its SPS."""
-    with av.open(str(footage(name))) as container:
+    with opened(footage(name)) as container:
         stream = container.streams.video[0]
         packets = [packet for packet in container.demux(stream) if packet.size]
         scale = stream.time_base * 90_000

@@ -11,7 +11,6 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-import av
 import pytest
 from films import CLIPS, first_page, footage, fragments_of, play, segment_of
 from hypothesis import HealthCheck, given, settings
@@ -26,6 +25,8 @@ from nvr.gather import Gather
 from nvr.media import TICKS_PER_S, AccessUnit, Cause, RunEnded, RunStarted, StreamEvent
 from nvr.mp4file import Mp4File, NoH264
 from nvr.source.replay import BadReplay, Replay
+
+av = pytest.importorskip("av", reason="needs PyAV, the second opinion")
 
 NS_PER_S = 1_000_000_000
 
