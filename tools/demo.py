@@ -141,7 +141,9 @@ def run(options: argparse.Namespace) -> int:
         if options.cameras:
             addresses = {f"camera-{number}": url for number, url in enumerate(options.cameras, 1)}
         else:
-            addresses = stack.enter_context(pretend_cameras(films(folder / "films")))
+            found = films(folder / "films")
+            print("starting four pretend cameras ...", flush=True)
+            addresses = stack.enter_context(pretend_cameras(found))
         site_path = folder / "site.yaml"
         draft = folder / "site.yaml.new"
         with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
