@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import re
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
@@ -78,6 +79,7 @@ class Page:
             WebSocketRoute("/live", self._live),
         ]
         app = Starlette(routes=routes, lifespan=self._lifespan)
+        app.router.redirect_slashes = False  # every address is spelled in one way
         app.add_exception_handler(404, _not_found)
         app.add_exception_handler(405, _not_found)
         app.add_exception_handler(500, _failed)
@@ -228,11 +230,11 @@ def _say_if_failed(task: asyncio.Task[None]) -> None:
 
 def listening_socket(listen: str) -> socket.socket:
     """A socket at ADDR:PORT, [ADDR]:PORT or :PORT. Raises ListenFailed."""
-    host, _, port = listen.rpartition(":")
-    host = host.strip("[]")
+    match = re.fullmatch(r"(\[[0-9a-fA-F:.%\w]+\]|[^\[\]:]*):(\d{1,5})", listen, re.ASCII)
     try:
-        if not port.isdecimal() or not 0 <= int(port) < 65536:
-            raise ValueError(f"{port!r} is not a port")
+        if match is None or int(match[2]) > 65535:
+            raise ValueError("it is not ADDRESS:PORT")
+        host, port = match[1].strip("[]"), match[2]
         if not host:
             return socket.create_server(("::", int(port)), family=socket.AF_INET6, dualstack_ipv6=True, backlog=128)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET

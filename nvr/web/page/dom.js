@@ -1,4 +1,4 @@
-// Elements without innerHTML (the page's policy forbids it), and times as people at the site write them.
+// Elements made one by one (the page's policy forbids HTML from text), and times as people at the site write them.
 
 import { language, t } from "./words.js";
 
