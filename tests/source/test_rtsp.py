@@ -381,3 +381,64 @@ def test_one_mad_camera_does_not_keep_the_others_waiting(drained):
         source.close()
         stop.set()
         thread.join(10)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """(PEM file, SHA-256): signed by the camera itself, as cameras have it."""
+    pytest.importorskip("cryptography")
+    import datetime
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "camera")])
+    day = datetime.timedelta(days=1)
+    now = datetime.datetime.now(datetime.timezone.utc)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now - day, now + day)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("camera")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path_factory.mktemp("tls") / "camera.pem"
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
+    return path, made.fingerprint(hashes.SHA256()).hex()
+
+
+@pytest.fixture(scope="module")
+def tls_camera(film, certificate):
+    with PretendCamera(film.path, tls=certificate[0], rewind=True, speed=4) as camera:
+        yield camera
+
+
+@pytest.mark.parametrize("how", ["fingerprint", "unverified"])
+def test_pictures_travel_through_tls_unchanged(film, tls_camera, certificate, drained, how):
+    options = {"tls_fingerprint": certificate[1]} if how == "fingerprint" else {"tls_verify": False}
+    source = Rtsp(tls_camera.url, arena=Arena(), **options)
+    units = drained(source).until_pictures(40)
+    assert [nal_units(bytes_of(unit)) for unit in units[:40]] == [list(each) for each in film.pictures[:40]]
+    assert source.facts()["transport"] == "tcp"
+    source.close()
+    time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({}, "certificate is not accepted"), ({"tls_fingerprint": "ab" * 32}, "another certificate, with fingerprint")],
+)
+def test_a_certificate_that_nobody_vouches_for_is_refused(tls_camera, drained, options, said):
+    seen = drained(Rtsp(tls_camera.url, arena=Arena(), **options))
+    seen.until(lambda: bool(seen.of(RunEnded)), "refusal")
+    assert seen.events[0].cause is Cause.CAMERA and said in seen.events[0].detail
+
+
+def test_a_camera_without_tls_behind_an_address_with_tls_is_named(camera, drained):
+    seen = drained(Rtsp(camera.url.replace("rtsp:", "rtsps:"), arena=Arena()))
+    seen.rate = 6.0
+    seen.until(lambda: bool(seen.of(RunEnded)), "refusal")
+    assert seen.events[0].cause is Cause.CAMERA and "TLS" in seen.events[0].detail

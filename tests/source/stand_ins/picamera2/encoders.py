@@ -1,0 +1,39 @@
+"""The stand-in's encoder; calls its output as picamera2's LibavH264Encoder does."""
+
+from __future__ import annotations
+
+import os
+from fractions import Fraction
+
+
+class H264Encoder:
+    def __init__(self, bitrate: int | None = None, repeat: bool = True, iperiod: int | None = None) -> None:
+        assert repeat
+        self._bitrate, self._iperiod = bitrate, iperiod
+        path = os.environ.get("PICAMERA2_STAND_IN_WRITES")
+        self._copy = open(path, "wb") if path else None
+
+    def begin(self, configuration: dict, output) -> None:
+        import av
+
+        self._output = output
+        self._size = configuration["main"]["size"]
+        self._encoder = av.CodecContext.create("libx264", "w")
+        self._encoder.width, self._encoder.height = self._size
+        self._encoder.pix_fmt, self._encoder.time_base = "yuv420p", Fraction(1, 1_000_000)
+        self._encoder.bit_rate, self._encoder.gop_size = self._bitrate, self._iperiod
+        self._encoder.options = {"preset": "ultrafast", "tune": "zerolatency"}
+
+    def encode(self, number: int, timestamp_us: int) -> None:
+        import av
+
+        width, height = self._size
+        frame = av.VideoFrame(width, height, "yuv420p")
+        for plane, value in zip(frame.planes, (number * 3, 90, 170)):
+            plane.update(bytes((value + at // plane.line_size) % 256 for at in range(0, plane.buffer_size)))
+        frame.pts, frame.time_base = timestamp_us, Fraction(1, 1_000_000)
+        for packet in self._encoder.encode(frame):
+            if self._copy:
+                self._copy.write(bytes(packet))
+                self._copy.flush()
+            self._output.outputframe(bytes(packet), packet.is_keyframe, timestamp=packet.pts, packet=packet)
