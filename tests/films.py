@@ -43,7 +43,7 @@ def _drawn(name: str) -> Path:
     directory = tempfile.TemporaryDirectory(prefix="films-")
     _DIRECTORIES.append(directory)
     path = Path(directory.name) / Path(name).name
-    with av.open(str(path), "w") as target:
+    with av.open(str(path), "w", options={"movflags": "faststart"}) as target:
         options = {"preset": "veryfast", "bf": "3" if "b-pictures" in name else "0", "g": "25", "qp": "30"}
         stream = target.add_stream("libx264", rate=25, options=options)
         stream.width, stream.height, stream.pix_fmt = 320, 192, "yuv420p"

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from films import CLIPS, DRAWN, STREAMS, first_page, footage, fragments_of, play, segment_of
+from films import CLIPS, DRAWN, FOOTAGE, STREAMS, first_page, footage, fragments_of, play, segment_of
 from ring.rig import Rig
 
 from nvr import fmp4, h264
