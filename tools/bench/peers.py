@@ -119,9 +119,12 @@ class Ours(Peer):
 
         ring = Ring(directory / "rings" / f"c{number}" / "main")
         found: list[Picture] = []
-        for row in ring.rows():
-            head = fmp4.parse_head(ring.read(row.position)[: fmp4.HEAD_RESERVE_BYTES])
-            found += [(sample.is_keyframe, sample.size_bytes) for sample in head.samples]
+        try:
+            for row in ring.rows():
+                head = fmp4.parse_head(ring.read(row.position)[: fmp4.HEAD_RESERVE_BYTES])
+                found += [(sample.is_keyframe, sample.size_bytes) for sample in head.samples]
+        finally:
+            ring.close()
         return found
 
 
@@ -150,24 +153,30 @@ def lost_pictures(recorded: list[Picture], source: list[Picture]) -> tuple[int, 
     for index, (is_keyframe, size) in enumerate(source):
         if not is_keyframe:
             places.setdefault(size, []).append(index)
-    at: int | None = None
-    lost = 0
-    for is_keyframe, size in recorded:
-        if at is not None and source[(at + 1) % length] == (is_keyframe, size) or (
-            at is not None and is_keyframe and source[(at + 1) % length][0]
-        ):
+
+    def fits(index: int, picture: Picture) -> bool:
+        is_keyframe, size = source[index % length]
+        return is_keyframe == picture[0] and (is_keyframe or size == picture[1])
+
+    def following(start: int, index: int) -> int:
+        """How many of the next pictures agree when recorded[start] is source[index]; two pictures may have one size."""
+        return sum(fits(index + step, picture) for step, picture in enumerate(recorded[start : start + 8]))
+
+    lost, at = 0, None
+    for start, picture in enumerate(recorded):
+        if at is not None and fits(at + 1, picture):
             at = (at + 1) % length
             continue
-        if is_keyframe or size not in places:
+        if picture[0]:
             if at is not None:
-                raise ValueError(f"a picture of {size} bytes after picture {at} is not in the source")
+                raise ValueError(f"picture {start} is a keyframe, in the source another picture follows on {at}")
             continue
-        if at is None:
-            at = places[size][0]
-            continue
-        steps = min((index - at) % length for index in places[size])
-        lost += steps - 1
-        at = (at + steps) % length
+        if picture[1] not in places:
+            raise ValueError(f"picture {start} has {picture[1]} bytes, none in the source has")
+        best = max(places[picture[1]], key=lambda index: (following(start, index), -((index - (at or 0)) % length)))
+        if at is not None:
+            lost += (best - at) % length - 1
+        at = best
     return lost, len(recorded)
 
 

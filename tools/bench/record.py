@@ -244,10 +244,10 @@ def _lost(peer: Peer, directory: Path, cameras: int, source: list[Picture], wind
     """(pictures missing inside the recordings, pictures per second of the camera with the fewest)."""
     lost, fewest = 0, None
     for number in range(cameras):
+        if peer.key == "floor":
+            return -1, -1
         recorded = peer.pictures(directory, number)
         if not recorded:
-            if peer.key == "floor":
-                return -1, -1
             fewest = 0
             continue
         missing, count = lost_pictures(recorded, source)
