@@ -23,6 +23,8 @@ _STARTS = (
     b"RTSP/", b"HTTP/", b"OPTIONS ", b"GET_PARAMETER ", b"SET_PARAMETER ", b"ANNOUNCE ", b"REDIRECT ", b"PLAY_NOTIFY ",
     b"TEARDOWN ", b"PAUSE ", b"PLAY ", b"SETUP ", b"DESCRIBE ", b"RECORD ",
 )  # fmt: skip
+ANY_START = re.compile(rb"\$|" + b"|".join(map(re.escape, _STARTS)))  # where a packet or a message may begin
+LONGEST_START_BYTES = max(map(len, _STARTS))
 _END_OF_HEAD = re.compile(rb"\r?\n\r?\n")
 
 

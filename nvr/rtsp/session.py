@@ -31,6 +31,7 @@ DEFAULT_TIMEOUT_S = 60  # RFC 2326, 12.37: when the Session header does not say
 KEYFRAME_WAIT_S = 30  # the longest keyframe interval that cameras offer by default is 10 s
 GARBAGE_LIMIT_BYTES = 1 << 20  # between two good packets
 DATAGRAM_BYTES = 65_536
+MESSAGES_LIMIT = 200  # between two drains; a camera says a handful in its whole life, and each costs more than a packet
 _NS = 1_000_000_000
 _DOLLAR = 0x24
 _FRAME_HEAD = struct.Struct(">BBHBB").unpack_from
@@ -110,6 +111,7 @@ class Session:
         self._out_control: list[bytes] = []
         self._cseq = 0
         self._asked: _Asked | None = None
+        self._messages = 0  # since the last tick
         self._end: SessionEnded | None = None  # to be raised by the next call
         self._challenged = False  # the last thing that happened was a challenge we can answer
         self._public: frozenset[str] = frozenset()
@@ -316,12 +318,15 @@ class Session:
             return at, False
         at += 1
         while at < end:
-            if buffer[at] == _DOLLAR:
-                looks = self._looks_like_frame(buffer, at, end)
-            elif buffer[at] in b"RHOGSAPTD":
-                looks = messages.starts_message(buffer, at, end)
-            else:
-                looks = False
+            match = messages.ANY_START.search(buffer, at, end)
+            # Behind the last candidate only the beginning of a message may be left, cut off by the end.
+            at = match.start() if match is not None else max(at, end - messages.LONGEST_START_BYTES)
+            if match is None:
+                while at < end and messages.starts_message(buffer, at, end) is False:
+                    at += 1
+                is_waiting = at < end
+                break
+            looks = self._looks_like_frame(buffer, at, end) if buffer[at] == _DOLLAR else True
             if looks is not False:
                 is_waiting = looks is None
                 break
@@ -457,11 +462,14 @@ class Session:
     # -- the conversation: answers and requests -----------------------------------------------------------
 
     def _message(self, message: Message) -> None:
+        self._messages += 1
+        if self._messages > MESSAGES_LIMIT:
+            raise self._ended(f"more than {MESSAGES_LIMIT} RTSP messages at once", Cause.CAMERA)
         if not message.status:
             self._serve(message)
             return
         asked = self._asked
-        if asked is None or 0 <= message.cseq < asked.cseq:
+        if asked is None or self.state is State.ENDED or 0 <= message.cseq < asked.cseq:
             return  # to a request that nobody waits for any more
         self._asked = None
         self._challenged = False

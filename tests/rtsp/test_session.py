@@ -387,6 +387,29 @@ def test_garbage_is_skipped_counted_and_survived():
     assert all(payload_of(unit.payload) in whole for unit in units(camera))
 
 
+@pytest.mark.parametrize("cut", range(1, 30, 3))
+def test_a_message_behind_garbage_is_found_however_it_is_cut(cut):
+    camera = Camera(session()).play()
+    camera.piece_bytes = cut
+    camera.feed(b"xyzRTSRTGET_" + b"GET_PARAMETER rtsp://a/ RTSP/1.0\r\nCSeq: 5\r\n\r\n" + b"noise" + stream())
+    assert b"200 OK" in camera.session.outgoing()
+    assert camera.session.facts()["garbage_bytes"] == 12 + 5
+    assert len(units(camera)) == 20
+
+
+def test_a_flood_of_messages_ends_the_session():
+    camera = Camera(session()).play()
+    assert "at once" in str(ended(lambda: camera.feed(b"OPTIONS x RTSP/1.0\r\n\r\n" * 500)))
+
+
+def test_an_answer_after_goodbye_is_passed_over():
+    camera = Camera(session()).play()
+    camera.session._send_keepalive()
+    camera.session.close()
+    camera.feed(b"RTSP/1.0 200 OK\r\nCSeq: 99\r\n\r\n")
+    assert camera.session.state is State.ENDED
+
+
 def test_nothing_but_garbage_ends_the_session():
     camera = Camera(session()).play()
     error = ended(lambda: camera.feed(b"x" * (2 << 20)))
