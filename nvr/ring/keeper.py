@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 NS_PER_S = 1_000_000_000
 _RETRY_NS = (NS_PER_S // 2, NS_PER_S, 2 * NS_PER_S, 5 * NS_PER_S, 10 * NS_PER_S, 30 * NS_PER_S)
 _GROW_RETRY_NS = 600 * NS_PER_S  # a full disk is asked again now and then
+_AGE_EVERY_NS = 60 * NS_PER_S
 _REOPEN_AFTER = 3  # failures in a row; a disk that came back is another one to its old descriptors
 
 
@@ -57,6 +58,7 @@ class Keeper:
         self._handed: set[int] = set()  # numbers that the writer has; it takes and returns them when it likes
         self._grow_again_ns = 0
         self._retry_ns = 0
+        self._aged_ns = -_AGE_EVERY_NS
         self._failures = 0
         self.over_hold_budget: set[int] = set()
         self.failed_syncs = 0
@@ -352,8 +354,10 @@ class Keeper:
     def _let_old_go(self) -> None:
         """Make footage unreadable that is older than the law allows. Raises DiskFailed."""
         ring = self._ring
-        if self.settings.keep_days is None or ring is None:
+        now_ns = self._clock.mono_ns()
+        if self.settings.keep_days is None or ring is None or now_ns - self._aged_ns < _AGE_EVERY_NS:
             return
+        self._aged_ns = now_ns
         reading = self._clock.read()
         if reading.state is not ClockState.SYNCED:
             return

@@ -25,6 +25,7 @@ from nvr.ring.writer import UNSYNCED_MAX_BYTES, Writer
 log = logging.getLogger(__name__)
 
 NS_PER_S = 1_000_000_000
+_KEEP_EVERY_S = 2.0  # a ring in trouble is tried again, however long the sync interval is
 _SLOW_S = 1.0  # a burst that takes longer than this is worth a line in the log
 _REMEMBER = 0.9  # of the longest burst, each time: a stall counts for the next half minute
 
@@ -99,7 +100,7 @@ class Syncer:
         next_ns = self._clock.mono_ns() + round(self.interval_s() * NS_PER_S)
         while not self._stopping:
             wait_ns = next_ns - self._clock.mono_ns()
-            if wait_ns > 0 and self._wake.wait(min(wait_ns / NS_PER_S, 1.0)):
+            if wait_ns > 0 and self._wake.wait(min(wait_ns / NS_PER_S, _KEEP_EVERY_S)):
                 self._wake.clear()
                 if self._stopping:
                     return
