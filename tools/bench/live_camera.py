@@ -3,7 +3,7 @@
 `python -m tools.bench.live_camera --data DIR --cameras 4` draws, encodes and records until it is stopped. Each
 picture has a bar code at its lower edge: 24 bits of milliseconds since 1970 (they begin anew every 4.6 hours) and 8
 check bits, most significant first, white is 1. A file DIR/run/<camera>.cut takes a camera's cable out while it is
-there, DIR/run/<camera>.silent makes it say nothing.
+there, DIR/run/<camera>.silent makes it say nothing; with DIR/run/<camera>.less it comes back with smaller pictures.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import logging
 import signal
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +56,9 @@ class LiveCamera:
     """A source (nvr.source.Source) that takes a picture every 40 ms, when it is asked for those since the last time."""
 
     def __init__(self, number: int, run_dir: Path, name: str, *, width: int = 640, height: int = 360, gop: int = FPS) -> None:
-        self._scene = SCENES[number % len(SCENES)]
-        self._scene = type(self._scene)(self._scene.name, width, height, *self._scene_rest())
-        self._cut_path, self._silent_path = run_dir / f"{name}.cut", run_dir / f"{name}.silent"
+        self._whole = replace(SCENES[number % len(SCENES)], width=width, height=height)
+        self._scene = self._whole
+        self._cut_path, self._silent_path, self._less_path = (run_dir / f"{name}.{fault}" for fault in ("cut", "silent", "less"))
         self._frames: list[np.ndarray] = []
         self._gop = gop
         self._encoder: Any = None
@@ -67,11 +68,11 @@ class LiveCamera:
         self._reconnects = 0
         self._told: str | None = None
 
-    def _scene_rest(self) -> tuple[Any, ...]:
-        scene = self._scene
-        return scene.sky, scene.floor, scene.horizon, scene.draw
-
     def _open(self) -> None:
+        quarters = 3 if self._less_path.exists() else 4
+        scene = replace(self._whole, width=self._whole.width * quarters // 8 * 2, height=self._whole.height * quarters // 8 * 2)
+        if scene != self._scene:
+            self._scene, self._frames = scene, []
         encoder = av.CodecContext.create("libx264", "w")
         encoder.width, encoder.height, encoder.pix_fmt = self._scene.width, self._scene.height, "yuv420p"
         encoder.framerate = FPS
