@@ -12,13 +12,14 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import islice, repeat
 
 from nvr.errors import NvrError
 from nvr.fmp4 import BadAtom, Buffer, atoms
 from nvr.media import TICKS_PER_S, ParameterSets
 
 _HINT_BROKEN = "Try `ffmpeg -i FILE -c copy other.mp4`, or take the original file."
+_LOOK_AHEAD = 64  # fragments; B pictures show their pattern within one or two GOPs
 _CONTAINERS = frozenset((b"moov", b"trak", b"mdia", b"minf", b"stbl", b"mvex"))
 _CODEC_NAMES = {b"hvc1": "H.265", b"hev1": "H.265", b"av01": "AV1", b"vp09": "VP9", b"mp4v": "MPEG-4 Part 2", b"jpeg": "Motion JPEG",
                 b"mjpa": "Motion JPEG", b"encv": "encrypted video", b"vvc1": "H.266", b"s263": "H.263"}  # fmt: skip
@@ -61,15 +62,13 @@ class Mp4File:
 
     def __init__(self, data: Buffer) -> None:
         self._data = data
-        self._moofs: list[tuple[int, int]] = []
         self._defaults: dict[int, tuple[int, int]] = {}  # track -> duration and size, from trex
         tracks: list[_Track] = []
         try:
             for kind, offset, size, header_bytes in self._top_level():
-                if kind == b"moov" and not tracks:
+                if kind == b"moov":
                     self._read_moov(tracks, offset + header_bytes, offset + size)
-                elif kind == b"moof":
-                    self._moofs.append((offset, size))
+                    break  # fragments are only looked at when their turn comes: a recorder must not wait for a whole disk
             self._track = self._h264_of(tracks)
             self.length_size, self.parameter_sets = _decoder_configuration(self._track.config)
             if self._track.timescale < 1:
@@ -80,13 +79,15 @@ class Mp4File:
 
     @property
     def is_fragmented(self) -> bool:
-        return bool(self._moofs)
+        return bool(self._defaults)
 
     def samples(self) -> Iterator[FileSample]:
         """All access units in decoding order. Raises BadAtom where the file is damaged; what came before is good."""
         scale, last = self._track.timescale, -1
         try:
-            for offset, size_bytes, decode, duration, composition in self._raw_samples():
+            for number, (offset, size_bytes, decode, duration, composition) in enumerate(self._raw_samples()):
+                if number > len(self._data):
+                    raise BadAtom(f"there are more pictures than the file has bytes ({number})", hint=_HINT_BROKEN)
                 if size_bytes == 0:
                     continue  # some writers keep the place of a dropped picture
                 if offset < 0 or offset + size_bytes > len(self._data):
@@ -184,10 +185,15 @@ class Mp4File:
         for sample in self._table_samples():
             end = sample[2] + sample[3]
             yield sample
-        for moof in self._moofs:
+        for moof in self._moofs():
             for sample in self._fragment_samples(moof, end):
                 end = sample[2] + sample[3]
                 yield sample
+
+    def _moofs(self) -> Iterator[tuple[int, int]]:
+        """(offset, size) of each fragment's `moof`; none in a progressive file."""
+        if self._defaults:
+            yield from ((offset, size) for kind, offset, size, _ in self._top_level() if kind == b"moof")
 
     def _table(self, kind: bytes) -> tuple[int, int, int]:
         """(count, offset of the first entry, end) of a sample table; (0, 0, 0) where there is none."""
@@ -332,9 +338,9 @@ class Mp4File:
                 decode += duration
 
     def _earliest_composition(self) -> int:
-        """The most negative composition offset of the track, 0 if none is negative."""
+        """The most negative composition offset of the track, 0 if none is negative; of fragments, the first ones count."""
         earliest = min((value for _, value in self._entries(b"ctts", self._composition_layout())), default=0)
-        for moof in self._moofs:
+        for moof in islice(self._moofs(), _LOOK_AHEAD):
             for flags, count, place, *_ in self._runs_of(moof, 0):
                 if flags & _COMPOSITION:
                     entry = struct.Struct(f">{4 * sum(1 for flag in (_DURATION, _SIZE, _FLAGS) if flags & flag)}xi")

@@ -24,6 +24,7 @@ from nvr.mp4file import Mp4File
 
 BATCH_TICKS = 2 * TICKS_PER_S  # as fast as it goes: so much video in one drain, so that other streams get their turn
 PAUSE_NS = 10_000_000_000  # nobody drained for so long (the machine slept): play on from where it was
+LEFT_OUT_MAX = 500  # damaged pictures, and those before the first keyframe, that one drain passes over
 DEFAULT_FPS = 25.0
 MAX_UNIT_BYTES = 32 << 20  # no encoder makes such a picture; a file that has one is damaged
 
@@ -61,8 +62,8 @@ class Replay:
         self._loop = loop
         self._speed = speed
         self._fps = fps
-        self._events: Iterator[tuple[int, StreamEvent]] = self._play()
-        self._waiting: tuple[int, StreamEvent] | None = None  # (run-independent ticks when it is due, what)
+        self._events: Iterator[tuple[int, StreamEvent | None]] = self._play()
+        self._waiting: tuple[int, StreamEvent | None] | None = None  # ticks since the start when it is due, and what
         self._start_ns: int | None = None
         self._drained_ns = 0
         self._now_ns = 0
@@ -88,7 +89,8 @@ class Replay:
         if self._speed is not None:
             until_ticks = int((now_ns - self._start_ns) * self._speed) * 9 // 100_000
         found: list[StreamEvent] = []
-        while True:
+        left_out = 0
+        while left_out < LEFT_OUT_MAX:
             if self._waiting is None:
                 self._waiting = next(self._events, None)
                 if self._waiting is None:
@@ -100,6 +102,9 @@ class Replay:
                 break
             self._waiting = None
             self._played_ticks = due_ticks
+            if event is None:
+                left_out += 1
+                continue
             if isinstance(event, RunEnded):
                 self._ended = event.detail
             found.append(event)
@@ -127,8 +132,8 @@ class Replay:
 
     # -- playing -------------------------------------------------------------------------------------
 
-    def _play(self) -> Iterator[tuple[int, StreamEvent]]:
-        """Every event of the whole play, lazily, each with the ticks since the start when it is due."""
+    def _play(self) -> Iterator[tuple[int, StreamEvent | None]]:
+        """Every event of the whole play, lazily, each with the ticks since the start when it is due; None for a picture left out."""
         due = 0
         ending = RunEnded(Cause.CAMERA, f"{self._path.name}: end of the file", is_final=True)
         try:
@@ -143,6 +148,7 @@ class Replay:
                 for picture in self._pictures_of(data, opening):
                     if picture is None:
                         lost += 1
+                        yield due, None
                         continue
                     is_keyframe = h264.is_keyframe(picture.units)
                     for unit in picture.units:
@@ -150,6 +156,7 @@ class Replay:
                             sets.add(unit)
                     if first_ticks is None:
                         if not is_keyframe:
+                            yield due, None
                             continue
                         first_ticks = picture.decode_ticks
                     elif picture.decode_ticks > first_ticks:
@@ -210,7 +217,9 @@ class Replay:
         self._size_bytes = os.fstat(self._fd).st_size
         if self._size_bytes == 0:
             raise BadReplay("the file is empty", hint="Take another file.")
-        return mmap.mmap(self._fd, 0, access=mmap.ACCESS_READ)
+        data = mmap.mmap(self._fd, 0, access=mmap.ACCESS_READ)
+        data.madvise(mmap.MADV_SEQUENTIAL)  # read ahead, so that a drain seldom waits for the disk
+        return data
 
     def _opening(self, data: mmap.mmap) -> Mp4File | None:
         """The MP4 file, or None for a byte stream. Raises BadReplay for what it cannot be."""

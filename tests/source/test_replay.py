@@ -8,7 +8,6 @@ import mmap
 import shutil
 import struct
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -166,7 +165,7 @@ def test_lengths_of_two_bytes_become_four(tmp_path):
             place += 4 + size
         gather = Gather()
         gather.append(memoryview(body))
-        short.append(replace(unit, payload=gather))
+        short.append(unit._replace(payload=gather))
     segment = segment_of([started, *short])
     config = segment.index(b"avcC") + 4
     path = tmp_path / "short.mp4"
