@@ -200,9 +200,12 @@ class Index:
         if crc32c.crc32c(body) != rows_crc or len(body) != stored * ROW_BYTES:
             return None
         try:
-            return state, parse_rows(body, self.stream, number, state.lap)
+            rows = parse_rows(body, self.stream, number, state.lap)
         except KeyError:  # a clock state that we do not know
             return None
+        if any(position.offset + position.size_bytes > self.segment_bytes for position, _ in rows):
+            return None
+        return state, rows
 
     def raw(self, number: int) -> bytes:
         """The bytes of the slot that are used; empty when it cannot be read."""
@@ -246,7 +249,12 @@ def _parse_file_header(data: bytes) -> tuple[str, int] | None:
         return None
     if _CRC.unpack_from(data, end)[0] != crc32c.crc32c(data[:end]) or slot_size != layout.slot_bytes(segment_bytes):
         return None
-    return data[_FILE.size : end].decode(), segment_bytes
+    if not layout.is_segment_size(segment_bytes):
+        return None
+    try:
+        return data[_FILE.size : end].decode(), segment_bytes
+    except UnicodeDecodeError:
+        return None
 
 
 def slot_of(walked: Walked, segment_bytes: int) -> bytes:
@@ -280,12 +288,12 @@ def rebuild(data_dir: Path) -> dict[str, int]:
 def rebuild_ring(directory: Directory, stream: str) -> int:
     """The same for one ring; returns how many fragments it has. Raises OSError."""
     names = directory.names()
-    numbers = [number for number in map(layout.segment_number, names) if number is not None]
+    numbers, _ = segment_numbers(directory, stream, 0)
     if not numbers:
         return 0
     if NEW_INDEX_NAME in names:
         directory.remove(NEW_INDEX_NAME)
-    segment_bytes = segment_bytes_of(directory, numbers)
+    segment_bytes = segment_bytes_of(directory, numbers) or layout.SEGMENT_MIN_BYTES
     index = Index.create(directory, stream, segment_bytes, max(numbers) + 1, name=NEW_INDEX_NAME)
     fragments = 0
     for number in numbers:
@@ -301,8 +309,33 @@ def rebuild_ring(directory: Directory, stream: str) -> int:
     return fragments
 
 
+def segment_numbers(directory: Directory, stream: str, expected: int) -> tuple[list[int], list[str]]:
+    """(numbers of a ring's segments, file names that only look like it); numbers below `expected` need not prove it.
+
+    The index has a place for every number, so a stray 999999.mp4 would make it huge. Raises OSError.
+    """
+    numbers, strays = [], []
+    names = directory.names()
+    candidates = sorted((number, name) for name in names if (number := layout.segment_number(name)) is not None)
+    for place, (number, name) in enumerate(candidates):
+        if number >= max(expected, 4 * (place + 1)):
+            fd = directory.open(name, write=False)
+            try:
+                header = read_header(directory, fd)
+                is_ours = header.segment == number and header.stream == stream
+            except DamagedHeader:
+                is_ours = False
+            finally:
+                directory.close_file(fd)
+            if not is_ours:
+                strays.append(name)
+                continue
+        numbers.append(number)
+    return numbers, strays
+
+
 def segment_bytes_of(directory: Directory, numbers: Iterable[int]) -> int:
-    """The segment size of a ring, by the first header that can be read, or by the size of its files. Raises OSError."""
+    """The segment size of a ring, by the first header that can be read, or by the size of its files; 0 unknown. Raises OSError."""
     largest = 0
     for number in numbers:
         fd = directory.open(layout.segment_name(number), write=False)
@@ -312,7 +345,7 @@ def segment_bytes_of(directory: Directory, numbers: Iterable[int]) -> int:
             largest = max(largest, directory.size(fd))
         finally:
             directory.close_file(fd)
-    return layout.pages(largest)
+    return min(max(layout.pages(largest), 4 * PAGE_BYTES), layout.SEGMENT_MAX_BYTES) if largest else 0
 
 
 def highest(states: Iterable[SegmentState]) -> tuple[int, int]:

@@ -94,7 +94,7 @@ class RingSettings:
                     f"{self.stream}: a ring of {self.ring_bytes / MIB:.1f} MiB is too small",
                     hint=f"Give it at least {RING_MIN_BYTES // MIB} MiB (ring_gb: {RING_MIN_BYTES / 1e9:.3f}).",
                 )
-        elif self.segment_bytes % PAGE_BYTES or self.ring_bytes < SEGMENTS_MIN * self.segment_bytes:
+        elif not is_segment_size(self.segment_bytes) or self.ring_bytes < SEGMENTS_MIN * self.segment_bytes:
             raise RingRefused(
                 f"{self.stream}: {self.ring_bytes} bytes do not hold {SEGMENTS_MIN} segments of {self.segment_bytes} bytes",
                 hint="Use whole pages and at least four segments.",
@@ -110,6 +110,11 @@ def segment_bytes_for(ring_bytes: int) -> int:
     while size_bytes > SEGMENT_MIN_BYTES and size_bytes * SEGMENTS_MIN > ring_bytes:
         size_bytes //= 2
     return size_bytes
+
+
+def is_segment_size(segment_bytes: int) -> bool:
+    """Whether a ring of ours can have segments of this size; tests make them smaller than any site does."""
+    return 2 * PAGE_BYTES < segment_bytes <= SEGMENT_MAX_BYTES and segment_bytes % PAGE_BYTES == 0
 
 
 def slot_bytes(segment_bytes: int) -> int:
@@ -247,8 +252,14 @@ def _parse_header_at(data: bytes, place: int) -> SegmentHeader:
         raise DamagedHeader(f"the segment atom says {size_bytes} bytes")
     if _CRC.unpack_from(data, end)[0] != crc32c.crc32c(data[:end]):
         raise DamagedHeader("the header's CRC-32C is wrong")
+    if not is_segment_size(segment_bytes) or header_bytes % PAGE_BYTES or flags > HeaderFlag.EMPTIED:
+        raise DamagedHeader(f"a header of {header_bytes} bytes for a segment of {segment_bytes}, flags {flags}")
+    try:
+        stream = data[place + _HEADER.size : end].decode()
+    except UnicodeDecodeError:
+        raise DamagedHeader("the stream's name is not UTF-8") from None
     return SegmentHeader(
-        box_id, boot_id, data[place + _HEADER.size : end].decode(), segment, lap, segment_bytes, sequence_floor, run_floor,
+        box_id, boot_id, stream, segment, lap, segment_bytes, sequence_floor, run_floor,
         HeaderFlag(flags), bytes(data[:place]), header_bytes,
     )  # fmt: skip
 
@@ -312,7 +323,11 @@ def parse_seal(page: bytes) -> Seal | None:
     end = _SEAL.size + length
     if size_bytes != end + _CRC.size or length > STREAM_MAX_BYTES or _CRC.unpack_from(page, end)[0] != crc32c.crc32c(page[:end]):
         return None
-    return Seal(box_id, page[_SEAL.size : end].decode(), segment, lap, first, last, fragments, digest, key, signature)
+    try:
+        stream = page[_SEAL.size : end].decode()
+    except UnicodeDecodeError:
+        return None
+    return Seal(box_id, stream, segment, lap, first, last, fragments, digest, key, signature)
 
 
 def sealed(

@@ -15,7 +15,16 @@ from dataclasses import dataclass, field, replace
 from nvr.media import PAGE_BYTES
 from nvr.ring import layout
 from nvr.ring.disk import Directory, failed, is_gone
-from nvr.ring.index import NEW_INDEX_NAME, Index, IndexDamaged, highest, row_bytes, rows_max, segment_bytes_of
+from nvr.ring.index import (
+    NEW_INDEX_NAME,
+    Index,
+    IndexDamaged,
+    highest,
+    row_bytes,
+    rows_max,
+    segment_bytes_of,
+    segment_numbers,
+)
 from nvr.ring.layout import INDEX_NAME, HeaderFlag, RingSettings, SegmentHeader, SegmentState, State
 from nvr.ring.segment import OpenSegment, write_header
 from nvr.ring.walk import SCAN_BYTES, Walked, walk
@@ -85,7 +94,9 @@ class _Recovery:
         self._slot_laps: dict[int, int] = {}
 
     def run(self) -> OpenRing:
-        numbers = sorted(n for n in map(layout.segment_number, self._directory.names()) if n is not None)
+        budget = self._settings.ring_bytes // (self._settings.segment_bytes or layout.SEGMENT_MIN_BYTES)
+        numbers, strays = segment_numbers(self._directory, self._settings.stream, budget)
+        self._report.unreadable += [f"{name} is not a segment of this ring; left as it is" for name in strays]
         index, is_new_index = self._open_index(numbers)
         self._index = index
         for number in numbers:
