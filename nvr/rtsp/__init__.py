@@ -7,7 +7,8 @@
     reorder.py   datagrams back in order, for UDP
     rtcp.py      sender reports in, receiver reports out (RFC 3550, section 6)
     run.py       pictures to runs and access units: ticks from 0, parameter sets, the camera's clock
-    session.py   the conversation, from OPTIONS to TEARDOWN
+    conversation.py  what is said, from OPTIONS to TEARDOWN
+    session.py   one connection: messages and packets told apart, events out
 
 Sockets, TLS and back-off are in nvr/source/rtsp.py. Time is passed in.
 """

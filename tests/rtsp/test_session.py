@@ -214,7 +214,7 @@ class LockedCamera(Camera):
     accepted = 0
 
     def answer(self, method: str, headers: dict[str, str]) -> bytes:
-        login = self.session._credentials
+        login = self.session._talk._credentials
         right = login is not None and login.password == self.password
         if method != "OPTIONS" and not (right and f'nonce="n{self.nonce}"' in headers.get("authorization", "")):
             return (
@@ -288,17 +288,16 @@ def test_keep_alives_go_out_at_half_the_timeout_by_the_method_the_camera_knows()
 
 def test_a_keep_alive_that_the_camera_announced_and_refuses_is_not_sent_again():
     camera = Camera(session()).play()
-    camera.session._keepalive_ns = 0
-    camera.session._send_keepalive()
+    camera.session._talk.keep_alive(camera.now_ns)
     [(method, _, headers)] = camera.read_requests()
     camera.feed(f"RTSP/1.0 451 Parameter Not Understood\r\nCSeq: {headers['cseq']}\r\n\r\n".encode())
-    camera.session._send_keepalive()
+    camera.session._talk.keep_alive(camera.now_ns)
     assert (method, camera.read_requests()[0][0]) == ("GET_PARAMETER", "OPTIONS")
 
 
 def test_a_forgotten_session_ends():
     camera = Camera(session()).play()
-    camera.session._send_keepalive()
+    camera.session._talk.keep_alive(camera.now_ns)
     [(_, _, headers)] = camera.read_requests()
     error = ended(lambda: camera.feed(f"RTSP/1.0 454 Session Not Found\r\nCSeq: {headers['cseq']}\r\n\r\n".encode()))
     assert "forgotten our session" in str(error)
@@ -404,7 +403,7 @@ def test_a_flood_of_messages_ends_the_session():
 
 def test_an_answer_after_goodbye_is_passed_over():
     camera = Camera(session()).play()
-    camera.session._send_keepalive()
+    camera.session._talk.keep_alive(camera.now_ns)
     camera.session.close()
     camera.feed(b"RTSP/1.0 200 OK\r\nCSeq: 99\r\n\r\n")
     assert camera.session.state is State.ENDED
@@ -592,3 +591,21 @@ def test_memory_does_not_grow_with_what_was_received():
         buffers.add(id(camera.session._arena.buffer))
     assert len(camera.session._carry) < 1500
     assert camera.session.facts()["pictures"] >= 199
+
+
+def test_a_session_may_last_for_days():
+    """Once, the count of messages that ends a flood was never set back, and so ended every session after 200 keep-alives."""
+    camera = Camera(session()).play()
+    sender = Sender()
+    for _ in range(300):
+        camera.feed(b"".join(sender.picture(SPS, PPS, IDR, step=10 * 90_000)))
+        camera.wait(10)
+        camera.converse()
+    assert camera.session.state is State.PLAYING
+    assert len([method for method, *_ in camera.requests if method == "GET_PARAMETER"]) > 200
+
+
+def test_play_is_not_asked_without_end():
+    camera = Camera(session())
+    camera.status["PLAY"] = "457 Invalid Range"
+    assert "PLAY with 457" in str(ended(camera.play))
