@@ -165,7 +165,7 @@ def test_lengths_of_two_bytes_become_four(tmp_path):
             place += 4 + size
         gather = Gather()
         gather.append(memoryview(body))
-        short.append(unit._replace(payload=gather))
+        short.append(AccessUnit(gather, unit.decode_ticks, unit.composition_ticks, unit.arrival_ns, unit.is_keyframe))
     segment = segment_of([started, *short])
     config = segment.index(b"avcC") + 4
     path = tmp_path / "short.mp4"
