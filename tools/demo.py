@@ -9,12 +9,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import select
 import signal
 import socket
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -80,16 +79,15 @@ def pretend_cameras(found: dict[str, Path]) -> Iterator[dict[str, str]]:
 def _addresses(process: subprocess.Popen[str], names: list[str]) -> dict[str, str]:
     assert process.stdout is not None
     found: list[str] = []
-    until_s = time.monotonic() + READY_S
-    while time.monotonic() < until_s:
-        if not select.select([process.stdout], [], [], 0.5)[0]:
-            continue
-        line = process.stdout.readline().strip()
-        if line == "ready":
-            return dict(zip(names, found, strict=True))
-        if not line:
-            break
-        found.append(line)
+    too_late = threading.Timer(READY_S, process.kill)  # its output then ends, and with it the loop
+    too_late.start()
+    try:
+        for line in process.stdout:
+            if line.strip() == "ready":
+                return dict(zip(names, found, strict=True))
+            found.append(line.strip())
+    finally:
+        too_late.cancel()
     raise DemoFailed("the pretend cameras did not start.\nWhat they said stands above.")
 
 
