@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import random
 
-from rtsp.streams import SLICE, Sender, payload_of
-
 from nvr.arena import LEAST_ROOM_BYTES, SLACK_BYTES, Arena
 from nvr.rtsp.rtp import Walker
+from rtsp.streams import SLICE, Sender, payload_of
 
 
 def test_there_is_always_room_and_what_came_before_lies_in_front_of_it():
