@@ -91,7 +91,9 @@ class Names:
             return answer
         if known := self.last_known(host, port):
             return known
-        raise DialFailed(f"no address for {host}: {answer or 'nothing was found'}", hint="Use the camera's IP address, or check DNS.")
+        raise DialFailed(
+            f"no address for {host}: {answer or 'nothing was found'}", hint="Use the camera's IP address, or check DNS."
+        )
 
 
 def _numeric(host: str, port: int) -> list[Address]:
@@ -141,13 +143,16 @@ class Dial:
                     return None
                 self._addresses = self._names.last_known(self.host, self.port)
                 if not self._addresses:
-                    raise DialFailed(f"no answer to the question for {self.host}'s address", hint="Use the camera's IP address, or check DNS.")
+                    raise DialFailed(
+                        f"no answer to the question for {self.host}'s address",
+                        hint="Use the camera's IP address, or check DNS.",
+                    )
             self._addresses = list(self._addresses)
         if self._handshake is not None:
             return self._shake_hands(now_ns)
         while True:
-            if self._socket is None:
-                self._connect(now_ns)
+            if self._socket is None and not self._open_next(now_ns):
+                continue
             assert self._socket is not None and self._address is not None
             error = self._socket.connect_ex(self._address[1])
             if error in (0, errno.EISCONN):
@@ -167,18 +172,24 @@ class Dial:
         self._socket = None
         return self._shake_hands(now_ns)
 
-    def _connect(self, now_ns: int) -> None:
+    def _open_next(self, now_ns: int) -> bool:
+        """A socket for the next address; False when there can be none. Raises DialFailed after the last address."""
         if not self._addresses:
-            raise DialFailed(f"no connection to {self.host}:{self.port}: {self._failure}", hint="Is the camera on, and on this network?")
+            raise DialFailed(
+                f"no connection to {self.host}:{self.port}: {self._failure}",
+                hint="Is the camera on, and on this network?",
+            )
         self._address = self._addresses.pop(0)
         self._since_ns = now_ns
         try:
             self._socket = socket.socket(self._address[0], socket.SOCK_STREAM)
-        except OSError as error:  # no IPv6 here, or no descriptor left
-            raise DialFailed(f"no connection to {self.host}:{self.port}: {error.strerror}") from None
+        except OSError as error:  # no IPv6 on this machine, or no descriptor left
+            self._failure = error.strerror or str(error)
+            return False
         self._socket.setblocking(False)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         widen(self._socket)
+        return True
 
     def _wrapped(self, plain: socket.socket) -> ssl.SSLSocket:
         import ssl
@@ -188,7 +199,9 @@ class Dial:
             return context.wrap_socket(plain, server_hostname=self.host, do_handshake_on_connect=False)
         except (OSError, ValueError) as error:
             plain.close()
-            raise DialFailed(f"no TLS with {self.host}:{self.port}: {error}", is_camera=not isinstance(error, ssl.SSLError)) from None
+            raise DialFailed(
+                f"no TLS with {self.host}:{self.port}: {error}", is_camera=not isinstance(error, ssl.SSLError)
+            ) from None
 
     def _shake_hands(self, now_ns: int) -> socket.socket | None:
         import ssl
@@ -207,7 +220,9 @@ class Dial:
                 hint="Most cameras sign their own: give its SHA-256 as tls_fingerprint.", is_camera=True,
             ) from None  # fmt: skip
         except OSError as error:
-            raise DialFailed(f"no TLS with {self.host}:{self.port}: {error.strerror or error}", is_camera=True) from None
+            raise DialFailed(
+                f"no TLS with {self.host}:{self.port}: {error.strerror or error}", is_camera=True
+            ) from None
         if self._tls.fingerprint:
             seen = hashlib.sha256(connection.getpeercert(binary_form=True) or b"").hexdigest()
             if seen != self._tls.fingerprint.replace(":", "").lower():
@@ -251,9 +266,10 @@ def udp_pair(family: int) -> tuple[socket.socket, socket.socket]:
     """Sockets for RTP and RTCP on an even port and the odd one above it (RFC 3550, 11). Raises DialFailed."""
     error: OSError | None = None
     for _ in range(32):
-        media = socket.socket(family, socket.SOCK_DGRAM)
-        control = socket.socket(family, socket.SOCK_DGRAM)
+        pair: list[socket.socket] = []
         try:
+            pair += (socket.socket(family, socket.SOCK_DGRAM), socket.socket(family, socket.SOCK_DGRAM))
+            media, control = pair
             for each in (media, control):
                 each.setblocking(False)
             widen(media, even_if_less=True)
@@ -264,6 +280,6 @@ def udp_pair(family: int) -> tuple[socket.socket, socket.socket]:
                 return media, control
         except OSError as failed:
             error = failed
-        media.close()
-        control.close()
+        for each in pair:
+            each.close()
     raise DialFailed(f"no pair of free UDP ports: {error.strerror if error else 'none was even'}")

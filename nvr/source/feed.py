@@ -83,7 +83,13 @@ class Writer:
         self._send(START, json.dumps({**texts, "width": width, "height": height, "detail": detail}).encode())
 
     def unit(
-        self, nal_units: Sequence[bytes | memoryview], *, decode_ticks: int, composition_ticks: int, mono_ns: int, is_keyframe: bool
+        self,
+        nal_units: Sequence[bytes | memoryview],
+        *,
+        decode_ticks: int,
+        composition_ticks: int,
+        mono_ns: int,
+        is_keyframe: bool,
     ) -> None:
         """Send one picture. Raises OSError when `record` is gone."""
         parts: list[bytes | memoryview] = []
@@ -96,7 +102,13 @@ class Writer:
         self._send(STOP, json.dumps({"cause": cause.value, "detail": detail}).encode())
 
     def _send(
-        self, kind: int, payload: bytes, is_keyframe: bool = False, decode_ticks: int = 0, composition_ticks: int = 0, mono_ns: int = 0
+        self,
+        kind: int,
+        payload: bytes,
+        is_keyframe: bool = False,
+        decode_ticks: int = 0,
+        composition_ticks: int = 0,
+        mono_ns: int = 0,
     ) -> None:
         header = HEADER.pack(_MAGIC, kind, is_keyframe, len(payload), decode_ticks, composition_ticks, mono_ns)
         sent = self._socket.sendmsg((header, payload))
@@ -166,7 +178,13 @@ class Fed:
     """A source whose access units come from a feeder: starts it, watches it, starts it again."""
 
     def __init__(
-        self, kind: str, options: dict[str, object], *, label: str = "", stall_s: float = 10.0, backoff: Backoff | None = None
+        self,
+        kind: str,
+        options: dict[str, object],
+        *,
+        label: str = "",
+        stall_s: float = 10.0,
+        backoff: Backoff | None = None,
     ) -> None:
         """`kind` and `options` go to `nvr.source.feeder`. Nothing is started before the first drain."""
         self._kind, self._options, self._label = kind, options, label
@@ -189,7 +207,11 @@ class Fed:
         if self._reader is None:
             if now_ns < self._next_ns:
                 return events
-            self._start(now_ns)
+            try:
+                self._start(now_ns)
+            except OSError as error:  # no memory, no descriptor, no process left
+                self._end(now_ns, events, f"the {self._kind} feeder cannot be started: {error.strerror or error}")
+                return events
         reader = self._reader
         assert reader is not None
         try:
@@ -224,11 +246,20 @@ class Fed:
         }  # fmt: skip
 
     def _start(self, now_ns: int) -> None:
-        ours, theirs = pair()
-        command = [sys.executable, "-m", "nvr.source.feeder", self._kind, str(theirs.fileno()), json.dumps(self._options)]
+        self._socket, theirs = pair()
+        command = [
+            sys.executable,
+            "-m",
+            "nvr.source.feeder",
+            self._kind,
+            str(theirs.fileno()),
+            json.dumps(self._options),
+        ]
         with theirs:
-            self._process = subprocess.Popen(command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        self._socket, self._reader = ours, Reader(ours)
+            self._process = subprocess.Popen(
+                command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+            )
+        self._reader = Reader(self._socket)
         self._started_ns = self._heard_ns = now_ns
         self._starts += 1
 
@@ -252,7 +283,11 @@ class Fed:
         if not self._has_run:
             return  # what was still on its way when the run ended
         ticks = message.decode_ticks
-        if ticks <= self._last_ticks or (self._last_ticks < 0 and (ticks or not message.is_keyframe)) or message.composition_ticks < 0:
+        if (
+            ticks <= self._last_ticks
+            or (self._last_ticks < 0 and (ticks or not message.is_keyframe))
+            or message.composition_ticks < 0
+        ):
             raise BadFeed(f"tick {ticks} after tick {self._last_ticks}")
         # The feeder knows best when the picture came; it may not claim the future, nor go back.
         arrival_ns = max(min(message.mono_ns, now_ns), self._last_arrival_ns + 1)

@@ -60,7 +60,11 @@ class Pictures:
             return
         self._ticks += self._step(decode_ticks)
         self._writer.unit(
-            units, decode_ticks=self._ticks, composition_ticks=max(0, composition_ticks), mono_ns=mono_ns, is_keyframe=is_key
+            units,
+            decode_ticks=self._ticks,
+            composition_ticks=max(0, composition_ticks),
+            mono_ns=mono_ns,
+            is_keyframe=is_key,
         )
 
     def _step(self, source_ticks: int) -> int:

@@ -32,7 +32,13 @@ class PiCamera(Fed):
         backoff: Backoff | None = None,
     ) -> None:
         """`number` as `rpicam-hello --list-cameras` counts."""
-        options: dict[str, Any] = {"number": number, "width": width, "height": height, "fps": fps, "rate_mbit": rate_mbit}
+        options: dict[str, Any] = {
+            "number": number,
+            "width": width,
+            "height": height,
+            "fps": fps,
+            "rate_mbit": rate_mbit,
+        }
         super().__init__("picamera", options, label=label, stall_s=stall_s, backoff=backoff)
 
 
@@ -45,13 +51,17 @@ def feed(options: dict[str, Any], writer: Writer) -> None:
     from nvr.source.feeder import Pictures
 
     if options["number"] >= len(Picamera2.global_camera_info()):
-        raise RuntimeError(f"there is no camera {options['number']}: {len(Picamera2.global_camera_info())} found; check the ribbon cable")
+        raise RuntimeError(
+            f"there is no camera {options['number']}: {len(Picamera2.global_camera_info())} found; check the ribbon cable"
+        )
     pictures = Pictures(writer, f"picamera {options['number']}")
     failed = threading.Event()
     failures: list[BaseException] = []
 
     class Feed(Output):  # type: ignore[misc]
-        def outputframe(self, frame: bytes, keyframe: bool = True, timestamp: int | None = None, *more: Any, **named: Any) -> None:
+        def outputframe(
+            self, frame: bytes, keyframe: bool = True, timestamp: int | None = None, *more: Any, **named: Any
+        ) -> None:
             """Called in the encoder's thread, with microseconds since the first frame. Newer picamera2 passes more."""
             try:
                 pictures.put(frame, (timestamp or 0) * _TICKS_PER_MS // 1000)
@@ -67,7 +77,9 @@ def feed(options: dict[str, Any], writer: Writer) -> None:
     )
     camera.configure(configuration)
     # repeat: parameter sets before every keyframe. The stream needs them only once, but a lost first one would be final.
-    encoder = H264Encoder(bitrate=int(options["rate_mbit"] * 1_000_000), repeat=True, iperiod=max(1, round(options["fps"])))
+    encoder = H264Encoder(
+        bitrate=int(options["rate_mbit"] * 1_000_000), repeat=True, iperiod=max(1, round(options["fps"]))
+    )
     camera.start_recording(encoder, Feed())
     try:
         failed.wait()

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from nvr.arena import Arena
 from nvr.clock import Clock, SystemClock
-from nvr.media import Cause, RunEnded, RunStarted, StreamEvent
+from nvr.media import AccessUnit, Cause, RunEnded, RunStarted, StreamEvent
 from nvr.rtsp.digest import Credentials
 from nvr.rtsp.messages import BadRtsp, without_login
 from nvr.rtsp.session import Again, Session, SessionEnded, State
@@ -26,6 +26,8 @@ _NS = 1_000_000_000
 # What one camera may bring in one turn, so that a mad one cannot keep the others waiting: ten times 50 Mbit/s.
 _TURN_BYTES = 6 << 20
 _TURN_DATAGRAMS = 4096
+# Keep-alives, reports and timeouts are looked at so often while pictures come by TCP; nobody waits for them.
+_TICK_NS = _NS // 2
 _UNSENT_BYTES = 256 * 1024  # a camera that reads so little is not reading at all
 _UDP_WAIT_NS = 5 * _NS  # nothing by UDP for so long: it is blocked somewhere on the way
 _REDIRECTS = 4
@@ -77,6 +79,7 @@ class Rtsp:
         self._session: Session | None = None
         self._unsent = b""
         self._playing_ns = 0  # since when the session plays; 0: it does not
+        self._ticked_ns = 0
         self._told: tuple[Cause, str] | None = None
         self._has_run = False
         self._connections = 0
@@ -129,7 +132,11 @@ class Rtsp:
         else:
             latest |= self._before
         latest |= {
-            "state": session.state.value if session is not None else "dialling" if self._dial is not None else "waiting",
+            "state": session.state.value
+            if session is not None
+            else "dialling"
+            if self._dial is not None
+            else "waiting",
             "transport": self._transport,
             "connections": self._connections,
             "reconnects": max(0, self._connections - 1),
@@ -221,10 +228,12 @@ class Rtsp:
         self._receive(session, now_ns, events)
         if self._pair is not None:
             self._receive_datagrams(session, now_ns, events)
-        events += session.tick(now_ns)
-        if not self._playing_ns and session.state is State.PLAYING:
-            self._playing_ns = now_ns
-        self._send(session)
+        if self._pair is not None or not self._playing_ns or now_ns - self._ticked_ns >= _TICK_NS:
+            self._ticked_ns = now_ns
+            events += session.tick(now_ns)
+            if not self._playing_ns and session.state is State.PLAYING:
+                self._playing_ns = now_ns
+            self._send(session)
 
     def _receive(self, session: Session, now_ns: int, events: list[StreamEvent]) -> None:
         connection, taken_bytes = self._socket, 0
@@ -281,7 +290,9 @@ class Rtsp:
         is_overdue = self._playing_ns and now_ns - self._playing_ns > _UDP_WAIT_NS
         if is_overdue and len(self._choices) > 1 and session.facts()["packets"] == 0:
             raise SessionEnded(
-                "no UDP packet arrived for 5 s; a firewall may drop them", cause=Cause.NETWORK, again=Again.OTHER_TRANSPORT
+                "no UDP packet arrived for 5 s; a firewall may drop them",
+                cause=Cause.NETWORK,
+                again=Again.OTHER_TRANSPORT,
             )
 
     def _send_datagram(self, sender: socket.socket, data: bytes, port: int) -> None:
@@ -308,6 +319,8 @@ class Rtsp:
     def _note(self, events: list[StreamEvent]) -> None:
         """Remember whether a run is open, and that its start made old reasons old."""
         for event in events:
+            if type(event) is AccessUnit:
+                continue
             if isinstance(event, RunStarted):
                 self._has_run, self._told = True, None
             elif isinstance(event, RunEnded):
@@ -327,7 +340,9 @@ def _transports(wanted: str, *, is_tls: bool) -> tuple[str, ...]:
         raise BadRtsp(f"there is no transport {wanted!r}", hint="Use auto, tcp or udp.")
     if is_tls:
         if wanted == "udp":
-            raise BadRtsp("rtsps and UDP do not go together: media by UDP would travel in the clear", hint="Use tcp or auto.")
+            raise BadRtsp(
+                "rtsps and UDP do not go together: media by UDP would travel in the clear", hint="Use tcp or auto."
+            )
         return ("tcp",)
     return ("tcp", "udp") if wanted == "auto" else (wanted,)
 

@@ -75,7 +75,9 @@ def _opened(options: dict[str, Any]) -> InputContainer:
         if format_name:
             wanted["input_format"] = format_name
         try:
-            return av.open(options["device"], format=options["opens_as"], options=wanted if is_camera else {}, timeout=(10.0, None))
+            return av.open(
+                options["device"], format=options["opens_as"], options=wanted if is_camera else {}, timeout=(10.0, None)
+            )
         except OSError as error:
             failure = error
             if isinstance(error, (FileNotFoundError, PermissionError)):
@@ -85,7 +87,6 @@ def _opened(options: dict[str, Any]) -> InputContainer:
 
 
 def _encode(container: InputContainer, options: dict[str, Any], writer: Writer) -> None:
-    import av
 
     from nvr.source.feeder import Pictures
 
@@ -96,7 +97,9 @@ def _encode(container: InputContainer, options: dict[str, Any], writer: Writer) 
     for frame in container.decode(stream):
         if encoder is None:
             encoder = _encoder(frame.width, frame.height, options)
-            pictures = Pictures(writer, f"usb {options['device']}, {stream.codec_context.name} encoded by {encoder.name}")
+            pictures = Pictures(
+                writer, f"usb {options['device']}, {stream.codec_context.name} encoded by {encoder.name}"
+            )
         ticks = _ticks(frame.pts, frame.time_base)
         frame = frame.reformat(format="yuv420p")
         frame.pts, frame.time_base = ticks, Fraction(1, TICKS_PER_S)
@@ -114,6 +117,7 @@ def _encoder(width: int, height: int, options: dict[str, Any]) -> av.VideoCodecC
     for name in _ENCODERS:
         try:
             encoder = av.CodecContext.create(name, "w")
+            assert isinstance(encoder, av.VideoCodecContext)
             encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
             encoder.time_base = Fraction(1, TICKS_PER_S)
             encoder.framerate = Fraction(options["fps"]).limit_denominator(1001)
@@ -128,8 +132,8 @@ def _encoder(width: int, height: int, options: dict[str, Any]) -> av.VideoCodecC
     raise RuntimeError(f"no H.264 encoder works here: {failure}")
 
 
-def _ticks(value: int | None, time_base: Fraction) -> int:
+def _ticks(value: int | None, time_base: Fraction | None) -> int:
     """In 90 kHz; the present moment for a driver that does not stamp its pictures."""
-    if value is None:
+    if value is None or time_base is None:
         return time.clock_gettime_ns(time.CLOCK_BOOTTIME) * 9 // 100_000
     return int(value * time_base * TICKS_PER_S)

@@ -1,6 +1,6 @@
 """GStreamer's RTSP server as two cameras: somebody else's idea of RTSP and RTP. Run by the system's python3.
 
-    gst_rtsp_server.py FILM FILM [none|basic|digest USER PASSWORD]     prints its port, then serves /0 and /1
+gst_rtsp_server.py FILM FILM [none|basic|digest USER PASSWORD]     prints its port, then serves /0 and /1
 """
 
 import sys
@@ -19,7 +19,9 @@ server.set_service("0")
 for number, film in enumerate(sys.argv[1:3]):
     factory = GstRtspServer.RTSPMediaFactory.new()
     # Parameter sets in the stream before every keyframe, as most cameras send them.
-    factory.set_launch(f'( filesrc location="{film}" ! qtdemux ! h264parse ! rtph264pay name=pay0 pt=96 config-interval=-1 )')
+    factory.set_launch(
+        f'( filesrc location="{film}" ! qtdemux ! h264parse ! rtph264pay name=pay0 pt=96 config-interval=-1 )'
+    )
     factory.set_shared(False)
     if len(sys.argv) > 3 and sys.argv[3] != "none":
         role = Gst.Structure.new_empty("viewer")

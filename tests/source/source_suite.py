@@ -1,16 +1,17 @@
 """What every source must do, whatever it reads from. A kind of source passes it by a subclass with a `rig` fixture:
 
-    class TestRtspOverTcp(SourceSuite):
-        @pytest.fixture
-        def rig(self, film): ...yield Rig(...)
+class TestRtspOverTcp(SourceSuite):
+    @pytest.fixture
+    def rig(self, film): ...yield Rig(...)
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,13 +52,12 @@ class Drained:
         return self._start_ns + int((CLOCK.mono_ns() - self._start_ns) * self.rate)
 
     def until(self, is_enough: Callable[[], bool], what: str) -> None:
-        end = time.monotonic() + PATIENCE_S
-        while not is_enough():
-            assert time.monotonic() < end, f"no {what} within {PATIENCE_S} s; events: {self.summary()}; {self.source.facts()}"
-            before = time.monotonic()
-            self.events += self.source.drain(self.now_ns())
-            self.longest_s = max(self.longest_s, time.monotonic() - before)
-            time.sleep(0.02)
+        drain_together([self], is_enough, what)
+
+    def once(self) -> None:
+        before = time.monotonic()
+        self.events += self.source.drain(self.now_ns())
+        self.longest_s = max(self.longest_s, time.monotonic() - before)
 
     def until_pictures(self, count: int) -> list[AccessUnit]:
         self.until(lambda: len(self.units()) >= count, f"{count} pictures")
@@ -70,7 +70,21 @@ class Drained:
         return [event for event in self.events if isinstance(event, kind)]
 
     def summary(self) -> str:
-        return str([event for event in self.events if not isinstance(event, AccessUnit)]) + f" and {len(self.units())} pictures"
+        return (
+            str([event for event in self.events if not isinstance(event, AccessUnit)])
+            + f" and {len(self.units())} pictures"
+        )
+
+
+def drain_together(all_of_them: Sequence[Drained], is_enough: Callable[[], bool], what: str) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not is_enough():
+        if time.monotonic() > end:
+            seen = "; ".join(f"{each.summary()}, {each.source.facts()}" for each in all_of_them)
+            raise AssertionError(f"no {what} within {PATIENCE_S} s: {seen}")
+        for each in all_of_them:
+            each.once()
+        time.sleep(0.01)
 
 
 def bytes_of(unit: AccessUnit) -> bytes:
@@ -107,9 +121,9 @@ class SourceSuite:
     def test_ticks_rise_strictly_and_arrival_never_goes_back(self, drained):
         units = drained.until_pictures(40)
         ticks = [unit.decode_ticks for unit in units]
-        assert all(before < after for before, after in zip(ticks, ticks[1:], strict=False))
+        assert all(before < after for before, after in itertools.pairwise(ticks))
         arrivals = [unit.arrival_ns for unit in units]
-        assert all(before <= after for before, after in zip(arrivals, arrivals[1:], strict=False))
+        assert all(before <= after for before, after in itertools.pairwise(arrivals))
         assert arrivals[-1] <= CLOCK.mono_ns()
         assert all(unit.composition_ticks >= 0 for unit in units)
 
@@ -138,7 +152,9 @@ class SourceSuite:
         assert ended.cause in rig.causes and ended.detail and not ended.is_final
         assert not any(secret in ended.detail for secret in rig.secrets)
         at = drained.events.index(ended)
-        drained.until(lambda: any(isinstance(each, AccessUnit) for each in drained.events[at:]), "picture of another run")
+        drained.until(
+            lambda: any(isinstance(each, AccessUnit) for each in drained.events[at:]), "picture of another run"
+        )
         later = [each for each in drained.events[at:] if not isinstance(each, RunEnded)]
         assert isinstance(later[0], RunStarted)
         assert isinstance(later[1], AccessUnit) and later[1].is_keyframe and later[1].decode_ticks == 0

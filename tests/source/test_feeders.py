@@ -42,7 +42,8 @@ def byte_stream(film, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("usb") / "film.h264"
     started = b"".join(b"\0\0\0\1" + each for each in (*parameter_sets(film.path).sps, *parameter_sets(film.path).pps))
     pictures = b"".join(
-        (started if nals[-1][0] & 31 == 5 else b"") + b"".join(b"\0\0\0\1" + nal for nal in nals) for nals in film.pictures
+        (started if nals[-1][0] & 31 == 5 else b"") + b"".join(b"\0\0\0\1" + nal for nal in nals)
+        for nals in film.pictures
     )
     path.write_bytes(pictures * 10)
     return path
@@ -197,7 +198,9 @@ def test_a_recorder_that_does_not_read_costs_whole_pictures_up_to_a_keyframe():
 
 def test_record_imports_none_of_the_heavy_packages():
     code = "import sys, nvr.source.usb, nvr.source.picamera, nvr.source.rtsp; print([m for m in ('av', 'numpy', 'picamera2', 'ssl', 'asyncio') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )
 
 
 # -- the feed itself -------------------------------------------------------------------------------------
@@ -220,7 +223,9 @@ def test_messages_arrive_whole_however_they_are_cut(payloads, cut):
     with writing, collected:
         writer = Writer(writing)
         for number, payload in enumerate(payloads):
-            writer.unit([payload], decode_ticks=number, composition_ticks=7, mono_ns=number + 1, is_keyframe=number == 0)
+            writer.unit(
+                [payload], decode_ticks=number, composition_ticks=7, mono_ns=number + 1, is_keyframe=number == 0
+            )
         data = collected.recv(1 << 20)
     ours, theirs = feed.pair()
     with ours, theirs:
@@ -275,4 +280,19 @@ def test_ticks_that_do_not_rise_from_0_end_the_feeder(ends, ticks):
     source._heard_ns = CLOCK.mono_ns()
     events = source.drain(CLOCK.mono_ns())
     assert isinstance(events[-1], RunEnded) and "nonsense" in events[-1].detail
+    source.close()
+
+
+def test_a_feeder_that_cannot_be_started_is_tried_again(monkeypatch):
+    source = Usb(DRAWN, opens_as="lavfi")
+    seen = Drained(source)
+    fds = len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            feed.subprocess, "Popen", lambda *_, **__: (_ for _ in ()).throw(OSError(12, "Cannot allocate memory"))
+        )
+        seen.until(lambda: bool(seen.events), "reason")
+    assert "cannot be started: Cannot allocate memory" in seen.events[0].detail
+    assert len(os.listdir("/proc/self/fd")) == fds
+    seen.until_pictures(1)
     source.close()

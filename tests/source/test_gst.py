@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from pretend import nal_units
-from source_suite import Drained, bytes_of
+from source_suite import Drained, bytes_of, drain_together
 
 from nvr.arena import Arena
 from nvr.media import Cause, RunEnded, RunStarted
@@ -34,10 +34,11 @@ def test_two_cameras_of_gstreamer_arrive_byte_for_byte(port, film, other_film, t
     arena = Arena()
     films = (film, other_film)
     both = [
-        Drained(Rtsp(f"rtsp://127.0.0.1:{port}/{number}", "viewer", PASSWORD, transport, arena=arena)) for number in (0, 1)
+        Drained(Rtsp(f"rtsp://127.0.0.1:{port}/{number}", "viewer", PASSWORD, transport, arena=arena))
+        for number in (0, 1)
     ]
     try:
-        both[0].until(lambda: both[1].events.extend(both[1].source.drain(both[1].now_ns())) or both_have(both, 40), "pictures of both")
+        drain_together(both, lambda: all(len(seen.units()) >= 40 for seen in both), "40 pictures of both")
         for seen, each in zip(both, films, strict=True):
             started = seen.of(RunStarted)[0]
             assert (started.width, started.height) == (each.width, each.height)
@@ -49,10 +50,6 @@ def test_two_cameras_of_gstreamer_arrive_byte_for_byte(port, film, other_film, t
     finally:
         for seen in both:
             seen.source.close()
-
-
-def both_have(both: list[Drained], pictures: int) -> bool:
-    return all(len(seen.units()) >= pictures for seen in both)
 
 
 def test_gstreamer_refuses_a_wrong_password_and_it_is_named(port, request):

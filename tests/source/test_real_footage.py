@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterable
 
 import pytest
@@ -58,7 +59,7 @@ def pictures_of(events: list[StreamEvent]) -> list[str]:
         # A camera that does not say it reorders is found out in its first GOP, which then ends the run.
         was_found_out = end < len(events) and "shown" in events[end - 1].detail
         if not was_found_out:
-            assert all(a.pts < b.pts for a, b in zip(frames, frames[1:], strict=False)), "shown in the order of their times"
+            assert all(a.pts < b.pts for a, b in itertools.pairwise(frames)), "shown in the order of their times"
         found += digests(frames)
     return found
 

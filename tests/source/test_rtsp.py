@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import random
 import socket
 import threading
 import time
 
 import pytest
 from pretend import Film, PretendCamera, nal_units
-from source_suite import CLOCK, Drained, Rig, SourceSuite, bytes_of
+from source_suite import CLOCK, Drained, Rig, SourceSuite, bytes_of, drain_together
 
 from nvr.arena import Arena
 from nvr.media import AccessUnit, Cause, RunEnded, RunStarted
@@ -37,7 +38,7 @@ def rig_of(film: Film, camera: PretendCamera, transport: str) -> Rig:
 
 @pytest.fixture(scope="module")
 def one_camera(film):
-    with PretendCamera(film.path, user="viewer", password=PASSWORD, rewind=True, speed=4) as camera:
+    with PretendCamera(film.path, user="viewer", password=PASSWORD, rewind=True, speed=16) as camera:
         yield camera
 
 
@@ -148,7 +149,9 @@ def test_a_name_server_that_does_not_answer_holds_up_nobody(monkeypatch, drained
     (ended,) = seen.events
     assert ended.cause is Cause.NETWORK and "camera.example" in ended.detail
     release.set()
-    seen.until(lambda: any("Temporary failure" in each.detail for each in seen.of(RunEnded)), "the resolver's own words")
+    seen.until(
+        lambda: any("Temporary failure" in each.detail for each in seen.of(RunEnded)), "the resolver's own words"
+    )
 
 
 def test_the_last_address_is_used_when_the_name_server_is_gone(monkeypatch, camera, drained):
@@ -179,7 +182,7 @@ def test_silence_ends_the_run_though_the_connection_stays(camera, drained):
     camera.switch(silent=1)
     seen.until(lambda: bool(seen.of(RunEnded)), "end of the run")
     ended = seen.of(RunEnded)[0]
-    assert ended.cause is Cause.CAMERA and "no access unit for 2 s" in ended.detail
+    assert ended.cause is Cause.CAMERA and "no access unit for" in ended.detail
     camera.switch(silent=0)
     seen.until(lambda: len(seen.of(RunStarted)) == 2, "second run")
     assert source.facts()["reconnects"] >= 1
@@ -195,7 +198,7 @@ def test_udp_that_is_blocked_on_the_way_is_named(camera, drained):
 
 def test_auto_falls_back_between_transports(film, drained):
     """A camera without TCP gets UDP; one whose UDP does not arrive gets TCP again."""
-    with PretendCamera(film.path, rewind=True, speed=4) as camera:
+    with PretendCamera(film.path, rewind=True, speed=16) as camera:
         camera.switch(only="udp")
         source = Rtsp(camera.url, transport="auto", arena=Arena())
         seen = drained(source)
@@ -242,7 +245,7 @@ def test_datagrams_of_somebody_else_are_not_recorded(camera, drained):
 
 
 def test_other_parameter_sets_end_the_run_and_start_another(film, other_film, drained):
-    with PretendCamera(f"{film.path}+{other_film.path}", rewind=True, speed=4) as camera:
+    with PretendCamera(f"{film.path}+{other_film.path}", rewind=True, speed=16) as camera:
         seen = drained(Rtsp(camera.url, arena=Arena()))
         seen.until_pictures(3)
         camera.switch(footage=1)
@@ -293,10 +296,7 @@ def test_the_camera_hears_reports_and_signs_of_life(film, drained):
         for seen in both:
             seen.rate = 4.0
         end = time.monotonic() + 5
-        while time.monotonic() < end:
-            for seen in both:
-                seen.events += seen.source.drain(seen.now_ns())
-            time.sleep(0.05)
+        drain_together(both, lambda: time.monotonic() > end, "end of five seconds")
         for seen in both:
             assert len(seen.of(RunStarted)) == 1 and not seen.of(RunEnded)
         for watcher in camera.state()["watchers"]:
@@ -330,7 +330,7 @@ def test_ipv6_cameras_are_recorded(film, drained):
     except OSError:
         pytest.skip("this machine has no IPv6")
     for transport in ("tcp", "udp"):
-        with PretendCamera(film.path, bind="::1", rewind=True, speed=4) as camera:
+        with PretendCamera(film.path, bind="::1", rewind=True, speed=16) as camera:
             drained(Rtsp(camera.url, transport=transport, arena=Arena())).until_pictures(3)
 
 
@@ -340,7 +340,9 @@ def test_an_address_with_user_and_password_keeps_them_to_itself(camera):
     source.close()
 
 
-@pytest.mark.parametrize(("url", "transport"), [("http://x/", "auto"), ("rtsp://x/", "sctp"), ("rtsps://x/", "udp"), ("rtsp:///x", "tcp")])
+@pytest.mark.parametrize(
+    ("url", "transport"), [("http://x/", "auto"), ("rtsp://x/", "sctp"), ("rtsps://x/", "udp"), ("rtsp:///x", "tcp")]
+)
 def test_what_cannot_work_is_refused_at_once(url, transport):
     with pytest.raises(BadRtsp):
         Rtsp(url, transport=transport, arena=Arena())
@@ -396,7 +398,7 @@ def certificate(tmp_path_factory):
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "camera")])
     day = datetime.timedelta(days=1)
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = datetime.datetime.now(datetime.UTC)
     made = (
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now - day, now + day)
         .add_extension(x509.SubjectAlternativeName([x509.DNSName("camera")]), critical=False)
@@ -412,7 +414,7 @@ def certificate(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tls_camera(film, certificate):
-    with PretendCamera(film.path, tls=certificate[0], rewind=True, speed=4) as camera:
+    with PretendCamera(film.path, tls=certificate[0], rewind=True, speed=16) as camera:
         yield camera
 
 
@@ -442,3 +444,75 @@ def test_a_camera_without_tls_behind_an_address_with_tls_is_named(camera, draine
     seen.rate = 6.0
     seen.until(lambda: bool(seen.of(RunEnded)), "refusal")
     assert seen.events[0].cause is Cause.CAMERA and "TLS" in seen.events[0].detail
+
+
+def test_a_name_with_several_addresses_is_tried_at_each(camera, drained):
+    """localhost is ::1 and 127.0.0.1, and the camera listens on the second only."""
+    drained(
+        Rtsp(camera.url.replace("127.0.0.1", "localhost"), "viewer", PASSWORD, "tcp", arena=Arena())
+    ).until_pictures(1)
+
+
+def test_a_machine_without_descriptors_says_so_and_recovers(monkeypatch, camera, drained):
+    source = rtsp(camera)
+    seen = drained(source)
+    seen.rate = 8.0
+    real = socket.socket
+    with monkeypatch.context() as patched:
+        patched.setattr(dial.socket, "socket", lambda *_: (_ for _ in ()).throw(OSError(24, "Too many open files")))
+        seen.until(lambda: bool(seen.of(RunEnded)), "reason")
+    assert dial.socket.socket is real
+    assert "Too many open files" in seen.events[0].detail
+    seen.until_pictures(1)
+
+
+def test_whatever_a_server_says_drain_returns(drained):
+    """A server that is out of its mind: answers cut, doubled, with other numbers, wrong lengths and noise between."""
+    chance = random.Random(11)
+    good = [
+        b"RTSP/1.0 200 OK\r\nCSeq: 1\r\nPublic: DESCRIBE, SETUP\r\n\r\n",
+        b'RTSP/1.0 401 Unauthorized\r\nCSeq: 2\r\nWWW-Authenticate: Digest realm="x", nonce="y"\r\n\r\n',
+        b"RTSP/1.0 302 Found\r\nCSeq: 1\r\nLocation: rtsp://127.0.0.1:99999/x\r\n\r\n",
+        b"RTSP/1.0 302 Found\r\nCSeq: 1\r\nLocation: rtsp://[::1/\xff\r\n\r\n",
+        b"RTSP/1.0 200 OK\r\nCSeq: 2\r\nContent-Type: application/sdp\r\nContent-Length: 90\r\n\r\nv=0\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=control:rtsp://[/\xfe\r\n",
+        b"RTSP/1.0 200 OK\r\nCSeq: 3\r\nTransport: RTP/AVP/TCP;interleaved=0-1\r\nSession: 1;timeout=-5\r\n\r\n",
+        b"$\0\0\x0e\x80\x60\0\1\0\0\0\1\0\0\0\1\x65\x88",
+        b"$\1\xff\xff",
+        b"TEARDOWN rtsp://x RTSP/1.0\r\nCSeq: 99999999999999999999\r\n\r\n",
+    ]
+    stop = threading.Event()
+
+    def serve(listening: socket.socket) -> None:
+        while not stop.is_set():
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return
+            with connection:
+                connection.settimeout(0.2)
+                try:
+                    for _ in range(chance.randint(1, 8)):
+                        connection.recv(65536)
+                        data = bytearray(chance.choice(good)) + chance.randbytes(chance.choice((0, 0, 7)))
+                        if chance.random() < 0.4:
+                            data[chance.randrange(len(data))] = chance.randrange(256)
+                        connection.sendall(data[: chance.choice((len(data), len(data), chance.randrange(len(data))))])
+                except OSError:
+                    pass
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve, args=(listening,))
+        thread.start()
+        sources = [
+            Rtsp(f"rtsp://127.0.0.1:{listening.getsockname()[1]}/x", "u", "p", transport, arena=Arena())
+            for transport in ("auto", "tcp", "udp")
+        ]
+        seen = [drained(source) for source in sources]
+        end = time.monotonic() + 3
+        for each in seen:
+            each.rate = 2000.0  # waits of half a minute and more go by in no time
+        drain_together(seen, lambda: time.monotonic() > end, "end of three seconds")
+        assert all(each.source.facts()["connections"] >= 3 and each.of(RunEnded) for each in seen)
+        stop.set()
+        listening.shutdown(socket.SHUT_RDWR)
+        thread.join(10)

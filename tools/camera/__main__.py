@@ -29,19 +29,29 @@ def _options() -> argparse.Namespace:
         "    curl http://127.0.0.1:8554/            what was sent, and to whom\n"
         "tools/camera/stream.py lists all of them.",
     )
-    parser.add_argument("files", nargs="+", metavar="[NAME=]FILE[+FILE]", help="one camera each; after + what `footage=1` changes to")
+    parser.add_argument(
+        "files", nargs="+", metavar="[NAME=]FILE[+FILE]", help="one camera each; after + what `footage=1` changes to"
+    )
     parser.add_argument("--bind", default="127.0.0.1", help="address to listen on (default %(default)s)")
     parser.add_argument("--port", type=int, default=8554, help="default %(default)s; 0 takes a free one")
     parser.add_argument("--user", default="")
     parser.add_argument("--password", default="")
     parser.add_argument("--scheme", choices=("basic", "digest", "both"), default="digest")
-    parser.add_argument("--loop", action=argparse.BooleanOptionalAction, default=True, help="begin again at the end (default)")
+    parser.add_argument(
+        "--loop", action=argparse.BooleanOptionalAction, default=True, help="begin again at the end (default)"
+    )
     parser.add_argument("--speed", type=float, default=1.0, help="times real time (default %(default)s)")
-    parser.add_argument("--rewind", action="store_true", help="who comes first sees the first picture, not the present one")
+    parser.add_argument(
+        "--rewind", action="store_true", help="who comes first sees the first picture, not the present one"
+    )
     parser.add_argument("--copies", type=int, default=1, help="serve each file as NAME0, NAME1 ... (for load)")
     parser.add_argument("--stagger", action="store_true", help="copies do not show the same picture at the same time")
-    parser.add_argument("--pace-mbit", type=float, default=0, help="send no faster than this on a connection (for load)")
-    parser.add_argument("--session-s", type=int, default=60, help="drop a client that is silent for so long (default %(default)s)")
+    parser.add_argument(
+        "--pace-mbit", type=float, default=0, help="send no faster than this on a connection (for load)"
+    )
+    parser.add_argument(
+        "--session-s", type=int, default=60, help="drop a client that is silent for so long (default %(default)s)"
+    )
     parser.add_argument("--keep-alive", choices=("GET_PARAMETER", "OPTIONS"), default="GET_PARAMETER")
     parser.add_argument("--tls", metavar="PEM", help="certificate and key: serve rtsps")
     return parser.parse_args()

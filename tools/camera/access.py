@@ -44,7 +44,7 @@ class Access:
         return said
 
     def verdict(self, method: str, authorization: str) -> str:
-        """"" when the request may pass, "wrong" or "stale" when not."""
+        """ "" when the request may pass, "wrong" or "stale" when not."""
         if not self.user:
             return ""
         kind, _, rest = authorization.partition(" ")
@@ -64,7 +64,9 @@ class Access:
             middle = f"{self._nonce}:{given.get('nc', '')}:{given.get('cnonce', '')}:{given.get('qop', '')}"
         else:
             middle = self._nonce
-        if given.get("username") != self.user or given.get("response") != _hex(self.algorithm, f"{secret}:{middle}:{asked}"):
+        if given.get("username") != self.user or given.get("response") != _hex(
+            self.algorithm, f"{secret}:{middle}:{asked}"
+        ):
             return "wrong"
         self._uses += 1
         if self.nonce_uses and self._uses >= self.nonce_uses:

@@ -51,7 +51,9 @@ class Manners:
 class PretendServer:
     """Cameras behind one port. `await start()`, then `await run()` until cancelled."""
 
-    def __init__(self, cameras: list[PretendCamera], *, access: Access | None = None, manners: Manners | None = None) -> None:
+    def __init__(
+        self, cameras: list[PretendCamera], *, access: Access | None = None, manners: Manners | None = None
+    ) -> None:
         self.cameras = {camera.name: camera for camera in cameras}
         self.access = access or Access()
         self.first_access = replace(self.access)
@@ -248,7 +250,11 @@ class _Connection(asyncio.Protocol):
         if camera is not None and camera.faults.hang:
             return
         if method == "OPTIONS":
-            methods = _METHODS if self._server.manners.keep_alive == "GET_PARAMETER" else _METHODS.replace("GET_PARAMETER, ", "")
+            methods = (
+                _METHODS
+                if self._server.manners.keep_alive == "GET_PARAMETER"
+                else _METHODS.replace("GET_PARAMETER, ", "")
+            )
             self._say(200, f"Public: {methods}")
             return
         if camera is None:
@@ -265,13 +271,20 @@ class _Connection(asyncio.Protocol):
                    "TEARDOWN": self._tear_down, "GET_PARAMETER": self._nothing, "SET_PARAMETER": self._nothing}.get(method)  # fmt: skip
         if handler is None:
             self._say(405, f"Allow: {_METHODS}")
-        elif method not in ("DESCRIBE", "SETUP") and (not self._session or headers.get("session", self._session) != self._session):
+        elif method not in ("DESCRIBE", "SETUP") and (
+            not self._session or headers.get("session", self._session) != self._session
+        ):
             self._say(454)
         else:
             handler(camera, f"{parts.scheme}://{parts.netloc}/{name}/", headers)
 
     def _say(self, status: int, *lines: str, body: str = "") -> None:
-        head = [f"RTSP/1.0 {status} {_REASONS.get(status, 'Because')}", f"CSeq: {self._sequence}", "Server: pretend camera", *lines]
+        head = [
+            f"RTSP/1.0 {status} {_REASONS.get(status, 'Because')}",
+            f"CSeq: {self._sequence}",
+            "Server: pretend camera",
+            *lines,
+        ]
         if body:
             head.append(f"Content-Length: {len(body)}")
         self._transport.write(("\r\n".join(head) + "\r\n\r\n" + body).encode())
@@ -354,7 +367,9 @@ class _Connection(asyncio.Protocol):
         else:
             answer = json.dumps([camera.state() for camera in self._server.cameras.values()])
         body = answer.encode()
-        self._transport.write(f"HTTP/1.0 {status} {_REASONS[status]}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+        self._transport.write(
+            f"HTTP/1.0 {status} {_REASONS[status]}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+        )
         self._transport.close()
 
     def _switch(self, url: urllib.parse.SplitResult) -> None:

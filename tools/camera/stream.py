@@ -66,7 +66,16 @@ class Faults:
 
 
 class PretendCamera:
-    def __init__(self, name: str, footage: list[Footage], *, speed: float = 1.0, loops: bool = True, rewinds: bool = False, starts_at: float = 0.0) -> None:
+    def __init__(
+        self,
+        name: str,
+        footage: list[Footage],
+        *,
+        speed: float = 1.0,
+        loops: bool = True,
+        rewinds: bool = False,
+        starts_at: float = 0.0,
+    ) -> None:
         """`starts_at`: how much of the footage (0 to 1) is over at the start."""
         self.name = name
         self.faults = Faults()
@@ -116,7 +125,9 @@ class PretendCamera:
         """Send every picture whose time has come to everybody who watches."""
         while not self.has_ended and self.due_ns() <= now_ns:
             if self._rewinds and not self.watchers:
-                self._start_ns = now_ns - self._ns(self._offset_ticks) + 1_000_000_000  # nobody there: time stands still
+                self._start_ns = (
+                    now_ns - self._ns(self._offset_ticks) + 1_000_000_000
+                )  # nobody there: time stands still
                 return
             self._send_next()
             self._step()
@@ -149,7 +160,9 @@ class PretendCamera:
         shown = picture
         if faults.frozen:
             if self._frozen is None:
-                self._frozen = next(each for each in reversed(self._footage.pictures[: self._next + 1]) if each.is_keyframe)
+                self._frozen = next(
+                    each for each in reversed(self._footage.pictures[: self._next + 1]) if each.is_keyframe
+                )
             shown = self._frozen
         else:
             self._frozen = None
@@ -182,12 +195,16 @@ class PretendCamera:
         if not self.faults.reports or self._ns(ticks) < self._report_due_ns:
             return
         self._report_due_ns = self._ns(ticks) + int(REPORT_EVERY_NS / self._speed)
-        wall_ns = time.time_ns() - time.monotonic_ns() + self._start_ns + self._ns(ticks) + int(self.faults.clock_s * 1e9)
+        wall_ns = (
+            time.time_ns() - time.monotonic_ns() + self._start_ns + self._ns(ticks) + int(self.faults.clock_s * 1e9)
+        )
         report = packets.sender_report(self.ssrc, wall_ns, self._rtp_base + ticks, self.packets, self._payload_bytes)
         for watcher in self.watchers:
             watcher.send_report(report)
 
-    def _damaged(self, data: bytearray, offsets: tuple[int, ...] | list[int], first: int) -> tuple[bytearray, list[int]]:
+    def _damaged(
+        self, data: bytearray, offsets: tuple[int, ...] | list[int], first: int
+    ) -> tuple[bytearray, list[int]]:
         faults = self.faults
         ends = (*offsets[1:], len(data))
         kept: list[memoryview] = []

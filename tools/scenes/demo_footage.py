@@ -61,7 +61,9 @@ class Canvas:
         height, width = self.y.shape
         dot = max(2, height // 180)
         x, y = round(left * width), round(top * height)
-        self.rect(left - 0.006, top - 0.012, left + (len(text) * 6 * dot) / width, top + 8 * dot / height, (16, 128, 128))
+        self.rect(
+            left - 0.006, top - 0.012, left + (len(text) * 6 * dot) / width, top + 8 * dot / height, (16, 128, 128)
+        )
         for number, letter in enumerate(text):
             bits = np.array([[row >> (4 - column) & 1 for column in range(5)] for row in _FONT[letter]], bool)
             area = self.y[y : y + 7 * dot, x + number * 6 * dot : x + number * 6 * dot + 5 * dot]
@@ -105,7 +107,14 @@ def _square(canvas: Canvas, at_s: float) -> None:
         phase = number * 0.9
         x = 0.5 + 0.42 * math.sin(at_s * (0.2 + 0.03 * number) + phase)
         feet = 0.6 + 0.3 * math.sin(at_s * 0.15 + 2 * phase) ** 2
-        _person(canvas, x, feet, 0.6 + 0.5 * (feet - 0.6), (70 + 20 * number, 90 + 12 * number, 170 - 12 * number), 6 * at_s + phase)
+        _person(
+            canvas,
+            x,
+            feet,
+            0.6 + 0.5 * (feet - 0.6),
+            (70 + 20 * number, 90 + 12 * number, 170 - 12 * number),
+            6 * at_s + phase,
+        )
 
 
 def _clinic(canvas: Canvas, at_s: float) -> None:
@@ -114,7 +123,14 @@ def _clinic(canvas: Canvas, at_s: float) -> None:
     for place in range(5):
         x = 0.7 - 0.12 * (place + 1 - min(1.0, moved))
         number = place + int(served)
-        _person(canvas, x, 0.88, 1.0, (90 + 25 * (number % 5), 100 + 15 * (number % 4), 160 - 17 * (number % 4)), 8 * min(moved, 1.0))
+        _person(
+            canvas,
+            x,
+            0.88,
+            1.0,
+            (90 + 25 * (number % 5), 100 + 15 * (number % 4), 160 - 17 * (number % 4)),
+            8 * min(moved, 1.0),
+        )
     _person(canvas, 0.82, 0.72, 0.9, (200, 128, 128), 0)
     canvas.rect(0.74, 0.6, 0.98, 0.8, (100, 112, 144))
 
@@ -126,7 +142,9 @@ def _ground(width: int, height: int, sky: Color, floor: Color, horizon: float) -
     canvas.rect(0, 0, 1, horizon, sky)
     canvas.rect(0, horizon, 1, 1, floor)
     rows, columns = np.mgrid[0:height, 0:width]
-    canvas.y[:] = np.clip(canvas.y.astype(int) + (rows * 7919 + columns * 104729 + rows * columns * 31) % 7 - 3, 16, 235)
+    canvas.y[:] = np.clip(
+        canvas.y.astype(int) + (rows * 7919 + columns * 104729 + rows * columns * 31) % 7 - 3, 16, 235
+    )
     return canvas
 
 
@@ -167,7 +185,14 @@ def write(scene: Scene, path: pathlib.Path, *, length_s: int = LENGTH_S) -> None
         stream.width, stream.height, stream.pix_fmt = scene.width, scene.height, "yuv420p"
         stream.gop_size = FPS
         # One thread: how x264 divides its work over threads changes what it writes.
-        stream.options = {"preset": "veryfast", "crf": "23", "bf": "0", "sc_threshold": "0", "threads": "1", "profile": "main"}
+        stream.options = {
+            "preset": "veryfast",
+            "crf": "23",
+            "bf": "0",
+            "sc_threshold": "0",
+            "threads": "1",
+            "profile": "main",
+        }
         for number in range(length_s * FPS):
             canvas = draw(scene, number)
             planes = np.concatenate([plane.ravel() for plane in (canvas.y, canvas.cb, canvas.cr)])
@@ -189,7 +214,9 @@ def write_all(folder: pathlib.Path, *, length_s: int = LENGTH_S) -> list[pathlib
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tools.scenes.demo_footage", description="Write four short films for the demo.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.scenes.demo_footage", description="Write four short films for the demo."
+    )
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--length-s", type=int, default=LENGTH_S, help="default %(default)s")
     options = parser.parse_args()

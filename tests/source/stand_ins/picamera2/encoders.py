@@ -29,7 +29,7 @@ class H264Encoder:
 
         width, height = self._size
         frame = av.VideoFrame(width, height, "yuv420p")
-        for plane, value in zip(frame.planes, (number * 3, 90, 170)):
+        for plane, value in zip(frame.planes, (number * 3, 90, 170), strict=True):
             plane.update(bytes((value + at // plane.line_size) % 256 for at in range(0, plane.buffer_size)))
         frame.pts, frame.time_base = timestamp_us, Fraction(1, 1_000_000)
         for packet in self._encoder.encode(frame):
