@@ -348,7 +348,8 @@ class Session:
             if self._walker.packets == self._bye_packets:
                 raise self._talk.ended("the camera ended the stream (RTCP BYE)", Cause.CAMERA)
             self._bye_ns = 0  # it did not mean it
-        silent_ns = now_ns - max(self._last_picture_ns, self._talk.playing_ns)
+        since_ns = max(self._last_picture_ns, self._talk.playing_ns)
+        silent_ns = now_ns - since_ns
         if silent_ns > self._stall_ns:
             seconds = f"{self._stall_s:g} s"
             if self._is_udp and self._walker.packets == 0:
@@ -357,7 +358,8 @@ class Session:
                     Cause.NETWORK,
                     Again.OTHER_TRANSPORT,
                 )
-            if now_ns - self._last_bytes_ns < self._stall_ns // 2:
+            # Asked at half of the time at the latest, unless it had answered in the second quarter.
+            if self._last_bytes_ns - since_ns > self._stall_ns // 4:
                 raise self._talk.ended(f"no access unit for {seconds}, though the camera still answers", Cause.CAMERA)
             raise self._talk.ended(f"nothing arrived for {seconds}", Cause.NETWORK)
         if silent_ns > self._stall_ns // 2 and now_ns - self._talk.keepalive_ns > self._stall_ns // 2:
