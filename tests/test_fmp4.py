@@ -185,6 +185,16 @@ def test_any_flipped_bit_is_found():
             fmp4.check_fragment(damaged)
 
 
+def test_a_head_whose_padding_or_constants_were_changed_is_none():
+    """Not only the CRC, which needs the whole fragment, but the first page alone tells."""
+    end_of_trun = FRAGMENT.index(b"free") - 4
+    for place in (*range(20), *range(24, 60), *range(84, 88), *range(end_of_trun, 1016), *range(1020, 1024)):
+        damaged = bytearray(FRAGMENT[:1024])
+        damaged[place] ^= 0x11
+        with pytest.raises(fmp4.BadAtom):
+            fmp4.parse_head(damaged)
+
+
 @pytest.mark.parametrize("kind", ["zeroed", "of another fragment", "shortened"])
 def test_a_torn_page_is_found(kind):
     fragment = next(fragments_of(play(footage(DRAWN[0])))).data

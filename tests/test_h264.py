@@ -79,10 +79,30 @@ def test_emulation_prevention_is_taken_out():
 
 @pytest.mark.parametrize(
     "unit",
-    [b"", b"\x67", SPS[:4], SPS[:8], b"\xe7" + SPS[1:], PPS, SPS[:4] + bytes(2000), b"\x67" * 70_000],
-    ids=["nothing", "one byte", "only the profile", "half", "forbidden bit", "a PPS", "zeros", "too long"],
+    [
+        b"",
+        b"\x67",
+        SPS[:4],
+        SPS[:8],
+        b"\xe7" + SPS[1:],
+        b"\x68" + SPS[1:],
+        PPS,
+        SPS[:4] + bytes(2000),
+        b"\x67" * 70_000,
+    ],
+    ids=[
+        "nothing",
+        "one byte",
+        "only the profile",
+        "half",
+        "forbidden bit",
+        "of another type",
+        "a PPS",
+        "zeros",
+        "too long",
+    ],
 )
-def test_what_is_no_parameter_set_is_refused(unit):
+def test_what_is_no_sps_is_refused(unit):
     with pytest.raises(h264.BadH264):
         sps = h264.parse_sps(unit)
         raise AssertionError(f"taken for {sps}")

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from films import CLIPS, DRAWN, first_page, footage, fragments_of, play, segment_of
+from films import CLIPS, DRAWN, built, first_page, footage, fragments_of, play, segment_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pretend import nal_units
@@ -246,6 +246,16 @@ def test_in_a_loop_ticks_go_on_rising_in_the_same_run(name, speed):
     assert source.facts()["loops"] >= 2
 
 
+def test_in_a_loop_a_last_picture_without_duration_gets_that_of_the_others(tmp_path):
+    """Many writers end their tables with a duration of 0."""
+    started, *found = play(footage(FILM))[:26]
+    fragment = built(units(found), [3600] * 24 + [0], sequence=1)
+    path = tmp_path / "film.mp4"
+    path.write_bytes(first_page(started) + fragment.data)
+    ticks = [unit.decode_ticks for unit in units(drained(Replay(path, loop=True, speed=1.0), until_s=5))]
+    assert len(ticks) > 100 and {after - before for before, after in itertools.pairwise(ticks)} == {3600}
+
+
 def test_a_loop_over_files_whose_parameter_sets_change_starts_runs_again(tmp_path):
     path = tmp_path / "two.264"
     path.write_bytes(
@@ -316,6 +326,10 @@ def test_another_codec_is_refused_by_its_name(tmp_path):
     data = footage(FILM).read_bytes()
     with pytest.raises(NoH264, match=r"H\.265"):
         Mp4File(data.replace(b"avc1", b"hvc1").replace(b"avcC", b"hvcC"))
+    with pytest.raises(
+        NoH264, match=r"H\.265"
+    ):  # QuickTime has a second handler, for the data, behind the one for video
+        Mp4File(data.replace(b"avc1", b"hvc1").replace(b"avcC", b"hvcC").replace(b"dinf", b"hdlr"))
     with pytest.raises(NoH264, match="no video"):
         Mp4File(data.replace(b"avc1", b"xxxx").replace(b"vide", b"soun"))
 
