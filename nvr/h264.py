@@ -437,6 +437,17 @@ class DecodeClock:
         if self._count == 0:
             self._first = presentation_ticks
         shown = presentation_ticks - self._first + self._lead_ticks
+        if not self.reorder_frames and self._count and shown > self._recent[-1]:
+            # What almost every camera does: no picture overtakes another.
+            self._count += 1
+            self._recent.append(shown)
+            if len(self._recent) > 17:
+                del self._recent[0]
+            if shown > self._last:
+                self._last = shown
+                return shown, 0
+            self._last += 1
+            return self._last, 0
         insort(self._recent, shown)
         overtaken_by = len(self._recent) - 1 - self._recent.index(shown)
         self.needed_frames = max(self.needed_frames, overtaken_by)
