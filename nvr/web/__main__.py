@@ -18,7 +18,9 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the box's data directory")
     parser.add_argument("--listen", required=True, metavar="ADDR:PORT", help="0.0.0.0:8080, [::]:8080 or :8080")
     parser.add_argument("--site", type=Path, required=True, metavar="FILE", help="the box's site file")
-    parser.add_argument("--tls-cert", type=Path, metavar="PEM", help="certificate chain; then the page is served by HTTPS")
+    parser.add_argument(
+        "--tls-cert", type=Path, metavar="PEM", help="certificate chain; then the page is served by HTTPS"
+    )
     parser.add_argument("--tls-key", type=Path, metavar="PEM")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")

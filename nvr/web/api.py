@@ -46,7 +46,13 @@ READS_AT_ONCE = 4  # threads of their own wait for the disk: one that hangs must
 
 class Api:
     def __init__(
-        self, data_dir: Path, settings: PageSettings, live: Live, footage: Footage, missing: Missing, cutting: Cutting,
+        self,
+        data_dir: Path,
+        settings: PageSettings,
+        live: Live,
+        footage: Footage,
+        missing: Missing,
+        cutting: Cutting,
         clock: Clock,
     ) -> None:
         self._data_dir = data_dir
@@ -84,7 +90,9 @@ class Api:
             async with asyncio.timeout(DISK_ANSWERS_S):
                 return await asyncio.get_running_loop().run_in_executor(self._readers, work, *arguments)
         except TimeoutError:
-            raise Unavailable(f"the disk has not answered for {DISK_ANSWERS_S} s", hint="Look at the health page.") from None
+            raise Unavailable(
+                f"the disk has not answered for {DISK_ANSWERS_S} s", hint="Look at the health page."
+            ) from None
 
     # -- how things are
 
@@ -94,7 +102,9 @@ class Api:
             for kind in camera.streams:
                 name = f"{camera.name}/{kind}"
                 facts = await self._read(self._footage.facts, name)
-                answer.append({"stream": name, "place": camera.place, "ring_bytes": self._settings.ring_bytes.get(name), **facts})
+                answer.append(
+                    {"stream": name, "place": camera.place, "ring_bytes": self._settings.ring_bytes.get(name), **facts}
+                )
         return json_answer({"streams": answer})
 
     async def _status(self, request: Request) -> Response:
@@ -125,7 +135,12 @@ class Api:
             total, free = disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize
         except OSError as error:
             return {"total_bytes": None, "free_bytes": None, "cause": "disk failed", "detail": error.strerror}
-        return {"total_bytes": total, "free_bytes": free, "cause": trouble.get("cause"), "detail": trouble.get("detail")}
+        return {
+            "total_bytes": total,
+            "free_bytes": free,
+            "cause": trouble.get("cause"),
+            "detail": trouble.get("detail"),
+        }
 
     # -- what was recorded
 
@@ -161,7 +176,11 @@ class Api:
         if offset % PAGE_BYTES:
             raise WrongQuestion(f"offset {offset} is not the start of a page", hint="Take offsets from /api/fragments.")
         data = await self._read(self._footage.segment_bytes, Position(stream, segment, lap, offset, size_bytes))
-        headers = {"cache-control": "private, no-store", "content-range": f"bytes {offset}-{offset + size_bytes - 1}/*", **SECURITY_HEADERS}
+        headers = {
+            "cache-control": "private, no-store",
+            "content-range": f"bytes {offset}-{offset + size_bytes - 1}/*",
+            **SECURITY_HEADERS,
+        }
         return Response(data, 206, headers, "video/mp4")
 
     # -- clips and holds
@@ -169,7 +188,9 @@ class Api:
     async def _clips(self, request: Request) -> Response:
         found = await self._read(self._cutting.clips)
         used = sum(clip.size_bytes for clip in found)
-        return json_answer({"clips": [clip.to_json() for clip in found], "used_bytes": used, "quota_bytes": self._settings.clips_bytes})
+        return json_answer(
+            {"clips": [clip.to_json() for clip in found], "used_bytes": used, "quota_bytes": self._settings.clips_bytes}
+        )
 
     async def _cut(self, request: Request) -> Response:
         body = await json_body(request)

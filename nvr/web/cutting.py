@@ -85,7 +85,15 @@ class Cutting:
             return self._clip(path)
         timeline = self._footage.timeline()
         report = clips.cut(
-            self._data_dir, stream, from_ns, to_ns, path, timeline=timeline, cut_by="page", replace=True, clock=self._clock
+            self._data_dir,
+            stream,
+            from_ns,
+            to_ns,
+            path,
+            timeline=timeline,
+            cut_by="page",
+            replace=True,
+            clock=self._clock,
         )
         facts = {"stream": stream, "from_ms": report.span.from_ns // 1_000_000, "to_ms": report.span.to_ns // 1_000_000}
         path.with_suffix(".json").write_text(json.dumps(facts))

@@ -113,7 +113,9 @@ def stretches_of(rows: Iterable[Row], known: list[Stretch]) -> None:
             record.boot_id, record.mono_ns, record.wall_ns, record.clock_state, record.clock_error_ns,
             record.mono_ns + duration_ns,
         )  # fmt: skip
-        new = Stretch(end, end, record.run, record.boot_id, record.mono_ns, duration_ns, position.size_bytes, slack_ns, sample)
+        new = Stretch(
+            end, end, record.run, record.boot_id, record.mono_ns, duration_ns, position.size_bytes, slack_ns, sample
+        )
         if (
             last is not None
             and last.is_followed_by(record.sequence, record.run, record.boot_id, record.mono_ns)
@@ -253,7 +255,11 @@ class Footage:
         if not inside:
             return
         first, last = inside[0], inside[-1]
-        while first > 0 and stretches[first - 1].what.run == stretches[first].what.run and stretches[first - 1].to_ns > from_ns - KEYFRAME_BEFORE_NS:
+        while (
+            first > 0
+            and stretches[first - 1].what.run == stretches[first].what.run
+            and stretches[first - 1].to_ns > from_ns - KEYFRAME_BEFORE_NS
+        ):
             first -= 1
         first_sequence, last_sequence = stretches[first].what.first.sequence, stretches[last].what.last.sequence
         pieces: list[_Piece] = []
@@ -265,7 +271,11 @@ class Footage:
         placed = self.timeline().place(pieces)
         begin = next((at for at, each in enumerate(placed) if each.to_ns > from_ns), len(placed))
         key = begin
-        while key > 0 and not placed[key].what.row.record.is_keyframe and placed[key - 1].what.row.record.run == placed[key].what.row.record.run:
+        while (
+            key > 0
+            and not placed[key].what.row.record.is_keyframe
+            and placed[key - 1].what.row.record.run == placed[key].what.row.record.run
+        ):
             key -= 1
         if key < len(placed) and placed[key].what.row.record.is_keyframe:
             begin = key

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from nvr import journal, ledger
 from nvr.clock import Clock
@@ -42,7 +42,8 @@ class Missing:
 
     def of(self, stream: str, from_ns: int, to_ns: int) -> ledger.StreamLedger:
         """The ledger of one stream. Raises Unavailable when its ring cannot be read."""
-        merged = unbroken(self._footage.look(stream))
+        # A Stretch has what the ledger looks at, without the whole records at both ends: a year of them fits in memory.
+        merged = cast("list[ledger.Unbroken]", unbroken(self._footage.look(stream)))
         now_ns = self._clock.read().wall_ns
         return ledger.account(stream, merged, self.story(), self._footage.timeline(), from_ns, to_ns, now_ns=now_ns)
 

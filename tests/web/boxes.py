@@ -30,7 +30,9 @@ SETTINGS = PageSettings(
 class DiskBox:
     """Records gate/main; everything is durable after each call."""
 
-    def __init__(self, data_dir: Path, *, wall_ns: int = START_NS, state: ClockState = ClockState.SYNCED, boot: bytes = b"a" * 16) -> None:
+    def __init__(
+        self, data_dir: Path, *, wall_ns: int = START_NS, state: ClockState = ClockState.SYNCED, boot: bytes = b"a" * 16
+    ) -> None:
         self.data_dir = data_dir
         self.clock = ManualClock(mono_ns=50 * NS, wall_ns=wall_ns, state=state)
         self.identity = Identity.load_or_create(data_dir / "identity" / "key")
@@ -51,7 +53,9 @@ class DiskBox:
             payload = Gather()
             payload.append(memoryview(len(unit).to_bytes(4, "big") + unit))
             ticks = number * TICKS_PER_S // PER_SECOND
-            written += self.writer.push(AccessUnit(payload, ticks, 0, self.clock.mono_ns(), is_keyframe), self.clock.read())
+            written += self.writer.push(
+                AccessUnit(payload, ticks, 0, self.clock.mono_ns(), is_keyframe), self.clock.read()
+            )
             self.clock.advance(NS // PER_SECOND)
             self.syncer.burst()
         written += self.writer.end_run(self.clock.read())

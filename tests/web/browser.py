@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import shutil
@@ -32,6 +33,7 @@ class Browser:
     def __init__(self, *, width: int = 1280, height: int = 800, language: str = "en", dark: bool = False) -> None:
         if CHROMIUM is None:
             raise BrowserFault("there is no Chromium on this machine")
+        self._open = contextlib.ExitStack()
         self._profile = tempfile.mkdtemp(prefix="browser-")
         self.downloads = Path(self._profile) / "downloads"
         self.downloads.mkdir()
@@ -50,7 +52,9 @@ class Browser:
             self.size(width, height)
             if dark:
                 self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
-            self.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(self.downloads), eventsEnabled=True)
+            self.call(
+                "Browser.setDownloadBehavior", behavior="allow", downloadPath=str(self.downloads), eventsEnabled=True
+            )
         except BaseException:
             self.close()
             raise
@@ -69,7 +73,9 @@ class Browser:
             if pages:
                 break
             time.sleep(0.1)
-        self._socket = connect(pages[0]["webSocketDebuggerUrl"], max_size=64 << 20)
+        # Nobody listens while a test waits for something else: no pings then, and room for what the browser tells.
+        opened = connect(pages[0]["webSocketDebuggerUrl"], max_size=64 << 20, max_queue=None, ping_interval=None)
+        self._socket = self._open.enter_context(opened)
         self._number = 0
         self.faults: list[str] = []  # what scripts of the page failed with
         self.requests: list[str] = []
@@ -101,7 +107,9 @@ class Browser:
 
     def run(self, script: str) -> Any:
         """The value of a JavaScript expression, awaited. Raises BrowserFault with what it threw."""
-        answer = self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True, userGesture=True)
+        answer = self.call(
+            "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True, userGesture=True
+        )
         if "exceptionDetails" in answer:
             details = answer["exceptionDetails"]
             raise BrowserFault(details.get("exception", {}).get("description") or details["text"])
@@ -122,7 +130,9 @@ class Browser:
                     raise
             if time.monotonic() > deadline_s:
                 text = self.run("document.body ? document.body.innerText.slice(0, 800) : ''")
-                raise BrowserFault(f"within {timeout_s:.0f} s this did not happen: {what}; faults {self.faults}; page says:\n{text}")
+                raise BrowserFault(
+                    f"within {timeout_s:.0f} s this did not happen: {what}; faults {self.faults}; page says:\n{text}"
+                )
             time.sleep(0.1)
 
     def until(self, happens: Callable[[], Any], what: str, timeout_s: float = 30.0) -> Any:
@@ -135,7 +145,13 @@ class Browser:
         return value
 
     def size(self, width: int, height: int, *, phone: bool = False) -> None:
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=2 if phone else 1, mobile=phone)
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=2 if phone else 1,
+            mobile=phone,
+        )
 
     def press(self, key: str) -> None:
         text = {"text": key} if len(key) == 1 else {"text": "\r"} if key == "Enter" else {}
@@ -155,13 +171,12 @@ class Browser:
         path.write_bytes(base64.b64decode(answer["data"]))
 
     def close(self) -> None:
-        if hasattr(self, "_socket"):
-            self._socket.close()
         try:
             os.killpg(self._process.pid, signal.SIGKILL)  # its own session: the browser and its children, nobody else
         except ProcessLookupError:
             pass
         self._process.wait()
+        self._open.close()
         shutil.rmtree(self._profile, ignore_errors=True)
 
     def __enter__(self) -> Browser:

@@ -177,7 +177,9 @@ def test_sessions_are_bounded_and_the_oldest_goes(tmp_path, guard, clock):
     assert all(guard.session(name) for name in names[1:])
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "null", '[{"hash": 3}]', '[{"hash": "x", "created": {}}]', "\0" * 4096, "[" * 9999])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "null", '[{"hash": 3}]', '[{"hash": "x", "created": {}}]', "\0" * 4096, "[" * 9999]
+)
 def test_damaged_files_let_nobody_in(tmp_path, guard, clock, content):
     name = enter(guard, tmp_path, clock)
     for file in ("sessions", "link", "password"):

@@ -51,7 +51,11 @@ def test_any_text_is_a_time_or_a_wrong_question(text):
         assert error.hint
 
 
-@given(st.dictionaries(st.sampled_from(["from", "to"]), st.one_of(st.text(max_size=30), st.integers(), st.none(), st.floats())))
+@given(
+    st.dictionaries(
+        st.sampled_from(["from", "to"]), st.one_of(st.text(max_size=30), st.integers(), st.none(), st.floats())
+    )
+)
 def test_any_span_is_in_order_and_short_enough_or_refused(question):
     try:
         from_ns, to_ns = span_of(question, 3600)
@@ -72,7 +76,9 @@ def test_a_day_on_which_the_clock_is_set_has_23_or_25_hours():
     assert lengths == [23 * HOUR_NS, 25 * HOUR_NS]
 
 
-@pytest.mark.parametrize("text", [None, "", "today", "2026-7-1", "2026-02-30", "0000-01-01", "9999-12-31", "1969-01-01", "2026-07-01x"])
+@pytest.mark.parametrize(
+    "text", [None, "", "today", "2026-7-1", "2026-02-30", "0000-01-01", "9999-12-31", "1969-01-01", "2026-07-01x"]
+)
 def test_what_is_no_day_is_refused(text):
     with pytest.raises(WrongQuestion):
         day_of(text, AMBON)
@@ -82,7 +88,21 @@ def test_a_range_gives_offset_and_size():
     assert byte_range("bytes=4096-8191", 10_000, 8192) == (4096, 4096)
 
 
-@pytest.mark.parametrize("header", [None, "", "bytes=", "bytes=0-", "bytes=-5", "bytes=5-4", "bytes=0-10000", "bytes=0-1,3-4", "items=0-1", "bytes=0-9999"])
+@pytest.mark.parametrize(
+    "header",
+    [
+        None,
+        "",
+        "bytes=",
+        "bytes=0-",
+        "bytes=-5",
+        "bytes=5-4",
+        "bytes=0-10000",
+        "bytes=0-1,3-4",
+        "items=0-1",
+        "bytes=0-9999",
+    ],
+)
 def test_a_range_outside_of_the_file_or_longer_than_allowed_is_refused(header):
     with pytest.raises(WrongQuestion):
         byte_range(header, 10_000, 8192)

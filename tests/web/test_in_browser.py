@@ -60,7 +60,9 @@ class LiveBox:
             )  # fmt: skip
 
     def start_web(self) -> subprocess.Popen[bytes]:
-        return self._start("nvr.web", "--data", self.data_dir, "--listen", f"127.0.0.1:{self.port}", "--site", self.site_path)
+        return self._start(
+            "nvr.web", "--data", self.data_dir, "--listen", f"127.0.0.1:{self.port}", "--site", self.site_path
+        )
 
     def start_recorder(self) -> None:
         self.recorder = self._start("tools.bench.live_camera", "--data", self.data_dir, "--cameras", "2")
@@ -164,7 +166,9 @@ def test_a_link_works_once(box):
     link = create_one_time_link(box.data_dir, box.address)
     with Browser() as stranger:
         stranger.open(box.address)
-        stranger.wait("location.pathname === '/login' && !!document.querySelector('form')", "a stranger is asked to log in")
+        stranger.wait(
+            "location.pathname === '/login' && !!document.querySelector('form')", "a stranger is asked to log in"
+        )
         stranger.open(link)
         stranger.wait("!!document.querySelector('#again')", "the link asks for a new password")
         assert stranger.run("location.hash") == ""
@@ -175,11 +179,17 @@ def test_a_link_works_once(box):
         stranger.open(link)
         stranger.wait("!!document.querySelector('#again')", "the page of the link is there")
         stranger.run(fill)
-        stranger.wait("document.querySelector('.fault').innerText.includes('nvr web link')", "the second use is refused, and says what to do")
+        stranger.wait(
+            "document.querySelector('.fault').innerText.includes('nvr web link')",
+            "the second use is refused, and says what to do",
+        )
 
 
 def test_a_camera_that_is_cut_off_is_marked_within_5_s(box, browser):
-    if browser.run("location.pathname") != "/" or browser.run("fetch('/api/session').then(answer => answer.status)") != 200:
+    if (
+        browser.run("location.pathname") != "/"
+        or browser.run("fetch('/api/session').then(answer => answer.status)") != 200
+    ):
         enter(browser, box)  # a new password ended this session
 
     def attempt() -> float:
@@ -234,7 +244,10 @@ def test_a_box_that_is_gone_never_leaves_a_picture_that_looks_live(box, browser)
     on_wall(browser)
     box.web.send_signal(signal.SIGSTOP)
     try:
-        browser.wait("[...document.querySelectorAll('.tile')].every(tile => tile.dataset.picture === 'old' && tile.dataset.state === 'gone')", "all is marked")
+        browser.wait(
+            "[...document.querySelectorAll('.tile')].every(tile => tile.dataset.picture === 'old' && tile.dataset.state === 'gone')",
+            "all is marked",
+        )
         assert "No contact with the box" in browser.run("document.body.innerText")
     finally:
         box.web.send_signal(signal.SIGCONT)
@@ -272,13 +285,18 @@ def test_a_script_that_died_cannot_leave_a_picture_that_looks_live(browser):
 
 def open_camera(browser: Browser, camera: str) -> None:
     browser.run(f"location.hash = '#/camera/{camera}'")
-    browser.wait("!!document.querySelector('.strip') && document.querySelector('.legend').children.length > 0", "the timeline comes")
+    browser.wait(
+        "!!document.querySelector('.strip') && document.querySelector('.legend').children.length > 0",
+        "the timeline comes",
+    )
     browser.run("document.querySelector('.strip').scrollIntoView({block: 'center'})")
 
 
 def strip_point(browser: Browser, seconds_ago: float) -> tuple[float, float]:
     """Where a moment lies on the screen: the strip shows the last hour, now at nine tenths."""
-    left, top, width = browser.run("(() => { const rect = document.querySelector('.strip').getBoundingClientRect(); return [rect.left, rect.top, rect.width]; })()")
+    left, top, width = browser.run(
+        "(() => { const rect = document.querySelector('.strip').getBoundingClientRect(); return [rect.left, rect.top, rect.width]; })()"
+    )
     return left + width * (0.9 - seconds_ago / 3600), top + 55
 
 
@@ -297,7 +315,9 @@ def test_any_second_of_the_timeline_plays(box, browser):
     assert 0 < browser.run(f"{played}.currentTime") - before_s < 0.2
     browser.run("[...document.querySelectorAll('button')].find(button => button.textContent === 'Play').click()")
     moves(browser, played)
-    browser.run("[...document.querySelectorAll('button')].find(button => button.textContent === 'Back to live').click()")
+    browser.run(
+        "[...document.querySelectorAll('button')].find(button => button.textContent === 'Back to live').click()"
+    )
     browser.wait("document.querySelector('.tile').dataset.picture === 'live'", "and goes back to live")
 
 
@@ -318,7 +338,9 @@ def test_gaps_are_named_and_playing_jumps_over_them(box, browser):
     )
     seconds_ago = time.time() - at_ms / 1000
     browser.click(*strip_point(browser, seconds_ago + 2))
-    browser.wait("document.querySelector('.camera > .note').innerText.includes('Nothing recorded from')", "the jump is said")
+    browser.wait(
+        "document.querySelector('.camera > .note').innerText.includes('Nothing recorded from')", "the jump is said"
+    )
     moves(browser, "document.querySelectorAll('.screen video')[1]")
 
 
@@ -350,7 +372,9 @@ def test_a_clip_is_chosen_by_keyboard_downloads_and_plays(box, browser, tmp_path
     codec, frames = told.stdout.strip().split(",")[:2]
     assert codec == "h264"
     assert int(frames) >= 100
-    verdict = subprocess.run([sys.executable, ROOT / "tools" / "verify_clip.py", path], capture_output=True, text=True, check=False)
+    verdict = subprocess.run(
+        [sys.executable, ROOT / "tools" / "verify_clip.py", path], capture_output=True, text=True, check=False
+    )
     assert verdict.returncode == 0, verdict.stdout
 
 
@@ -360,7 +384,10 @@ def test_nothing_is_wider_than_a_phone(box, browser, language):
     try:
         browser.run(f"localStorage.setItem('nvr.language', '{language}')")
         browser.call("Page.reload")
-        browser.wait("document.querySelectorAll('.wall .tile').length === 2 || !!document.querySelector('main > div')", "the page comes")
+        browser.wait(
+            "document.querySelectorAll('.wall .tile').length === 2 || !!document.querySelector('main > div')",
+            "the page comes",
+        )
         for view in ("#/", "#/camera/street", "#/clips", "#/health"):
             browser.run(f"location.hash = '{view}'")
             time.sleep(1.5)
@@ -380,7 +407,9 @@ def test_nothing_is_wider_than_a_phone(box, browser, language):
 def test_the_language_of_the_browser_is_taken_and_another_one_is_remembered(box, browser):
     with Browser(language="id-ID") as other:
         other.open(box.address)
-        other.wait("document.body.innerText.includes('Masuk ke kotak ini')", "an Indonesian browser is answered in Indonesian")
+        other.wait(
+            "document.body.innerText.includes('Masuk ke kotak ini')", "an Indonesian browser is answered in Indonesian"
+        )
         assert other.run("document.documentElement.lang") == "id"
     on_wall(browser)
     browser.run("document.querySelector('button.language').click()")
@@ -400,7 +429,10 @@ def test_the_page_is_used_without_a_mouse(browser):
     browser.run("document.querySelector('.strip').focus()")
     text = browser.run("document.querySelector('.strip').getAttribute('aria-valuetext')")
     browser.press("ArrowLeft")
-    browser.wait(f"document.querySelector('.strip').getAttribute('aria-valuetext') !== {text!r}", "arrow keys move, and a screen reader hears where")
+    browser.wait(
+        f"document.querySelector('.strip').getAttribute('aria-valuetext') !== {text!r}",
+        "arrow keys move, and a screen reader hears where",
+    )
 
 
 def test_health_says_what_is_known_of_each_camera(browser):
@@ -414,7 +446,17 @@ def test_health_says_what_is_known_of_each_camera(browser):
 
 def test_nothing_is_asked_of_anybody_else_and_no_policy_is_broken(box, browser):
     """Last: by now every view was open."""
-    strange = [address for address in browser.requests if not address.startswith((box.address, "blob:", "data:", "about:", f"ws://127.0.0.1:{box.port}"))]
+    strange = [
+        address
+        for address in browser.requests
+        if not address.startswith((box.address, "blob:", "data:", "about:", f"ws://127.0.0.1:{box.port}"))
+    ]
     assert strange == []
-    faults = [fault for fault in browser.faults if "WebSocket" not in fault and "ERR_CONNECTION" not in fault and "ERR_EMPTY" not in fault]
-    assert [fault for fault in faults if not re.search(r"status of (401|403|429)", fault)] == []  # asked for by tests above
+    faults = [
+        fault
+        for fault in browser.faults
+        if "WebSocket" not in fault and "ERR_CONNECTION" not in fault and "ERR_EMPTY" not in fault
+    ]
+    assert [
+        fault for fault in faults if not re.search(r"status of (401|403|429)", fault)
+    ] == []  # asked for by tests above

@@ -15,7 +15,9 @@ NAMES = frozenset({"street/main", "gate/main"})
 
 
 def fragment(sequence: int, stream: str = "street/main", **changes):
-    told = replace(record(sequence=sequence, stream=stream, mono_ns=sequence * 10**9), **{"is_keyframe": True, **changes})
+    told = replace(
+        record(sequence=sequence, stream=stream, mono_ns=sequence * 10**9), **{"is_keyframe": True, **changes}
+    )
     return Position(stream, 0, 1, 4096 * sequence, 4096), told
 
 

@@ -91,16 +91,33 @@ def test_every_way_in_is_closed_without_a_session(stranger):
         answer = stranger.get(path)
         assert answer.status_code == 401, path
         assert set(answer.json()) == {"error", "hint"}
-    for method, path in [("POST", "/api/clips"), ("POST", "/api/holds"), ("DELETE", "/api/holds"), ("DELETE", "/api/clips/x.mp4"), ("POST", "/api/logout")]:
+    for method, path in [
+        ("POST", "/api/clips"),
+        ("POST", "/api/holds"),
+        ("DELETE", "/api/holds"),
+        ("DELETE", "/api/clips/x.mp4"),
+        ("POST", "/api/logout"),
+    ]:
         assert stranger.send(method, path).status_code == 401, path
     assert stranger.get("/").headers["location"] == "/login"
-    with pytest.raises(WebSocketDisconnect) as closed, stranger.client.websocket_connect("ws://box.local:8080/live", headers={"origin": stranger.origin}):
+    with (
+        pytest.raises(WebSocketDisconnect) as closed,
+        stranger.client.websocket_connect("ws://box.local:8080/live", headers={"origin": stranger.origin}),
+    ):
         pass
     assert closed.value.code in (1000, 4401, 1006, 403)
 
 
 def test_every_route_of_the_page_is_in_this_table_or_meant_to_be_open(page):
-    known = {path.split("?")[0] for path in PATHS} | {"/", "/login", "/enter", "/live", "/api/login", "/api/password", "/api/logout"}
+    known = {path.split("?")[0] for path in PATHS} | {
+        "/",
+        "/login",
+        "/enter",
+        "/live",
+        "/api/login",
+        "/api/password",
+        "/api/logout",
+    }
     known |= {"/page/{version}/{name}", "/media/{camera}/{kind}/{segment}/{lap}", "/api/clips/{name}"}
     assert {route.path for route in page.app().routes} <= known
 
@@ -161,7 +178,10 @@ def test_too_many_wrong_passwords_must_wait(visitor, page):
 
 def test_live_needs_our_own_origin(visitor):
     for headers in ({}, {"origin": "http://evil.example"}, {"origin": "http://box.local"}):
-        with pytest.raises(WebSocketDisconnect), visitor.client.websocket_connect("ws://box.local:8080/live", headers=headers):
+        with (
+            pytest.raises(WebSocketDisconnect),
+            visitor.client.websocket_connect("ws://box.local:8080/live", headers=headers),
+        ):
             pass
 
 
@@ -201,7 +221,9 @@ def test_every_module_that_the_first_page_needs_is_loaded_at_once():
 
 def test_both_languages_have_the_same_words():
     text = (PAGE_DIR / "words.js").read_text()
-    english, indonesian = (set(re.findall(r'(?:^|[{,])\s*("[\w. ]+"|\w+): "', part, re.MULTILINE)) for part in text.split("\n  id: {"))
+    english, indonesian = (
+        set(re.findall(r'(?:^|[{,])\s*("[\w. ]+"|\w+): "', part, re.MULTILINE)) for part in text.split("\n  id: {")
+    )
     assert english == indonesian
     used = set()
     for path in PAGE_DIR.glob("*.js"):
@@ -226,7 +248,9 @@ def test_a_day_is_accounted_for_with_its_causes(visitor):
     assert answer["recorded_ms"] == pytest.approx(30_000, abs=500)
     causes = [span["cause"] for span in answer["spans"]]
     assert causes[:4] == ["box off", None, "network", None]
-    assert all(one["to_ms"] == other["from_ms"] for one, other in zip(answer["spans"], answer["spans"][1:], strict=False))
+    assert all(
+        one["to_ms"] == other["from_ms"] for one, other in zip(answer["spans"], answer["spans"][1:], strict=False)
+    )
 
 
 def test_fragments_of_a_window_are_read_as_they_are_on_disk(visitor, recorded):
@@ -240,7 +264,7 @@ def test_fragments_of_a_window_are_read_as_they_are_on_disk(visitor, recorded):
         end = each["offset"] + each["size_bytes"] - 1
         answer = visitor.get(path, headers={"range": f"bytes={each['offset']}-{end}"})
         assert answer.status_code == 206
-        head, told = fmp4.check_fragment(answer.content)
+        _, told = fmp4.check_fragment(answer.content)
         assert told.sequence == each["sequence"]
         init = visitor.get(path, headers={"range": f"bytes=0-{each['init_bytes'] - 1}"}).content
         assert [kind for kind, *_ in fmp4.atoms(init)] == [b"ftyp", b"moov"]
@@ -250,7 +274,10 @@ def test_a_window_in_a_gap_says_where_footage_goes_on(visitor):
     answer = visitor.get(f"/api/fragments?stream=gate/main&from={START_MS + 25_000}&to={START_MS + 40_000}").json()
     assert answer["fragments"] == []
     assert answer["next_ms"] == pytest.approx(START_MS + 50_000, abs=500)
-    assert visitor.get(f"/api/fragments?stream=gate/main&from={START_MS + 90_000}&to={START_MS + 99_000}").json() == {"fragments": [], "next_ms": None}
+    assert visitor.get(f"/api/fragments?stream=gate/main&from={START_MS + 90_000}&to={START_MS + 99_000}").json() == {
+        "fragments": [],
+        "next_ms": None,
+    }
 
 
 def test_a_lap_that_is_over_is_not_there_any_more(visitor):
@@ -266,7 +293,23 @@ def test_a_ring_that_was_never_recorded_says_so(visitor):
     assert visitor.get("/api/status").json()["streams"]["street/main"]["ring"]["from_ms"] is None
 
 
-HOSTILE = ["", "..", "../../etc/passwd", "%00", "\u202e", "a" * 5000, "-1", "9" * 30, "NaN", "{}", "[]", "null", "gate/main/..", "' OR 1=1 --", "<script>"]
+HOSTILE = [
+    "",
+    "..",
+    "../../etc/passwd",
+    "%00",
+    "\u202e",
+    "a" * 5000,
+    "-1",
+    "9" * 30,
+    "NaN",
+    "{}",
+    "[]",
+    "null",
+    "gate/main/..",
+    "' OR 1=1 --",
+    "<script>",
+]
 
 
 def test_hostile_parameters_get_an_error_in_json_and_never_a_fault(visitor):
@@ -287,14 +330,25 @@ def test_hostile_parameters_get_an_error_in_json_and_never_a_fault(visitor):
             assert answer.status_code in (400, 404), name
         answer = visitor.get(f"/media/gate/main/{name.replace('/', '%2f')}/1", headers={"range": "bytes=0-10"})
         assert answer.status_code in (400, 404)
-        for body in (name, [name], {"stream": name}, {"stream": "gate/main", "from": name, "to": name}, {"stream": ["gate/main"]}):
+        for body in (
+            name,
+            [name],
+            {"stream": name},
+            {"stream": "gate/main", "from": name, "to": name},
+            {"stream": ["gate/main"]},
+        ):
             assert visitor.send("POST", "/api/holds", body).status_code in (400, 404)
             assert visitor.send("POST", "/api/clips", body).status_code in (400, 404)
 
 
 def test_a_body_that_is_too_long_or_not_json_is_refused(visitor):
     headers = {"origin": visitor.origin, "x-csrf-token": visitor.csrf}
-    for content, kind in [(b"x" * 100_000, "application/json"), (b"{" * 9000, "application/json"), (b"a=1", "application/x-www-form-urlencoded"), (b"\xff", "application/json")]:
+    for content, kind in [
+        (b"x" * 100_000, "application/json"),
+        (b"{" * 9000, "application/json"),
+        (b"a=1", "application/x-www-form-urlencoded"),
+        (b"\xff", "application/json"),
+    ]:
         answer = visitor.client.post("/api/holds", content=content, headers={**headers, "content-type": kind})
         assert answer.status_code == 400
 
@@ -315,7 +369,9 @@ def test_a_clip_is_cut_listed_downloaded_verified_and_deleted(visitor, tmp_path)
     assert "attachment" in download.headers["content-disposition"]
     path = tmp_path / "clip.mp4"
     path.write_bytes(download.content)
-    verdict = subprocess.run([sys.executable, ROOT / "tools" / "verify_clip.py", path], capture_output=True, text=True, check=False)
+    verdict = subprocess.run(
+        [sys.executable, ROOT / "tools" / "verify_clip.py", path], capture_output=True, text=True, check=False
+    )
     assert verdict.returncode == 0, verdict.stdout + verdict.stderr
     assert visitor.send("DELETE", clip["path"]).status_code == 200
     assert visitor.get(clip["path"]).status_code == 404
@@ -323,16 +379,26 @@ def test_a_clip_is_cut_listed_downloaded_verified_and_deleted(visitor, tmp_path)
 
 
 def test_a_clip_of_nothing_says_so(visitor):
-    answer = visitor.send("POST", "/api/clips", {"stream": "gate/main", "from": START_MS + 25_000, "to": START_MS + 28_000})
+    answer = visitor.send(
+        "POST", "/api/clips", {"stream": "gate/main", "from": START_MS + 25_000, "to": START_MS + 28_000}
+    )
     assert answer.status_code == 404
     assert answer.json()["hint"]
 
 
 def test_clips_are_kept_within_their_budget_and_the_newest_stays(visitor, page):
-    object.__setattr__(page.cutting, "_settings", type(SETTINGS)(**{**{name: getattr(SETTINGS, name) for name in SETTINGS.__slots__}, "clips_bytes": 60_000}))
+    object.__setattr__(
+        page.cutting,
+        "_settings",
+        type(SETTINGS)(**{**{name: getattr(SETTINGS, name) for name in SETTINGS.__slots__}, "clips_bytes": 60_000}),
+    )
     names = []
     for second in range(4):
-        clip = visitor.send("POST", "/api/clips", {"stream": "gate/main", "from": START_MS + second * 1000, "to": START_MS + 5000 + second * 1000}).json()
+        clip = visitor.send(
+            "POST",
+            "/api/clips",
+            {"stream": "gate/main", "from": START_MS + second * 1000, "to": START_MS + 5000 + second * 1000},
+        ).json()
         names.append(clip["name"])
     left = [each["name"] for each in visitor.get("/api/clips").json()["clips"]]
     assert names[-1] in left
@@ -420,7 +486,9 @@ def test_a_window_that_begins_inside_a_long_gop_begins_with_its_keyframe(tmp_pat
     box.record(12, keyframe_every_s=4)
     box.close()
     visitor = Visitor(Page(tmp_path, SETTINGS, box.clock)).enter()
-    found = visitor.get(f"/api/fragments?stream=gate/main&from={START_MS + 6500}&to={START_MS + 8000}").json()["fragments"]
+    found = visitor.get(f"/api/fragments?stream=gate/main&from={START_MS + 6500}&to={START_MS + 8000}").json()[
+        "fragments"
+    ]
     assert found[0]["is_keyframe"]
     assert found[0]["from_ms"] == pytest.approx(START_MS + 4000, abs=400)
 
@@ -441,7 +509,9 @@ def test_fragments_that_come_later_are_found_without_reading_all_again(tmp_path)
 # -- the process ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("listen", ["", "8080", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:70000", "192.0.2.77:8080", "[::1:80"])
+@pytest.mark.parametrize(
+    "listen", ["", "8080", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:70000", "192.0.2.77:8080", "[::1:80"]
+)
 def test_an_address_that_cannot_be_used_is_named(listen):
     with pytest.raises(ListenFailed):
         listening_socket(listen)

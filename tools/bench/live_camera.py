@@ -55,10 +55,23 @@ def burn(y: np.ndarray, ms: int) -> None:
 class LiveCamera:
     """A source (nvr.source.Source) that takes a picture every 40 ms, when it is asked for those since the last time."""
 
-    def __init__(self, number: int, run_dir: Path, name: str, *, width: int = 640, height: int = 360, gop: int = FPS) -> None:
+    def __init__(
+        self,
+        number: int,
+        run_dir: Path,
+        name: str,
+        *,
+        width: int = 640,
+        height: int = 360,
+        gop: int = FPS,
+        has_code: bool = True,
+    ) -> None:
+        self._has_code = has_code
         self._whole = replace(SCENES[number % len(SCENES)], width=width, height=height)
         self._scene = self._whole
-        self._cut_path, self._silent_path, self._less_path = (run_dir / f"{name}.{fault}" for fault in ("cut", "silent", "less"))
+        self._cut_path, self._silent_path, self._less_path = (
+            run_dir / f"{name}.{fault}" for fault in ("cut", "silent", "less")
+        )
         self._frames: list[np.ndarray] = []
         self._gop = gop
         self._encoder: Any = None
@@ -70,7 +83,9 @@ class LiveCamera:
 
     def _open(self) -> None:
         quarters = 3 if self._less_path.exists() else 4
-        scene = replace(self._whole, width=self._whole.width * quarters // 8 * 2, height=self._whole.height * quarters // 8 * 2)
+        scene = replace(
+            self._whole, width=self._whole.width * quarters // 8 * 2, height=self._whole.height * quarters // 8 * 2
+        )
         if scene != self._scene:
             self._scene, self._frames = scene, []
         encoder = av.CodecContext.create("libx264", "w")
@@ -114,7 +129,8 @@ class LiveCamera:
         planes = self._frames[turn if turn < FRAMES_KEPT else 2 * FRAMES_KEPT - 2 - turn].copy()
         self._shown += 1
         width, height = self._scene.width, self._scene.height
-        burn(planes[: width * height].reshape(height, width), taken_ms)
+        if self._has_code:
+            burn(planes[: width * height].reshape(height, width), taken_ms)
         frame = av.VideoFrame.from_ndarray(planes.reshape(-1, width), "yuv420p")
         frame.pts = self._count
         data = b"".join(bytes(packet) for packet in self._encoder.encode(frame))
@@ -129,7 +145,9 @@ class LiveCamera:
         if self._count == 0:
             events.append(RunStarted(ParameterSets(sps, pps), width, height, "drawn here"))
         ticks = self._count * TICKS_PER_S // FPS
-        events.append(AccessUnit(payload, ticks, 0, max(due_ns, now_ns), bool(sps), camera_wall_ns=taken_ms * 1_000_000))
+        events.append(
+            AccessUnit(payload, ticks, 0, max(due_ns, now_ns), bool(sps), camera_wall_ns=taken_ms * 1_000_000)
+        )
         return events
 
     def facts(self) -> dict[str, object]:
@@ -140,18 +158,34 @@ class LiveCamera:
 
 
 def names_of(cameras: int) -> list[str]:
-    return [SCENES[number].name if number < len(SCENES) else f"{SCENES[number % 4].name}-{number}" for number in range(cameras)]
+    return [
+        SCENES[number].name if number < len(SCENES) else f"{SCENES[number % 4].name}-{number}"
+        for number in range(cameras)
+    ]
 
 
 def site_text(cameras: int, ring_gb: float = 0.2) -> str:
     """A site file for a box with these cameras; what it says of their sources is not used here."""
     lines = ["site: puskesmas-waihaong", "time_zone: Asia/Jayapura", "box: waihaong-1", "cameras:"]
     for name in names_of(cameras):
-        lines += [f"  {name}:", f'    main: {{source: rtsp, url: "rtsp://192.0.2.1/{name}"}}', f"    ring_gb: {ring_gb}"]
+        lines += [
+            f"  {name}:",
+            f'    main: {{source: rtsp, url: "rtsp://192.0.2.1/{name}"}}',
+            f"    ring_gb: {ring_gb}",
+        ]
     return "\n".join(lines) + "\n"
 
 
-def record(data_dir: Path, cameras: int, *, gop: int = FPS, ring_bytes: int = 200_000_000, width: int = 640, height: int = 360) -> None:
+def record(
+    data_dir: Path,
+    cameras: int,
+    *,
+    gop: int = FPS,
+    ring_bytes: int = 200_000_000,
+    width: int = 640,
+    height: int = 360,
+    has_code: bool = True,
+) -> None:
     """Record until SIGTERM or SIGINT; everything is durable on return."""
     names = names_of(cameras)
     run_dir = data_dir / "run"
@@ -159,7 +193,7 @@ def record(data_dir: Path, cameras: int, *, gop: int = FPS, ring_bytes: int = 20
 
     def source_of(stream: RecordedStream, arena: Arena) -> LiveCamera:
         name = stream.name.split("/")[0]
-        return LiveCamera(names.index(name), run_dir, name, width=width, height=height, gop=gop)
+        return LiveCamera(names.index(name), run_dir, name, width=width, height=height, gop=gop, has_code=has_code)
 
     recorder.source_of = source_of  # type: ignore[assignment]
     running = Recorder(Settings(str(data_dir), 5.0, streams))
@@ -169,17 +203,28 @@ def record(data_dir: Path, cameras: int, *, gop: int = FPS, ring_bytes: int = 20
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tools.bench.live_camera", description="Cameras whose pictures carry their time.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.bench.live_camera", description="Cameras whose pictures carry their time."
+    )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--cameras", type=int, default=4)
     parser.add_argument("--gop", type=int, default=FPS, help="pictures from keyframe to keyframe (default %(default)s)")
     parser.add_argument("--ring-mb", type=int, default=200)
     parser.add_argument("--size", default="640x360")
+    parser.add_argument("--plain", action="store_true", help="no bar code, for screenshots")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     options.data.mkdir(parents=True, exist_ok=True)
     width, height = map(int, options.size.split("x"))
-    record(options.data, options.cameras, gop=options.gop, ring_bytes=options.ring_mb * 1_000_000, width=width, height=height)
+    record(
+        options.data,
+        options.cameras,
+        gop=options.gop,
+        ring_bytes=options.ring_mb * 1_000_000,
+        width=width,
+        height=height,
+        has_code=not options.plain,
+    )
 
 
 if __name__ == "__main__":

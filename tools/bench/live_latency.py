@@ -68,11 +68,27 @@ def measure(seconds: float, cameras: int, gop: int, size: str) -> dict[str, Any]
         site_path.write_text(site_text(cameras))
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         commands = [
-            ["tools.bench.live_camera", "--data", str(data_dir), "--cameras", str(cameras), "--gop", str(gop), "--size", size],
+            [
+                "tools.bench.live_camera",
+                "--data",
+                str(data_dir),
+                "--cameras",
+                str(cameras),
+                "--gop",
+                str(gop),
+                "--size",
+                size,
+            ],
             ["nvr.web", "--data", str(data_dir), "--listen", f"127.0.0.1:{PORT}", "--site", str(site_path)],
         ]
         running = [
-            subprocess.Popen([sys.executable, "-m", *command], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            subprocess.Popen(
+                [sys.executable, "-m", *command],
+                cwd=ROOT,
+                env=environment,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
             for command in commands
         ]
         try:
@@ -113,10 +129,14 @@ def _watch(data_dir: Path, seconds: float) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tools.bench.live_latency", description="From picture taken to picture seen.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.bench.live_latency", description="From picture taken to picture seen."
+    )
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--cameras", type=int, default=1)
-    parser.add_argument("--gop", type=int, default=25, help="pictures from keyframe to keyframe, at 25 a second (default %(default)s)")
+    parser.add_argument(
+        "--gop", type=int, default=25, help="pictures from keyframe to keyframe, at 25 a second (default %(default)s)"
+    )
     parser.add_argument("--size", default="640x360")
     options = parser.parse_args()
     figures = measure(options.seconds, options.cameras, options.gop, options.size)

@@ -28,7 +28,8 @@ class CameraView {
     this.title = settings.title;
     this.stream = `${settings.name}/main`;
     this.dayMs = boxNow();
-    this.tile = new Tile(box.link, this.stream, settings.title, { class: "tile big" });
+    this.tile = new Tile(box.link, this.stream, { class: "tile big" });
+    this.tile.isDetailed = true;
     this.tile.element.append(this.tile.words);
     this.tile.show();
     this.video = el("video", { playsinline: true, muted: true, hidden: true, "aria-label": t("played") });

@@ -11,10 +11,10 @@ const RECORDER_SILENT_S = 4;
 const DEAD_MS = 8000;
 
 export class Tile {
-  constructor(link, stream, name, attributes = {}) {
+  constructor(link, stream, attributes = {}) {
     this.link = link;
     this.stream = stream;
-    this.name = name;
+    this.isDetailed = false; // the technical reason as well; it is English
     this.video = el("video", { muted: true, playsinline: true, tabindex: -1, "aria-hidden": "true" });
     this.cover = el("div", { class: "cover" });
     this.age = el("span", { class: "age" });
@@ -52,7 +52,7 @@ export class Tile {
     if (!status || (!status.recording && !status.cause)) return ["wait", t("starting"), ""];
     const since = status.since_ms ? t("since", moment(status.since_ms)) : "";
     if (status.recording) return ["good", t("recording"), ""];
-    const why = [causeWords(status.cause), status.detail].filter(Boolean).join(": ");
+    const why = [causeWords(status.cause), this.isDetailed && status.detail].filter(Boolean).join(": ");
     return ["down", t("notRecording"), `${why} · ${since}`];
   }
 

@@ -83,7 +83,9 @@ export class Timeline {
   middleMs() {
     const point = this.cursorMs ?? this.headMs;
     const inView = point !== null && point >= this.view.fromMs && point <= this.view.toMs;
-    return inView ? point : (this.view.fromMs + this.view.toMs) / 2;
+    if (inView) return point;
+    const lastMs = this.spans.filter((span) => !span.cause).at(-1)?.to_ms ?? 0; // most people look for what was just now
+    return lastMs > this.view.fromMs && lastMs <= this.view.toMs ? lastMs - 1000 : (this.view.fromMs + this.view.toMs) / 2;
   }
 
   pan(byMs) {

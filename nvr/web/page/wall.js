@@ -10,8 +10,7 @@ export function wall(box) {
   const grid = el("div", { class: "wall" });
   const tiles = box.cameras.map((camera) => {
     const stream = camera.streams.includes("small") ? `${camera.name}/small` : `${camera.name}/main`;
-    const tile = new Tile(box.link, stream, camera.name);
-    tile.recorded = `${camera.name}/main`;
+    const tile = new Tile(box.link, stream);
     const link = el(
       "a",
       { class: "words", href: `#/camera/${camera.name}`, "aria-label": t("open", camera.title) },

@@ -46,7 +46,7 @@ const WORDS = {
     seconds: "{0} dtk", minutes: "{0} mnt", minutesSeconds: "{0} mnt {1} dtk", hoursMinutes: "{0} jam {1} mnt", daysHours: "{0} hari {1} jam",
     recording: "Merekam", notRecording: "Tidak merekam", since: "sejak {0}", starting: "Menunggu perekam",
     boxGone: "Kotak tidak terhubung", recorderSilent: "Perekam tidak menjawab", for: "selama {0}",
-    noPicture: "Belum ada gambar", oldBy: "Gambar ini {0} yang lalu", noLive: "Bukan langsung",
+    noPicture: "Belum ada gambar", oldBy: "Gambar ini diambil {0} yang lalu", noLive: "Bukan langsung",
     clockUnknown: "jam belum diatur",
     summaryAll: "Semua {0} kamera merekam", summarySome: "{0} dari {1} kamera merekam", summaryNone: "Tidak ada kamera yang merekam",
     noCameras: "Kotak ini belum punya kamera", noCamerasHint: "Tulis kamera di berkas lokasi, lalu nyalakan ulang kotak.",
