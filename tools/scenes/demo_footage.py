@@ -67,7 +67,7 @@ class Canvas:
         for number, letter in enumerate(text):
             bits = np.array([[row >> (4 - column) & 1 for column in range(5)] for row in _FONT[letter]], bool)
             area = self.y[y : y + 7 * dot, x + number * 6 * dot : x + number * 6 * dot + 5 * dot]
-            area[np.kron(bits, np.ones((dot, dot), bool))] = 235
+            area[np.kron(bits, np.ones((dot, dot), bool))[: area.shape[0], : area.shape[1]]] = 235
 
 
 def _person(canvas: Canvas, x: float, feet: float, size: float, color: Color, step: float) -> None:
