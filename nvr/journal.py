@@ -17,7 +17,7 @@ import os
 import struct
 import threading
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from itertools import pairwise
@@ -27,7 +27,7 @@ import crc32c
 
 from nvr.errors import NvrError
 from nvr.media import PAGE_BYTES, Cause, ClockReading, ClockState
-from nvr.timeline import ClockSample
+from nvr.timeline import KNOT_NS, SAME_SETTING_NS, ClockSample
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +75,10 @@ _CAUSES: tuple[Cause | None, ...] = (
 )  # the number on disk is the place in this list: only ever add at the end
 
 
+_KINDS = tuple(Kind)  # by number; looked up 127,000 times for a full journal
+_STATES = tuple(ClockState)
+
+
 class JournalFailed(NvrError):
     """The journal cannot be made or opened."""
 
@@ -110,9 +114,37 @@ class Story:
         return bool(self.entries) and self.entries[0].sequence == 1
 
     def samples(self) -> list[ClockSample]:
-        """What the clocks said, for a Timeline; in order."""
-        samples = [entry.sample() for entry in self.entries]
-        return [*samples, self.life.sample()] if self.life is not None else samples
+        """What the clocks said, for a Timeline; in order, without those that say nothing new."""
+        told = self.entries if self.life is None else (*self.entries, self.life)
+        return [entry.sample() for entry in _telling(told)]
+
+
+def _telling(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """Entries whose clock a Timeline needs: a full journal has 127,000, and most repeat the one before.
+
+    Kept are the first and last of every boot and setting, one at least every ten minutes, and each that is surer.
+    """
+    before: Entry | None = None
+    kept: Entry | None = None
+    for entry in entries:
+        if before is not None and kept is not None:
+            now, then = entry.reading, kept.reading
+            away_ns = now.mono_ns - then.mono_ns
+            if (
+                0 <= away_ns < KNOT_NS
+                and now.error_ns >= then.error_ns
+                and now.state is then.state
+                and -SAME_SETTING_NS < now.wall_ns - then.wall_ns - away_ns < SAME_SETTING_NS
+                and entry.boot_id == kept.boot_id
+            ):
+                before = entry
+                continue
+            if before is not kept:
+                yield before
+        yield entry
+        kept = before = entry
+    if before is not None and before is not kept:
+        yield before
 
 
 def kept_name(stream: str) -> str:
@@ -153,20 +185,26 @@ def cell_of(entry: Entry) -> bytes:
 
 def entry_of(cell: bytes | memoryview) -> Entry | None:
     """What a cell says; None where it is empty, torn, or from a later version than this."""
-    if len(cell) != CELL_BYTES or bytes(cell[4:8]) != _MAGIC:
+    if len(cell) != CELL_BYTES:
         return None
-    crc, _, kind, state, cause, stream_bytes, detail_bytes, sequence, boot_id, mono_ns, wall_ns, error_ns = (
+    crc, magic, kind, state, cause, stream_bytes, detail_bytes, sequence, boot_id, mono_ns, wall_ns, error_ns = (
         _CELL.unpack_from(cell)
     )
-    if crc32c.crc32c(bytes(cell[4:])) != crc:
+    if magic != _MAGIC or crc32c.crc32c(cell[4:]) != crc:
         return None
+    detail_begin = _CELL.size + stream_bytes
     try:
-        kind, state, why = Kind(kind), ClockState(state), _CAUSES[cause]
-        text = bytes(cell[_CELL.size :])
-        stream, detail = text[:stream_bytes].decode(), text[stream_bytes : stream_bytes + detail_bytes].decode()
+        return Entry(
+            _KINDS[kind],
+            boot_id,
+            ClockReading(mono_ns, wall_ns, _STATES[state], error_ns),
+            str(cell[_CELL.size : detail_begin], "utf-8"),
+            _CAUSES[cause],
+            str(cell[detail_begin : detail_begin + detail_bytes], "utf-8"),
+            sequence,
+        )
     except (ValueError, IndexError):
         return None
-    return Entry(kind, boot_id, ClockReading(mono_ns, wall_ns, state, error_ns), stream, why, detail, sequence)
 
 
 def page_of(life: Entry, entries: Sequence[Entry]) -> bytes:

@@ -31,8 +31,8 @@ from nvr.media import ClockState, FragmentRecord, Span
 FAR_NS = 100 * 365 * 86_400 * NS_PER_S  # an error that says: nobody knows
 THIN_NS = 60 * NS_PER_S  # one clock sample a minute says as much as one a second
 
-_KNOT_NS = 600 * NS_PER_S  # samples are compared at this distance, so that one leap second bends time by 1/600
-_SAME_SETTING_NS = 10_000_000  # an undisciplined clock keeps its distance to box time until somebody sets it
+KNOT_NS = 600 * NS_PER_S  # samples are compared at this distance, so that one leap second bends time by 1/600
+SAME_SETTING_NS = 10_000_000  # an undisciplined clock keeps its distance to box time until somebody sets it
 _LEAP_NS = 1_100_000_000  # a leap second, and the time it takes to notice
 
 
@@ -100,7 +100,7 @@ def samples_of(rows: Iterable[FragmentRecord]) -> Iterator[ClockSample]:
             if (
                 row.boot_id == kept.boot_id
                 and row.clock_state is kept.clock_state
-                and abs(row.wall_ns - kept.wall_ns - (row.mono_ns - kept.mono_ns)) < _SAME_SETTING_NS
+                and abs(row.wall_ns - kept.wall_ns - (row.mono_ns - kept.mono_ns)) < SAME_SETTING_NS
                 and 0 <= row.mono_ns - kept.mono_ns < THIN_NS
                 and row.clock_error_ns >= kept.clock_error_ns
             ):
@@ -316,7 +316,7 @@ def _settings(samples: Sequence[ClockSample]) -> list[list[ClockSample]]:
     for before, sample in pairwise(samples):
         away_ns = sample.mono_ns - before.mono_ns
         change_ns = abs(sample.wall_ns - before.wall_ns - away_ns)
-        allowed_ns = _SAME_SETTING_NS
+        allowed_ns = SAME_SETTING_NS
         if sample.state is ClockState.SYNCED:  # small corrections go on all the time
             allowed_ns = before.error_ns + sample.error_ns + _drift(away_ns) + _LEAP_NS
         if change_ns > allowed_ns:
@@ -348,7 +348,7 @@ def _not_outdone(samples: Sequence[ClockSample]) -> list[ClockSample]:
 
 def _go_together(one: ClockSample, other: ClockSample) -> bool:
     away_ns = other.mono_ns - one.mono_ns
-    return away_ns >= _KNOT_NS and 4 * abs(other.wall_ns - one.wall_ns - away_ns) <= away_ns
+    return away_ns >= KNOT_NS and 4 * abs(other.wall_ns - one.wall_ns - away_ns) <= away_ns
 
 
 def _knots(samples: Sequence[ClockSample]) -> list[ClockSample]:

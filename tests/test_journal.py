@@ -22,6 +22,7 @@ from nvr.journal import (
     JournalFailed,
     Kind,
     Reader,
+    Story,
     cell_of,
     entry_of,
     kept_name,
@@ -29,6 +30,7 @@ from nvr.journal import (
     story_of,
 )
 from nvr.media import PAGE_BYTES, Cause, ClockReading, ClockState
+from nvr.timeline import Timeline
 
 BOOT = bytes(range(16))
 SMALL = 32 * PAGE_BYTES
@@ -110,7 +112,28 @@ def test_what_was_noted_is_told_in_order_with_its_cause(tmp_path):
     assert story.life is not None
     assert story.life.reading == at(12)
     assert story.is_from_the_start
-    assert [sample.mono_ns for sample in story.samples()] == [n * NS_PER_S for n in (1, 2, 9, 10, 12)]
+    assert [sample.mono_ns for sample in story.samples()] == [n * NS_PER_S for n in (1, 12)]
+
+
+def test_a_timeline_of_a_long_journal_needs_few_samples_and_comes_out_the_same():
+    chance = random.Random(3)
+    entries, mono_ns, offset_ns = [], 0, 1_750_000_000 * NS_PER_S
+    for number in range(5000):
+        mono_ns += chance.randrange(1, 90) * NS_PER_S
+        if number % 1000 == 700:  # somebody set the clock
+            offset_ns += chance.randrange(-(10**12), 10**12)
+        state = ClockState.PLAUSIBLE if number % 1000 < 900 else ClockState.SYNCED
+        reading = ClockReading(mono_ns, mono_ns + offset_ns, state, chance.randrange(10**8, 10**9))
+        entries.append(Entry(Kind.CLOCK, bytes([number // 1000]) * 16, reading, sequence=number + 1))
+        if number % 1000 == 999:
+            mono_ns = 0
+    story = Story(tuple(entries))
+    thin, whole = Timeline.from_samples(story.samples()), Timeline.from_samples([entry.sample() for entry in entries])
+    assert len(story.samples()) < 0.3 * len(entries)
+    for entry in entries:
+        seen, wanted = (t.wall_of(entry.boot_id, entry.reading.mono_ns) for t in (thin, whole))
+        assert (seen.state, abs(seen.ns - wanted.ns) <= seen.error_ns + wanted.error_ns) == (wanted.state, True)
+        assert seen.error_ns <= wanted.error_ns + 2 * 500 * 600_000  # 500 ppm of ten minutes, on either side
 
 
 def test_a_detail_that_changes_every_second_does_not_fill_the_journal():

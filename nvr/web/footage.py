@@ -18,9 +18,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nvr import journal
-from nvr.clock import Clock
+from nvr.clock import Clock, boot_id
 from nvr.errors import NvrError
+from nvr.journal import Reader, Story
 from nvr.media import ClockState, Position
 from nvr.ring.reader import NoInitSegment, Recycled, Ring, RingUnreadable, Row
 from nvr.timeline import ClockSample, Placed, Timeline
@@ -149,6 +149,11 @@ class Footage:
         self._timeline: Timeline | None = None
         self._timeline_s = float("-inf")
         self._timeline_lock = threading.Lock()
+        self._boot_id = boot_id()
+        self._journal = Reader(data_dir / "journal")
+        self._story = Story()
+        self._story_s = float("-inf")
+        self._story_lock = threading.Lock()
 
     # -- bytes
 
@@ -235,13 +240,23 @@ class Footage:
                         histories.append([each.sample for each in self.look(stream)])
                     except NvrError:
                         continue
-                try:
-                    histories.append(journal.read(self.data_dir / "journal").samples())
-                except (OSError, NvrError):
-                    pass  # the fragments say it too, only not for boots without any
-                self._timeline = Timeline.from_samples(*histories)
+                now = self._clock.read()
+                present = ClockSample(self._boot_id, now.mono_ns, now.wall_ns, now.state, now.error_ns)
+                self._timeline = Timeline.from_samples(*histories, [*self.story().samples(), present])
                 self._timeline_s = time.monotonic()
             return self._timeline
+
+    def story(self) -> Story:
+        """What the journal says; an empty story, so that every gap is 'not known', where it cannot be read."""
+        with self._story_lock:
+            if time.monotonic() - self._story_s > LOOK_AGAIN_S:
+                self._story = self._journal.story()
+                self._story_s = time.monotonic()
+            return self._story
+
+    def now_ns(self) -> int:
+        """The present on the timeline, so that it stands right behind the newest footage whatever the clock says."""
+        return self.timeline().wall_of(self._boot_id, self._clock.mono_ns()).ns
 
     def placed(self, stream: str) -> list[Placed[Stretch]]:
         """Stretches of a stream in wall time, oldest first."""

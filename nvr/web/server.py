@@ -58,7 +58,7 @@ class Page:
         self.assets = Assets()
         self.live = Live(data_dir / "run", settings.stream_names, clock)
         self.footage = Footage(data_dir, settings, clock)
-        missing = Missing(data_dir, self.footage, clock)
+        missing = Missing(self.footage)
         self.cutting = Cutting(data_dir, settings, self.footage, clock)
         self.api = Api(data_dir, settings, self.live, self.footage, missing, self.cutting, clock)
         self._pages_open = 0

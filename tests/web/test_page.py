@@ -16,6 +16,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from nvr import fmp4
 from nvr.announce import fragment_message
+from nvr.clock import boot_id
 from nvr.media import Cause, ClockState
 from nvr.web.access import create_one_time_link
 from nvr.web.assets import PAGE_DIR, Assets
@@ -479,6 +480,19 @@ def test_footage_of_a_box_that_did_not_know_the_time_is_shown_apart(tmp_path):
     played = visitor.get(f"/api/fragments?stream=gate/main&from={first}&to={first + 3000}").json()["fragments"]
     assert played
     assert all(each["clock_state"] == 0 for each in played)
+
+
+def test_a_box_that_does_not_know_the_time_yet_still_tells_what_it_recorded_before(tmp_path):
+    box = DiskBox(tmp_path)
+    box.record(5)
+    box.close()
+    now = DiskBox(tmp_path, wall_ns=60 * NS, state=ClockState.UNKNOWN, boot=boot_id())
+    now.record(5)
+    visitor = Visitor(Page(tmp_path, SETTINGS, now.clock)).enter()
+    answer = visitor.get("/api/day?stream=gate/main&date=2026-07-01").json()
+    assert answer["recorded_ms"] == pytest.approx(5000, abs=400)
+    assert [each["to_ms"] - each["from_ms"] for each in answer["clock_unknown"]] == [pytest.approx(5000, abs=400)]
+    assert answer["spans"][-1]["cause"] == Cause.CLOCK_UNKNOWN.value
 
 
 def test_a_window_that_begins_inside_a_long_gop_begins_with_its_keyframe(tmp_path):
