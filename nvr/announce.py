@@ -78,7 +78,7 @@ class Announcer:
             os.close(run_fd)
         self._socket.listen(16)
         self._listeners: list[_Listener] = []
-        self._status: bytes | None = None
+        self._status: dict[str, Any] | None = None
 
     def fragment(self, position: Position, record: FragmentRecord) -> None:
         if self._listeners:
@@ -90,8 +90,9 @@ class Announcer:
 
     def status(self, status: dict[str, Any]) -> None:
         """Tell the state of everything; a new subscriber gets the last one at once."""
-        self._status = _encoded({"kind": "status", **status})
-        self._put(self._status)
+        self._status = {"kind": "status", **status}
+        if self._listeners:
+            self._put(_encoded(self._status))
 
     def _put(self, message: bytes) -> None:
         for listener in self._listeners:
@@ -107,7 +108,7 @@ class Announcer:
             connection.setblocking(False)
             listener = _Listener(connection)
             if self._status is not None:
-                listener.put(self._status)
+                listener.put(_encoded(self._status))
             self._listeners.append(listener)
         if self._listeners:
             self._listeners = [listener for listener in self._listeners if listener.flush()]

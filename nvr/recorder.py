@@ -45,8 +45,9 @@ from nvr.source import Source
 log = logging.getLogger(__name__)
 
 NS_PER_S = 1_000_000_000
-# Wake-ups are the cost of receiving (docs/decisions/0001-one-thread-on-a-timer.md): ten a second keep it low, and
-# live pictures wait no more than this.
+# Wake-ups are the cost of receiving (docs/decisions/0001-one-thread-on-a-timer.md): ten a second keep it low. A stream whose
+# bytes are kept for us is drained every second time, some at the even and some at the odd turns, so live pictures wait
+# 100 ms on average.
 TICK_NS = NS_PER_S // 10
 STATUS_EVERY_NS = NS_PER_S
 
@@ -126,14 +127,17 @@ class Stream:
     """One camera stream on its way from source to ring, and what is told about it."""
 
     def __init__(
-        self, settings: RecordedStream, make_source: Callable[[], Source], writer: Writer, journal: Journal | None
-    ) -> None:
+        self, settings: RecordedStream, make_source: Callable[[], Source], writer: Writer, journal: Journal | None,
+        *, is_odd: bool = False,
+    ) -> None:  # fmt: skip
+        """`is_odd`: it is the odd turns that may be left out."""
         self.name = settings.name
         self.writer = writer
         self.source: Source | None = None
         # A file without a pace of its own is asked again at once, not at the next tick.
         self.is_hurried = settings.source.get("kind") == "replay" and settings.source.get("speed", 1.0) is None
         self.has_ended = False
+        self._rested = is_odd
         self._make_source = make_source
         self._retry_ns = 0
         self._journal = journal
@@ -147,6 +151,11 @@ class Stream:
         self._size = (0, 0)
         self._rate = Rate()
 
+    def may_rest(self) -> bool:
+        """Whether this turn may be left out: what comes meanwhile is kept, and every other turn is soon enough."""
+        self._rested = not self._rested and self.source is not None and self.source.may_wait() and not self.is_hurried
+        return self._rested
+
     def drain(self, reading: ClockReading) -> list[Written]:
         """One turn: take what the source has, give it to the ring, note what changed."""
         if self.source is None:
@@ -154,15 +163,15 @@ class Stream:
                 return []
             self.source = self._make_source()
         written: list[Written] = []
-        push = self.writer.push
+        units: list[AccessUnit] = []
         for event in self.source.drain(reading.mono_ns):
             if type(event) is AccessUnit:
-                self._pictures += 1
-                self._payload_bytes += event.payload.size_bytes  # before the writer takes the payload over
-                self._lost_packets += event.lost_packets
-                self._last_picture_ns = event.arrival_ns
-                written += push(event, reading)
-            elif isinstance(event, RunStarted):
+                units.append(event)
+                continue
+            if units:
+                written += self._push(units, reading)
+                units = []
+            if isinstance(event, RunStarted):
                 written += self.writer.start_run(event, reading)
                 self._size, self._run_detail = (event.width, event.height), event.detail
                 self._runs += 1
@@ -171,8 +180,18 @@ class Stream:
                 written += self.writer.end_run(reading)
                 self.has_ended = event.is_final
                 self._source_trouble = (event.cause, event.detail)
+        if units:
+            written += self._push(units, reading)
         self._note(reading)
         return written
+
+    def _push(self, units: list[AccessUnit], reading: ClockReading) -> list[Written]:
+        self._pictures += len(units)
+        for unit in units:  # before the writer takes the payloads over
+            self._payload_bytes += unit.payload.size_bytes
+            self._lost_packets += unit.lost_packets
+        self._last_picture_ns = units[-1].arrival_ns
+        return self.writer.push_all(units, reading)
 
     def give_up(self, reading: ClockReading, detail: str) -> list[Written]:
         """The source failed in a way it should not have: let go of it, and make a new one a little later."""
@@ -273,8 +292,8 @@ class Recorder:
                 boot_id=self.boot_id,
             )
         self.streams = [
-            Stream(stream, partial(source_of, stream, self.arena), writers[stream.name], self.journal)
-            for stream in settings.streams
+            Stream(stream, partial(source_of, stream, self.arena), writers[stream.name], self.journal, is_odd=number % 2 == 1)
+            for number, stream in enumerate(settings.streams)
         ]
         self._durable: deque[tuple[str, int]] = deque()  # filled by the syncer's thread, emptied by ours
         self.syncer = Syncer(
@@ -360,7 +379,7 @@ class Recorder:
         """Drain every stream once. A fault of one stream stays with it."""
         reading = self.clock.read()
         for stream in self.streams:
-            if stream.has_ended:
+            if stream.has_ended or stream.may_rest():
                 continue
             try:
                 written = stream.drain(reading)

@@ -26,7 +26,7 @@ samples = st.lists(
     st.builds(fmp4.Sample, st.integers(1, 2**20), st.integers(0, 2**31), st.integers(0, 2**31), st.just(False)),
     min_size=1,
     max_size=fmp4.MAX_SAMPLES,
-).flatmap(lambda found: st.booleans().map(lambda is_keyframe: [replace(found[0], is_keyframe=is_keyframe), *found[1:]]))
+).flatmap(lambda found: st.booleans().map(lambda is_keyframe: [found[0]._replace(is_keyframe=is_keyframe), *found[1:]]))
 i64 = st.integers(-(2**63), 2**63 - 1)
 u64 = st.integers(0, 2**64 - 1)
 names = st.text(max_size=60).filter(lambda name: len(name.encode("utf-8", "replace")) <= 255 and name.isprintable())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from nvr.fmp4.atom import ATOM_HEAD, BadAtom, Buffer, name_of
 from nvr.media import PAGE_BYTES
@@ -33,9 +34,8 @@ _TRUN_FLAGS = _TRUN_DATA_OFFSET | _TRUN_FIRST_FLAGS | _TRUN_DURATION | _TRUN_SIZ
 _HEAD = struct.Struct(">I4s I4sII I4s I4sII I4sIQ I4sIIII")
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One access unit in a fragment."""
+class Sample(NamedTuple):
+    """One access unit in a fragment. A tuple, because 25 a second are made for each camera."""
 
     size_bytes: int  # with the 4-byte length of each NAL unit
     duration_ticks: int

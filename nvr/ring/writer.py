@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -159,44 +159,57 @@ class Writer:
 
         `unit.payload` belongs to the writer from now on. `reading` is of this moment, or of this tick.
         """
+        return self.push_all((unit,), reading)
+
+    def push_all(self, units: Sequence[AccessUnit], reading: ClockReading) -> list[Written]:
+        """push() for each of `units`, in order; at least one."""
+        self._observe(units)
+        written: list[Written] = []
         fragment = self._fragment
+        for unit in units:
+            payload, ticks, composition_ticks, _, is_keyframe, lost_packets, _ = unit
+            size_bytes = payload.size_bytes
+            if fragment is not None:
+                self._picture_ticks = picture_ticks = ticks - fragment.last_ticks
+                if (
+                    is_keyframe
+                    or ticks + picture_ticks > fragment.ticks_max
+                    or len(fragment.sizes) >= fmp4.MAX_SAMPLES
+                    or fragment.payload_bytes + size_bytes > fragment.payload_max
+                ):
+                    written += self._close_fragment(picture_ticks, reading)
+                    fragment = None
+                else:
+                    fragment.ticks.append(picture_ticks)
+                    fragment.last_ticks = ticks
+            if fragment is None:
+                fragment = self._open_fragment(unit, size_bytes, reading)
+                if fragment is None:
+                    continue
+            fragment.sizes.append(size_bytes)
+            fragment.composition.append(composition_ticks)
+            fragment.lost_packets += lost_packets
+            fragment.payload_bytes += size_bytes
+            fragment.crc = payload.crc32c(fragment.crc)
+            if fragment.hasher is not None:
+                payload.update(fragment.hasher)  # type: ignore[arg-type]
+            gather = fragment.gather
+            gather.extend(payload)
+            if gather.size_bytes >= WRITE_BYTES:
+                self._write(fragment, gather.size_bytes & _PAGES, reading)
+                fragment = self._fragment  # None when the disk failed
+        return written
+
+    def _observe(self, units: Sequence[AccessUnit]) -> None:
+        """Show the run's clock what arrived; of units that arrived together the last was delayed least."""
         clock = self._clock
         if clock is None:
-            clock = self._clock = RunClock(unit.arrival_ns, not_before_ns=self._end_mono_ns)
-        clock.observe(unit.decode_ticks, unit.arrival_ns)
-        payload = unit.payload
-        size_bytes = payload.size_bytes
-        written: list[Written] = []
-        if fragment is not None:
-            ticks = unit.decode_ticks
-            self._picture_ticks = picture_ticks = ticks - fragment.last_ticks
-            if (
-                unit.is_keyframe
-                or ticks + picture_ticks > fragment.ticks_max
-                or len(fragment.sizes) >= fmp4.MAX_SAMPLES
-                or fragment.payload_bytes + size_bytes > fragment.payload_max
-            ):
-                written = self._close_fragment(picture_ticks, reading)
-                fragment = None
-        if fragment is None:
-            fragment = self._open_fragment(unit, size_bytes, reading)
-            if fragment is None:
-                return written
-        else:
-            fragment.ticks.append(unit.decode_ticks - fragment.last_ticks)
-            fragment.last_ticks = unit.decode_ticks
-        fragment.sizes.append(size_bytes)
-        fragment.composition.append(unit.composition_ticks)
-        fragment.lost_packets += unit.lost_packets
-        fragment.payload_bytes += size_bytes
-        fragment.crc = payload.crc32c(fragment.crc)
-        if fragment.hasher is not None:
-            payload.update(fragment.hasher)  # type: ignore[arg-type]
-        gather = fragment.gather
-        gather.extend(payload)
-        if gather.size_bytes >= WRITE_BYTES:
-            self._write(fragment, gather.size_bytes & _PAGES, reading)
-        return written
+            clock = self._clock = RunClock(units[0].arrival_ns, not_before_ns=self._end_mono_ns)
+        last = units[-1]
+        if units[0].arrival_ns != last.arrival_ns:
+            for unit in units[:-1]:
+                clock.observe(unit.decode_ticks, unit.arrival_ns)
+        clock.observe(last.decode_ticks, last.arrival_ns)
 
     def end_run(self, reading: ClockReading) -> list[Written]:
         """The stream was interrupted: close the fragment that is open."""
@@ -340,7 +353,7 @@ class Writer:
             for size, ticks, composition in zip(fragment.sizes, fragment.ticks, fragment.composition, strict=True)
         ]
         if is_keyframe:
-            samples[0] = replace(samples[0], is_keyframe=True)
+            samples[0] = samples[0]._replace(is_keyframe=True)
         mono_ns = self._clock.mono_ns(fragment.first_ticks, fragment.arrival_ns)
         decode_ticks = segment.decode_ticks(self._run_number, fragment.first_ticks, mono_ns, self.boot_id)
         head = fmp4.head(segment.next_in_file, decode_ticks, samples, fragment.payload_bytes)

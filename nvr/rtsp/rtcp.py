@@ -83,8 +83,8 @@ class SenderClock:
 class Reception:
     """What a receiver report says about the stream (RFC 3550, 6.4.1, A.3, A.8).
 
-    Jitter is taken from picture to picture, not from packet to packet: all packets of a picture are received in one
-    drain, so their arrival says nothing.
+    Jitter is taken from drain to drain, not from packet to packet: all packets of a drain arrive at one time, so what
+    stands between them says nothing.
     """
 
     def __init__(self, own_ssrc: int) -> None:

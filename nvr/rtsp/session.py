@@ -312,12 +312,13 @@ class Session:
             self._walker.packet(buffer, start, end, arrival_ns)
 
     def _events(self) -> list[StreamEvent]:
-        events: list[StreamEvent] = []
-        for picture in self._walker.take():
-            self._last_picture_ns = self._now_ns
-            self._reception.picture(picture[1], picture[5])
-            events += self.runs.push(picture)
-        return events
+        pictures = self._walker.take()
+        if not pictures:
+            return []
+        self._last_picture_ns = self._now_ns
+        last = pictures[-1]
+        self._reception.picture(last[1], last[5])
+        return self.runs.push_all(pictures)
 
     def _control(self, data: bytes) -> None:
         for report in rtcp.parse(data):

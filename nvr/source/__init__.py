@@ -29,5 +29,8 @@ class Source(Protocol):
     def close(self) -> None:
         """Let go of sockets, files and feeders; say goodbye to the camera if that takes no time."""
 
+    def may_wait(self) -> bool:
+        """Whether what arrives is kept until it is fetched (TCP, files, feeders), so that half as many drains do."""
+
     def facts(self) -> dict[str, object]:
         """For the page and the heartbeat: packets, lost, reconnects, transport, camera clock offset ..."""

@@ -237,6 +237,9 @@ class Fed:
             process.wait()
         self._ending = []
 
+    def may_wait(self) -> bool:
+        return True
+
     def facts(self) -> dict[str, object]:
         return {
             "transport": self._kind,

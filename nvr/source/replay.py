@@ -118,6 +118,9 @@ class Replay:
             os.close(self._fd)
             self._fd = -1
 
+    def may_wait(self) -> bool:
+        return True
+
     def facts(self) -> dict[str, object]:
         return {
             "kind": "replay",

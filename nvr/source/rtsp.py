@@ -123,6 +123,10 @@ class Rtsp:
                 pass  # it was a goodbye
         self._let_go()
 
+    def may_wait(self) -> bool:
+        """TCP keeps what comes; UDP throws away what its buffer does not hold, and a dial should not be slowed down."""
+        return self._playing_ns != 0 and self._pair is None
+
     def facts(self) -> dict[str, object]:
         """Counters over all connections, and what the present or last one agreed on."""
         session = self._session

@@ -17,7 +17,9 @@ FFMPEG_INPUT = (
     "-use_wallclock_as_timestamps 1"
 ).split()
 FFMPEG_OUTPUT = f"-f segment -segment_time {SEGMENT_S} -segment_format mp4 -reset_timestamps 1 -c copy -an".split()
-RING_BYTES = 256 << 20  # four segments, so that a bench of a minute or two uses some of them again
+# Small enough that prepare() goes round once, so that what is measured is the steady state: segments used again.
+RING_BYTES = 64 << 20
+FILL_LOOPS = 4  # of the footage, 20 MB each
 Picture = tuple[bool, int]  # is a keyframe, size in bytes
 
 
@@ -31,6 +33,9 @@ class Peer:
     def commands(self, urls: list[str], directory: Path) -> list[tuple[list[str], bytes, dict[str, str]]]:
         """Argument list, standard input and extra environment of each process."""
         raise NotImplementedError(self.key)
+
+    def prepare(self, cameras: int, directory: Path, footage: Path) -> None:
+        """Bring the disk into the state it has after a while; not measured."""
 
     def pictures(self, directory: Path, number: int) -> list[Picture]:
         """What was recorded of camera `number`, in order."""
@@ -93,25 +98,31 @@ class Ours(Peer):
     evidence: bool = True
     crc: bool = True  # False exists in the bench alone, to show what it costs
 
-    def commands(self, urls: list[str], directory: Path) -> list[tuple[list[str], bytes, dict[str, str]]]:
-        from nvr.recorder import Settings, RecordedStream
+    def prepare(self, cameras: int, directory: Path, footage: Path) -> None:
+        """Go round every ring once with the same footage, as fast as it goes."""
+        looped = footage.with_stem(footage.stem + "-looped")
+        if not looped.exists():
+            subprocess.run(
+                ["ffmpeg", "-v", "error", "-stream_loop", str(FILL_LOOPS - 1), "-i", str(footage), "-c", "copy", str(looped)], check=True
+            )
+        source = {"kind": "replay", "file": str(looped), "loop": False, "speed": None}
+        settings = self._settings(directory, [source] * cameras, once=True)
+        subprocess.run([sys.executable, "-m", "nvr.recorder"], input=settings, check=True, env=environment({}), stderr=subprocess.DEVNULL)
 
-        settings = Settings(
-            data_dir=str(directory),
-            loss_bound_s=5.0,
-            streams=tuple(
-                RecordedStream(
-                    name=f"c{number}/main",
-                    source={"kind": "rtsp", "url": url, "transport": "tcp"},
-                    ring_bytes=RING_BYTES,
-                    evidence=self.evidence,
-                )
-                for number, url in enumerate(urls)
-            ),
+    def _settings(self, directory: Path, sources: list[dict[str, object]], *, once: bool = False) -> bytes:
+        from nvr.recorder import RecordedStream, Settings
+
+        streams = tuple(
+            RecordedStream(name=f"c{number}/main", source=source, ring_bytes=RING_BYTES, evidence=self.evidence)
+            for number, source in enumerate(sources)
         )
+        return Settings(data_dir=str(directory), loss_bound_s=5.0, streams=streams, once=once).to_json().encode()
+
+    def commands(self, urls: list[str], directory: Path) -> list[tuple[list[str], bytes, dict[str, str]]]:
         module = "nvr.recorder" if self.crc else "tools.bench.recorder_without_crc"
         environment = {"NVR_PURE": "1"} if self.pure else {}
-        return [([sys.executable, "-m", module], settings.to_json().encode(), environment)]
+        settings = self._settings(directory, [{"kind": "rtsp", "url": url, "transport": "tcp"} for url in urls])
+        return [([sys.executable, "-m", module], settings, environment)]
 
     def pictures(self, directory: Path, number: int) -> list[Picture]:
         from nvr import fmp4
@@ -121,6 +132,8 @@ class Ours(Peer):
         found: list[Picture] = []
         try:
             for row in ring.rows():
+                if row.record.run == 1:  # what prepare() wrote
+                    continue
                 head = fmp4.parse_head(ring.read(row.position)[: fmp4.HEAD_RESERVE_BYTES])
                 found += [(sample.is_keyframe, sample.size_bytes) for sample in head.samples]
         finally:
