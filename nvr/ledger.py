@@ -18,19 +18,20 @@ says "recorded" and nothing is there, the reason lies beside it:
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
 from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
+from nvr.errors import NvrError
 from nvr.journal import Entry, Kind, Story, kept_name
 from nvr.journal import read as read_journal
 from nvr.media import Cause, ClockReading, ClockState, FragmentRecord
 from nvr.ring import reader
 from nvr.ring.layout import SegmentState
-from nvr.ring.reader import Ring
+from nvr.ring.reader import Ring, RingUnreadable
 from nvr.timeline import ClockSample, Placed, Timeline
 
 NS_PER_S = 1_000_000_000
@@ -264,17 +265,21 @@ def account(
     *,
     now_ns: int,
     oldest: FragmentRecord | None = None,
+    unreadable: str = "",
 ) -> StreamLedger:
     """Account for every nanosecond of one stream from `from_ns` to `to_ns`, or to `now_ns` if that is earlier.
 
     `recorded` is in the order of recording: at least all that may lie in the span, better with its neighbours.
-    `oldest` is the oldest fragment kept, if that is not the first of `recorded`.
+    `oldest` is the oldest fragment kept, if that is not the first of `recorded`. `unreadable` says why the ring cannot be
+    read: what the journal believes recorded is then missing because of the disk.
     """
     placed = timeline.place(recorded)
     oldest_ns = placed[0].from_ns if placed else None
     if oldest is not None:
         oldest_ns = timeline.wall_of(oldest.boot_id, oldest.mono_ns).ns
     fates = fates_of(stream, story, timeline, oldest_ns, now_ns)
+    if unreadable:
+        fates = [fate if fate.cause else replace(fate, cause=Cause.DISK_FAILED, detail=unreadable) for fate in fates]
     from_ns = min(from_ns, now_ns)
     to_ns = max(min(to_ns, now_ns), from_ns)
     if placed and fates[-1].cause is None and from_ns < placed[-1].to_ns < to_ns <= placed[-1].to_ns + PENDING_NS:
@@ -399,38 +404,87 @@ def ledger(
     *,
     now: ClockReading,
     boot_id: bytes,
+    on_unreadable: Callable[[str, NvrError], None] = lambda stream, error: None,
 ) -> list[StreamLedger]:
-    """The ledgers of the given streams (None: of all that have a ring), from the rings and the journal under `data_dir`.
+    """The ledgers of the given streams, from the rings and the journal under `data_dir`.
 
+    `streams` None: all that have a ring, and those that the recorder's last session speaks of. A ring that is not there or
+    cannot be read hides nothing: `on_unreadable` is told, and what should be in it is missing because of the disk.
     Without `from_ns` each begins when its stream was first recorded, as far as anybody knows; without `to_ns` it ends
-    now, or when the recorder was stopped on purpose. Raises RingUnreadable and OSError as the rings do; KeyError for
-    a stream that has no ring.
+    now, or when the recorder was stopped on purpose. Raises KeyError for a stream that nobody knows, and RingUnreadable when
+    neither rings nor journal can be read.
     """
-    paths = reader.streams(data_dir)
-    names = sorted(paths) if streams is None else list(streams)
     story = read_journal(data_dir / "journal")
     present = ClockSample(boot_id, now.mono_ns, now.wall_ns, now.state, now.error_ns)
-    with ExitStack() as stack:
-        rings = {name: stack.enter_context(closing(reader.Ring(path))) for name, path in paths.items()}
-        rows = {name: _rows(ring, from_ns, to_ns) for name, ring in rings.items()}
-        timeline = Timeline.from_rows(rows.values(), [*story.samples(), present])
-        now_ns = timeline.wall_of(boot_id, now.mono_ns).ns
-        return [
-            _ledger(name, rows[name], _oldest(rings[name]), story, timeline, from_ns, to_ns, now_ns) for name in names
-        ]
+    told_of = _last_told_of(story)
+    no_rings: NvrError | None = None
+    try:
+        paths = reader.streams(data_dir)
+    except RingUnreadable as error:
+        if not told_of:
+            raise
+        paths, no_rings = {}, error
+    have_a_ring = {kept_name(name) for name in paths}
+    known = sorted([*paths, *(name for name in told_of if name not in have_a_ring)])
+    names = known if streams is None else list(streams)
+    if unknown := set(names) - set(known):
+        raise KeyError(", ".join(sorted(unknown)))
+    found = {name: _read(data_dir, name, paths.get(name), from_ns, to_ns, no_rings) for name in known}
+    timeline = Timeline.from_rows((each.rows for each in found.values()), [*story.samples(), present])
+    now_ns = timeline.wall_of(boot_id, now.mono_ns).ns
+    for name in names:
+        if (why := found[name].unreadable) is not None:
+            on_unreadable(name, why)
+    return [_ledger(name, found[name], story, timeline, from_ns, to_ns, now_ns) for name in names]
+
+
+def _last_told_of(story: Story) -> set[str]:
+    """Streams that the last session of the recorder speaks of."""
+    found: set[str] = set()
+    for entry in story.entries:
+        if entry.kind is Kind.STARTED:
+            found.clear()
+        elif entry.kind is Kind.STREAM:
+            found.add(entry.stream)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a ring holds of a span."""
+
+    rows: Sequence[FragmentRecord] = ()
+    oldest: FragmentRecord | None = None
+    unreadable: NvrError | None = None
+
+
+def _read(
+    data_dir: Path, stream: str, path: Path | None, from_ns: int | None, to_ns: int | None, no_rings: NvrError | None
+) -> _Found:
+    try:
+        if path is None:
+            raise no_rings or RingUnreadable(
+                f"there is no ring of {stream} in {data_dir}",
+                hint="It could never be made, or its disk is not mounted.",
+            )
+        with closing(Ring(path)) as ring:
+            return _Found(_rows(ring, from_ns, to_ns), _oldest(ring))
+    except NvrError as error:
+        return _Found(unreadable=error)
+    except OSError as error:
+        return _Found(unreadable=RingUnreadable(f"cannot read {path}: {error.strerror}", hint="Look at the disk."))
 
 
 def _ledger(
     stream: str,
-    rows: Sequence[FragmentRecord],
-    oldest: FragmentRecord | None,
+    found: _Found,
     story: Story,
     timeline: Timeline,
     from_ns: int | None,
     to_ns: int | None,
     now_ns: int,
 ) -> StreamLedger:
-    recorded = unbroken(rows)
+    recorded, oldest = unbroken(found.rows), found.oldest
     last_ns = max((place.to_ns for place in timeline.place(recorded)[-1:]), default=now_ns)
     now_ns = max(now_ns, last_ns)  # a file that was played faster than it lasts reaches into the future
     if from_ns is None:
@@ -445,7 +499,10 @@ def _ledger(
             to_ns = max(timeline.wall_of(entry.boot_id, entry.reading.mono_ns).ns, last_ns)
             if to_ns - last_ns <= PENDING_NS:
                 to_ns = last_ns
-    return account(stream, recorded, story, timeline, from_ns, to_ns, now_ns=now_ns, oldest=oldest)
+    unreadable = str(found.unreadable or "")
+    return account(
+        stream, recorded, story, timeline, from_ns, to_ns, now_ns=now_ns, oldest=oldest, unreadable=unreadable
+    )
 
 
 def _first_of(stream: str, story: Story) -> list[Entry]:

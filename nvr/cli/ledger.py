@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,18 +12,24 @@ from nvr.cli.options import (
     json_option,
     place_options,
     print_json,
-    print_table,
     span_options,
     stream_name,
 )
 
+if TYPE_CHECKING:
+    from nvr.errors import NvrError
+    from nvr.ledger import StreamLedger
+
 _NS_PER_S = 1_000_000_000
+_GAPS_SHOWN = 20  # of each stream; the newest, because those are asked about
 
 
 @click.command()
 @span_options
 @camera_option(required=False)
-@click.option("--gaps", "with_gaps", is_flag=True, help="Also list each gap.")
+@click.option(
+    "--gaps", "with_gaps", is_flag=True, help="List every gap, and with --json from when to when each account goes."
+)
 @place_options
 @json_option
 def ledger(
@@ -32,78 +37,91 @@ def ledger(
 ) -> None:
     """Account for every second of every stream: recorded, or missing with its cause. The sum is 100 %.
 
-    Without --from it begins with the oldest footage, without --to it ends now.
+    Without --from it begins when a stream was first recorded, without --to it ends now, or when the recorder was stopped.
+    What is just being written is not accounted for yet.
 
     \b
     Examples:
         nvr ledger --site site.yaml --from "yesterday 00:00" --to "today 00:00"
         nvr ledger --site site.yaml --from -24h --camera street --gaps
     """
-    from nvr import journal
-    from nvr.cli.rings import opened, timeline_of
-    from nvr.ledger import account, unbroken
+    from nvr import ledger as ledger_room
+    from nvr.clock import SystemClock, boot_id
 
-    only = stream_name(camera) if camera else None
+    only = [stream_name(camera)] if camera else None
     from_ns, to_ns = place.span_ns(from_text, to_text)
-    now_ns = time.time_ns()
-    accounts = []
-    with opened(place) as found:
-        found.warn()
-        timeline = timeline_of(place, found.rings)
-        story = journal.read(place.data_dir / "journal")
-        for stream, ring in found.rings.items():
-            if only is not None and stream != only:
-                continue
-            recorded = unbroken(row.record for row in ring.rows())
-            placed = timeline.place(recorded)
-            # A film that was played faster than real time reaches beyond the present.
-            end_ns = max(now_ns, placed[-1].to_ns) if placed else now_ns
-            begin_ns = from_ns if from_ns is not None else (placed[0].from_ns if placed else now_ns)
-            accounts.append(account(stream, recorded, story, timeline, begin_ns, to_ns or end_ns, now_ns=end_ns))
-        if only is not None and not accounts:
-            raise click.UsageError(f"There is no ring of {only} in {place.data_dir}.")
-    streams = []
-    for each in accounts:
-        fields = {**each.to_json(), "from": place.iso(each.from_ns), "to": place.iso(each.to_ns)}
-        if with_gaps:
-            fields["gaps"] = [_gap(place, gap) for gap in each.gaps()]
-        streams.append(fields)
+    try:
+        accounts = ledger_room.ledger(
+            place.data_dir, only, from_ns, to_ns, now=SystemClock().read(), boot_id=boot_id(), on_unreadable=_warn
+        )
+    except KeyError as error:
+        raise click.UsageError(f"There is no ring of {error.args[0]} in {place.data_dir}.") from None
     if as_json:
-        print_json({"streams": streams})
-    else:
-        _print(streams)
-
-
-def _gap(place: Place, gap: Any) -> dict[str, Any]:
-    return {
-        "from": place.iso(gap.from_ns),
-        "to": place.iso(gap.to_ns),
-        "seconds": round(gap.length_ns / _NS_PER_S, 3),
-        "cause": gap.cause.value,
-        "detail": gap.detail,
-    }
-
-
-def _print(streams: list[dict[str, Any]]) -> None:
-    rows = []
-    for stream in streams:
-        total_s = stream["total_s"]
-        part = 100 * stream["recorded_s"] / total_s if total_s else 100.0
-        causes = ", ".join(f"{cause} {_duration(seconds)}" for cause, seconds in stream["by_cause"].items())
-        rows.append((stream["stream"], _duration(total_s), _duration(stream["recorded_s"]), f"{part:.2f} %", _duration(stream["missing_s"]), causes))  # fmt: skip
-    if not rows:
-        click.echo("nothing is recorded yet")
+        print_json({"streams": [_fields(place, each, with_gaps) for each in accounts]})
         return
-    print_table(("stream", "total", "recorded", "", "missing", "cause"), rows, right=(1, 2, 3, 4))
-    for stream in streams:
-        for gap in stream.get("gaps", ()):
-            detail = f" ({gap['detail']})" if gap["detail"] else ""
-            click.echo(
-                f"{stream['stream']}  {gap['from']}  {gap['to']}  {_duration(gap['seconds'])}  {gap['cause']}{detail}"
-            )
+    if not accounts:
+        click.echo(
+            f"Nothing was recorded in {place.data_dir} yet. If it should have been: is the recording disk mounted?"
+        )
+    for each in accounts:
+        _print(place, each, None if with_gaps else _GAPS_SHOWN)
 
 
-def _duration(seconds: float) -> str:
+def _warn(stream: str, error: NvrError) -> None:
+    click.echo(f"nvr: {stream}: {error}", err=True)
+    click.echo(f"     {error.hint}", err=True)
+
+
+def _fields(place: Place, account: StreamLedger, with_gaps: bool) -> dict[str, Any]:
+    if not with_gaps:
+        return account.to_json()
+    gaps = [
+        {
+            "from": place.iso(gap.from_ns),
+            "to": place.iso(gap.to_ns),
+            "seconds": round(gap.length_ns / _NS_PER_S, 3),
+            "cause": gap.cause.value if gap.cause else None,
+            "detail": gap.detail,
+        }
+        for gap in account.gaps()
+    ]
+    return {**account.to_json(), "from": place.iso(account.from_ns), "to": place.iso(account.to_ns), "gaps": gaps}
+
+
+def _print(place: Place, account: StreamLedger, gaps_shown: int | None) -> None:
+    """One stream: a line for each fate with its part of 100 %, then the gaps."""
+    begin, end = place.iso(account.from_ns), place.iso(account.to_ns)
+    click.echo(f"{account.stream}  {begin} to {end}  {_duration(account.total_ns)}")
+    fates = [("recorded", account.recorded_ns), *((cause.value, ns) for cause, ns in account.by_cause_ns().items())]
+    for (name, length_ns), percent in zip(fates, percents([ns for _, ns in fates]), strict=True):
+        click.echo(f"  {name:<14}{percent:>9} %  {_duration(length_ns):>10}")
+    if account.unplaced_ns:
+        click.echo(
+            f"  and {_duration(account.unplaced_ns)} recorded by a box that did not know the time, not counted here"
+        )
+    gaps = account.gaps()
+    hidden = 0 if gaps_shown is None else max(len(gaps) - gaps_shown, 0)
+    if hidden:
+        click.echo(f"    {hidden} earlier gaps: --gaps lists them")
+    for gap in gaps[hidden:]:
+        cause = f"{gap.cause.value if gap.cause else ''}{': ' if gap.detail else ''}{gap.detail}"
+        click.echo(f"    {place.iso(gap.from_ns)} to {place.iso(gap.to_ns)}  {_duration(gap.length_ns):>10}  {cause}")
+
+
+def percents(parts: list[int]) -> list[str]:
+    """Each part of the sum with two decimals, so that they add up to 100.00; rounding goes where it shows least."""
+    total = sum(parts)
+    if not total:
+        return ["100.00", *("0.00" for _ in parts[1:])]
+    hundredths = [10_000 * part // total for part in parts]
+    by_rest = sorted(range(len(parts)), key=lambda number: -(10_000 * parts[number] % total))
+    for number in by_rest[: 10_000 - sum(hundredths)]:
+        hundredths[number] += 1
+    return [f"{value / 100:.2f}" for value in hundredths]
+
+
+def _duration(ns: int) -> str:
+    seconds = ns / _NS_PER_S
     if seconds < 60:
         return f"{seconds:.1f} s"
     hours, rest = divmod(round(seconds), 3600)

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,7 +16,11 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from recorded_box import ROOT, Box, call, program, told
+
+from nvr.cli.ledger import percents
 
 ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+09:00")
 
@@ -131,6 +136,7 @@ def test_the_ledger_accounts_for_every_second(recorded):
     streams = told("ledger", *recorded.at, "--from", begin, "--to", end)["streams"]
     assert len(streams) == 2
     for each in streams:
+        assert set(each) == {"stream", "total_s", "recorded_s", "missing_s", "by_cause"}
         assert each["recorded_s"] + each["missing_s"] == pytest.approx(each["total_s"])
         assert sum(each["by_cause"].values()) == pytest.approx(each["missing_s"])
     street = next(each for each in streams if each["stream"] == "street/main")
@@ -149,10 +155,32 @@ def test_the_ledger_lists_gaps_with_their_causes(recorded):
     assert {gap["cause"] for gap in street["gaps"]} == set(street["by_cause"])
 
 
-def test_the_ledger_as_text_shows_percent(recorded):
-    result = call("ledger", *recorded.at)
+def test_the_ledger_as_text_shows_percents_that_add_up_and_each_gap(recorded):
+    begin, _ = ends(recorded)
+    early = datetime.fromtimestamp(datetime.fromisoformat(begin).timestamp() - 10).astimezone().isoformat()
+    result = call("ledger", *recorded.at, "--camera", "street", "--from", early)
     assert result.exit_code == 0
-    assert "%" in result.stdout
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("street/main  20")
+    shown = re.findall(r"^  (\w[\w ]*\w) +(\d+\.\d\d) %", result.stdout, re.MULTILINE)
+    assert shown[0][0] == "recorded"
+    assert sum(round(100 * float(part)) for _, part in shown) == 10_000
+    assert any(re.fullmatch(rf"    {ISO.pattern} to {ISO.pattern} .*box off: before .*", line) for line in lines)
+
+
+@given(st.lists(st.integers(0, 10**18), min_size=1, max_size=9))
+def test_percents_always_add_up_to_a_hundred(parts):
+    assert sum(round(100 * float(part)) for part in percents(parts)) == 10_000
+
+
+def test_the_ledger_of_a_ring_that_is_gone_says_that_the_disk_failed(recorded):
+    shutil.rmtree(recorded.data_dir / "rings" / "street")
+    result = call("ledger", *recorded.at, "--json")
+    assert "there is no ring of street/main" in result.stderr
+    gate, street = json.loads(result.stdout)["streams"]
+    assert gate["missing_s"] == pytest.approx(0, abs=0.2)
+    assert street["missing_s"] == pytest.approx(street["total_s"])
+    assert set(street["by_cause"]) <= {"disk failed", "camera", "box off"}
 
 
 # -- clip --------------------------------------------------------------------------------------------
