@@ -99,7 +99,12 @@ class Announcer:
             listener.put(message)
 
     def flush(self) -> None:
-        """Welcome new subscribers and send what is waiting; never blocks."""
+        """Send what is waiting; never blocks."""
+        if self._listeners:
+            self._listeners = [listener for listener in self._listeners if listener.flush()]
+
+    def welcome(self) -> None:
+        """Take new subscribers, and tell them the last status; never blocks. A system call, so not in every turn."""
         while True:
             try:
                 connection, _ = self._socket.accept()
@@ -110,8 +115,6 @@ class Announcer:
             if self._status is not None:
                 listener.put(_encoded(self._status))
             self._listeners.append(listener)
-        if self._listeners:
-            self._listeners = [listener for listener in self._listeners if listener.flush()]
 
     def close(self) -> None:
         for listener in self._listeners:

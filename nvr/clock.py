@@ -34,6 +34,9 @@ NO_RTC_ERROR_NS = 366 * 86_400 * NS_PER_S
 # mobile link half of that is some 50 ms.
 SYNC_FLOOR_NS = 50_000_000
 
+ASK_KERNEL_NS = NS_PER_S  # adjtimex(2) costs more than both clocks together, and ten times a second nothing new is said
+STEP_NS = 10_000_000  # more than any slewing does in a second
+
 MAX_DRIFT_PPM = 500  # the kernel's own bound for an oscillator (adjtimex(2): tolerance), and ours for a camera's
 
 
@@ -54,18 +57,31 @@ class SystemClock:
     def __init__(self) -> None:
         self._not_before_ns = software_date_ns()
         self._undisciplined_error_ns = RTC_ERROR_NS if has_battery_clock() else NO_RTC_ERROR_NS
+        self._asked_ns = -ASK_KERNEL_NS
+        self._asked_offset_ns = 0
+        self._kernel_error_ns: int | None = None
 
     def mono_ns(self) -> int:
         return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
     def read(self) -> ClockReading:
         mono_ns, wall_ns, apart_ns = _both_clocks()
-        error_ns = kernel_error_ns()
+        error_ns = self._error_ns(mono_ns, wall_ns - mono_ns)
         if wall_ns < self._not_before_ns:
             return ClockReading(mono_ns, wall_ns, ClockState.UNKNOWN, 0)
         if error_ns is None:
             return ClockReading(mono_ns, wall_ns, ClockState.PLAUSIBLE, self._undisciplined_error_ns)
         return ClockReading(mono_ns, wall_ns, ClockState.SYNCED, error_ns + apart_ns)
+
+    def _error_ns(self, mono_ns: int, offset_ns: int) -> int | None:
+        """What the kernel said of its error; asked again after a second, and at once when somebody set the clock."""
+        waited_ns = mono_ns - self._asked_ns
+        if waited_ns >= ASK_KERNEL_NS or abs(offset_ns - self._asked_offset_ns) > STEP_NS:
+            self._asked_ns, self._asked_offset_ns, waited_ns = mono_ns, offset_ns, 0
+            self._kernel_error_ns = kernel_error_ns()
+        if self._kernel_error_ns is None:
+            return None
+        return self._kernel_error_ns + waited_ns * MAX_DRIFT_PPM // 1_000_000
 
     def sleep_until(self, mono_ns: int) -> None:
         # BOOTTIME counts through sleep and timeouts do not, so a machine that slept is asked again. select() rather than

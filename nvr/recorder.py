@@ -357,6 +357,7 @@ class Recorder:
                 now_ns = self.clock.mono_ns()
                 if now_ns >= status_ns:
                     status_ns = max(status_ns + STATUS_EVERY_NS, now_ns)
+                    self.announcer.welcome()
                     self.announcer.status(self.status())
                 self.announcer.flush()
                 if self.settings.once and all(stream.has_ended for stream in self.streams):

@@ -23,8 +23,10 @@ def announcer(tmp_path: Path):
 
 def test_a_fragment_arrives_as_it_was_announced(announcer, tmp_path):
     subscriber = Subscriber(tmp_path)
+    announcer.welcome()
     announcer.flush()
     announcer.fragment(POSITION, RECORD)
+    announcer.welcome()
     announcer.flush()
     assert fragment_of(subscriber.receive(1)) == (POSITION, RECORD)
 
@@ -32,15 +34,18 @@ def test_a_fragment_arrives_as_it_was_announced(announcer, tmp_path):
 def test_a_new_subscriber_is_told_the_last_status_at_once(announcer, tmp_path):
     announcer.status({"streams": {"street/main": {"recording": True}}})
     subscriber = Subscriber(tmp_path)
+    announcer.welcome()
     announcer.flush()
     assert subscriber.receive(1) == {"kind": "status", "streams": {"street/main": {"recording": True}}}
 
 
 def test_a_subscriber_that_does_not_read_loses_its_oldest_messages_and_is_told_how_many(announcer, tmp_path):
     subscriber = Subscriber(tmp_path)
+    announcer.welcome()
     announcer.flush()
     for sequence in range(5000):
         announcer.durable("street/main", sequence)
+        announcer.welcome()
         announcer.flush()
     messages, told = [], 0
     while (message := subscriber.receive(0.05)) is not None:
@@ -48,6 +53,7 @@ def test_a_subscriber_that_does_not_read_loses_its_oldest_messages_and_is_told_h
             told += message["messages"]
         else:
             messages.append(message["sequence"])
+        announcer.welcome()
         announcer.flush()
     assert told > 0
     assert told + len(messages) == 5000
@@ -58,10 +64,12 @@ def test_a_subscriber_that_does_not_read_loses_its_oldest_messages_and_is_told_h
 def test_a_subscriber_that_goes_away_is_forgotten(announcer, tmp_path):
     subscriber = Subscriber(tmp_path)
     other = Subscriber(tmp_path)
+    announcer.welcome()
     announcer.flush()
     subscriber.close()
     for sequence in range(3):
         announcer.durable("a/main", sequence)
+        announcer.welcome()
         announcer.flush()
     assert [other.receive(1)["sequence"] for _ in range(3)] == [0, 1, 2]
 
@@ -72,6 +80,7 @@ def test_the_socket_may_lie_deeper_than_a_socket_address_is_long(tmp_path):
     announcer = Announcer(deep)
     subscriber = Subscriber(deep)
     announcer.status({})
+    announcer.welcome()
     announcer.flush()
     assert subscriber.receive(1) == {"kind": "status"}
     announcer.close()
@@ -83,5 +92,6 @@ def test_a_recorder_that_died_leaves_nothing_that_hinders_the_next(announcer, tm
     successor = Announcer(tmp_path)
     subscriber = Subscriber(tmp_path)
     successor.status({"boot": 2})
+    successor.welcome()
     successor.flush()
     assert subscriber.receive(1)["boot"] == 2

@@ -29,9 +29,9 @@ from nvr.ring.segment import OpenSegment
 log = logging.getLogger(__name__)
 
 NS_PER_S = 1_000_000_000
-# Pages wait in memory until there are so many: 8 writes a second at 4 Mbit/s. Waiting costs no safety, since a fragment
+# Pages wait in memory until there are so many: 4 writes a second at 4 Mbit/s. Waiting costs no safety, since a fragment
 # counts only when it is closed.
-WRITE_BYTES = 64 << 10
+WRITE_BYTES = 128 << 10
 # The syncer is woken when a stream has written so much: recovery looks no further than this (walk.SCAN_BYTES).
 UNSYNCED_MAX_BYTES = 8 << 20
 # A GOP of "one second" is 1.00 s give or take a picture: splitting off its last picture would double the fragments.

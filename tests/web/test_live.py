@@ -150,6 +150,7 @@ def test_pages_are_told_when_the_recorder_comes_falls_silent_and_comes_again(tmp
             announcer = Announcer(tmp_path)
             announcer.status({"streams": {"street/main": {"recording": True, "detail": f"generation {generation}"}}})
             for _ in range(300):
+                announcer.welcome()
                 announcer.flush()
                 await asyncio.sleep(0.02)
                 if live.stream_status()["street/main"]["detail"] == f"generation {generation}":
