@@ -15,27 +15,13 @@ from typing import Any
 import yaml
 
 from nvr import site_keys
+from nvr.scene import Line, Point, Zone
 from nvr.site_kinds import Number, Wrong, check_name, closest, scalar, shown
 from nvr.site_yaml import Entry, Reader, line_of
 
 CORNERS_MOST = 64  # drawn by hand; each costs a test per detection
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _DAY_MIN = 24 * 60
-
-Point = tuple[float, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Zone:
-    name: str
-    corners: tuple[Point, ...]  # fractions of width and height, from the upper left
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    name: str
-    start: Point
-    end: Point
 
 
 @dataclass(frozen=True, slots=True)

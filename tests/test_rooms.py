@@ -38,7 +38,7 @@ ROOMS: dict[str, str] = {
     "ledger": "ring clock journal",
     "announce": "media",
     "recorder": "source ring announce journal systemd",
-    "detect": "scene media",
+    "detect": "scene media h264",
     "rules": "scene site",
     "clips": "ring evidence ledger verify_clip",
     "uplink": "wire clips ledger",
