@@ -7,6 +7,7 @@ be. (What a power cut may take beyond that is tests/ring's business.)
 from __future__ import annotations
 
 import random
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from nvr.ring import check, index
 from nvr.ring.reader import Ring, streams
 
 STREAMS = 8
+LOSS_BOUND_S = 5  # e2e.running.replays
 RING_BYTES = 64 << 20
 
 
@@ -44,7 +46,15 @@ def kill_again_and_again(tmp_path: Path, footage: list[Path], times: int, seed: 
         is_up = recorder.listen(60, lambda recorder=recorder: len(recorder.announced) == STREAMS)
         assert is_up, f"restart {number}: {sorted(recorder.announced)} of {STREAMS} record; {(tmp_path / 'log').read_text()[-3000:]}"
         recorder.listen(chance.uniform(0, 1.5))
-        recorder.kill()
+        if number % 10 == 9:
+            assert recorder.stop() == 0
+            assert check.check(data_dir) == [], f"after restart {number}"
+        else:
+            killed_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+            recorder.kill()
+            for stream, told in recorder.announced.items():
+                end_ns = told[-1][1].mono_ns + told[-1][1].duration_ns
+                assert killed_ns - end_ns < LOSS_BOUND_S * 1e9, f"{stream} lost {(killed_ns - end_ns) / 1e9:.1f} s"
         for stream, told in recorder.announced.items():
             announced.setdefault(stream, {}).update({record.sequence: record.hash for _, record in told})
         assert_nothing_announced_is_missing(data_dir, announced)

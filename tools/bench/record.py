@@ -43,8 +43,8 @@ class Run:
     memory_mb: float
     write_calls_per_camera_minute: float
     written_per_media: float  # bytes handed to write calls, per media byte
-    device_per_media: float  # bytes written to the block device, per media byte; -1 not known
-    device_read_bytes: int
+    device_per_media: float  # bytes written to the block device from start to a sync after the end, per byte recorded; -1 not known
+    device_read_bytes: int  # in the window
     switches_per_camera_minute: float
     files: int
     pictures_per_s_slowest: float
@@ -167,6 +167,8 @@ def one_run(
     processes: list[subprocess.Popen[bytes]] = []
     with disk(work, size_gb) as (directory, device), open(work / "peer.log", "wb") as output:
         peer.prepare(cameras, directory, footage)
+        os.sync()
+        at_start = measure.snapshot(group, device)
         try:
             for arguments, text, extra in peer.commands(farm.urls, directory):
                 process = subprocess.Popen(
@@ -199,7 +201,9 @@ def one_run(
             farm.close()
             group.close()
         files = sum(1 for path in directory.rglob("*") if path.is_file())
-        lost, slowest = _lost(peer, directory, cameras, source, after.time_s - before.time_s)
+        os.sync()
+        at_end = measure.snapshot(group, device)
+        lost, slowest, recorded_bytes = _lost(peer, directory, cameras, source, after.time_s - before.time_s)
     seconds = after.time_s - before.time_s
     camera_minutes = cameras * seconds / 60
     media_bytes = media_bytes_per_s * cameras * seconds
@@ -213,7 +217,9 @@ def one_run(
         memory_mb=memory_mb,
         write_calls_per_camera_minute=(after.write_calls - before.write_calls) / camera_minutes,
         written_per_media=(after.written_bytes - before.written_bytes) / media_bytes,
-        device_per_media=(after.device_written_bytes - before.device_written_bytes) / media_bytes if device else -1,
+        device_per_media=(at_end.device_written_bytes - at_start.device_written_bytes) / recorded_bytes
+        if device and recorded_bytes
+        else -1,
         device_read_bytes=after.device_read_bytes - before.device_read_bytes if device else -1,
         switches_per_camera_minute=(after.switches - before.switches) / camera_minutes,
         files=files,
@@ -243,20 +249,21 @@ def _wait_until_connected(farm: Farm, cameras: int, inside: list[str], processes
         time.sleep(0.5)
 
 
-def _lost(peer: Peer, directory: Path, cameras: int, source: list[Picture], window_s: float) -> tuple[int, float]:
-    """(pictures missing inside the recordings, pictures per second of the camera with the fewest)."""
-    lost, fewest = 0, None
+def _lost(peer: Peer, directory: Path, cameras: int, source: list[Picture], window_s: float) -> tuple[int, float, int]:
+    """(pictures missing inside the recordings, pictures per second of the camera with the fewest, media bytes of all)."""
+    lost, fewest, recorded_bytes = 0, None, 0
     for number in range(cameras):
         if peer.key == "floor":
-            return -1, -1
+            return -1, -1, 0
         recorded = peer.pictures(directory, number)
         if not recorded:
             fewest = 0
             continue
         missing, count = lost_pictures(recorded, source)
         lost += missing
+        recorded_bytes += sum(size for _, size in recorded)
         fewest = count if fewest is None else min(fewest, count)
-    return lost, (fewest or 0) / (window_s * 1.25 + SETTLE_S)
+    return lost, (fewest or 0) / (window_s * 1.25 + SETTLE_S), recorded_bytes
 
 
 def table(runs: list[Run]) -> str:
