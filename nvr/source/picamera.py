@@ -48,7 +48,7 @@ def feed(options: dict[str, Any], writer: Writer) -> None:
     from picamera2.encoders import H264Encoder
     from picamera2.outputs import Output
 
-    from nvr.source.feeder import Pictures
+    from nvr.source.pictures import Pictures
 
     if options["number"] >= len(Picamera2.global_camera_info()):
         raise RuntimeError(

@@ -49,7 +49,7 @@ class Usb(Fed):
 
 def feed(options: dict[str, Any], writer: Writer) -> None:
     """Send the camera's pictures until it ends. Raises OSError, as FFmpeg's errors are."""
-    from nvr.source.feeder import Pictures
+    from nvr.source.pictures import Pictures
 
     container = _opened(options)
     stream = container.streams.video[0]
@@ -88,7 +88,7 @@ def _opened(options: dict[str, Any]) -> InputContainer:
 
 def _encode(container: InputContainer, options: dict[str, Any], writer: Writer) -> None:
 
-    from nvr.source.feeder import Pictures
+    from nvr.source.pictures import Pictures
 
     stream = container.streams.video[0]
     stream.thread_type = "AUTO"
