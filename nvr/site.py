@@ -22,6 +22,8 @@ import yaml
 from nvr import site_keys
 from nvr.errors import NvrError
 from nvr.site_budget import check_budgets
+from nvr.site_holidays import NONE, OF_TIME_ZONE, Holidays
+from nvr.site_holidays import load as load_holidays
 from nvr.site_kinds import Wrong, check_name, closest, shown
 from nvr.site_scene import Line, OpenTime, Rule, Zone, read_hours, read_lines, read_rules, read_zones
 from nvr.site_settings import (
@@ -154,10 +156,11 @@ class _Top:
         hub = self._hub(top["hub"])
         self._read_templates(top["templates"])
         zone = self._time_zone(top["time_zone"], entries)
+        holidays = self._holidays(top["holidays"] or OF_TIME_ZONE.get(top["time_zone"] or "", NONE), entries)
         cameras = self._cameras(top["cameras"], top["site"] or "")
         if reader.faults or zone is None:
             return None
-        return Site(self.path, top["site"], top["box"], zone, storage, Web(web["listen"], web["port"]), hub, cameras)
+        return Site(self.path, top["site"], top["box"], zone, storage, Web(web["listen"], web["port"]), hub, cameras, holidays)
 
     def _group(self, node: yaml.Node | None, path: str) -> tuple[dict[str, Entry]]:
         return ({} if node is None else self.reader.entries(node, path),)
@@ -176,6 +179,14 @@ class _Top:
                 f"time_zone: {near or 'Asia/Jayapura'}",
             )
             return None
+
+    def _holidays(self, name: str, entries: Mapping[str, Entry]) -> Holidays:
+        try:
+            return load_holidays(name, self.path.parent)
+        except NvrError as error:
+            line = entries["holidays"].line if "holidays" in entries else 1
+            self.reader.fault(line, "holidays", str(error), error.hint)
+            return Holidays()
 
     def _check_listen(self, listen: str, line: int) -> None:
         import ipaddress
@@ -292,6 +303,7 @@ class _Top:
                         'hours: {mon-fri: "08:00-14:00"}',
                     )
         zones, lines, hours, rules = self._shared(values, entries, entry)
+        masks = read_zones(reader, values["masks"], entries["masks"].path if "masks" in entries else "")
         if main is None or values["ring_gb"] is None:
             return None
         return Camera(
@@ -307,6 +319,7 @@ class _Top:
             stall_s=values["stall_s"],
             template=values["template"],
             zones=zones,
+            masks=masks,
             lines=lines,
             hours=hours,
             rules=rules,

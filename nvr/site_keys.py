@@ -107,6 +107,8 @@ SITE = (
     Key("site", Name(), "Name of the site; several boxes may belong to one.", required=True),
     Key("box", Name(), "Name of this box, as people call it; its identity is its key, made at the first start.", required=True),
     Key("time_zone", Text(r"[A-Za-z0-9_+/-]{1,60}", "a name of the tz database such as `Asia/Jayapura`"), "Where times without an offset, days and hours are meant.", required=True),
+    Key("holidays", Text(r"[^\x00-\x1f\x7f]{1,200}", "`indonesia`, `none`, or a file such as `my-holidays.yaml`"), "Days on which places are closed whatever their hours say: a list that comes with nvr, or a file of your own beside the site file.", "",
+        why="`indonesia` in the time zones of Indonesia, elsewhere `none`"),
     Key("storage", Group("storage: with its keys below it"), "Where footage lies and how much may be lost."),
     Key("web", Group("web: with its keys below it"), "The box's own page."),
     Key("hub", Group("hub: with its keys below it"), "Where the box reports to; without it the box works alone."),
@@ -146,6 +148,7 @@ SHARED = (
     Key("stall_s", Number(2, 600), "A camera that sends no picture for so long is taken to be gone, and is dialled again.", 10.0,
         why="cameras pause for a few seconds when they change day and night mode"),
     Key("zones", Group("zones: with a list of corners for each"), "Named areas of the picture: at least three corners `[x, y]`, as fractions of width and height."),
+    Key("masks", Group("masks: with a list of corners for each"), "Areas that nobody looks at: black in every picture that leaves the box or that a model sees. Written like zones."),
     Key("lines", Group("lines: with {from: [x, y], to: [x, y]} for each"), "Named lines that are crossed, from and to `[x, y]`."),
     Key("hours", Group("hours: with the times for each day"), "When the place is open: days (`mon`, `mon-thu`, `sat,sun`) and times (`08:00-12:00, 13:00-16:00`, or `closed`)."),
     Key("rules", Group("rules: with a group for each rule"), "What to look for; see the rules below."),
@@ -203,25 +206,40 @@ _ALERT = Key("alert_above", Number(1, 1000, is_whole=True), "Alert when more tha
 _FOR = Key("for_s", Number(1, 86_400), "And this for so long.", 60.0, why="a bus that empties is not a queue")
 
 RULES: dict[str, tuple[Key, ...]] = {
-    "service_open": (_ZONE,),
+    "service_open": (
+        _ZONE,
+        Key("quiet_s", Number(1, 86_400), "Nobody was seen for so long, by a camera that could see all the time: closed.", 600.0, why="staff leave a counter for minutes, not for ten"),
+        Key("grace_s", Number(0, 86_400), "So long after opening time nobody is called late.", 900.0, why="clocks and people differ by a quarter of an hour"),
+    ),
     "queue": (_ZONE, _ALERT, _FOR),
-    "congestion": (_ZONE,),
+    "congestion": (
+        _ZONE,
+        Key("length_m", Number(1, 1000), "What the zone measures along the lane, in metres; speeds are then given in m/s as well.", None),
+        Key("for_s", Number(1, 86_400), "A jam lasts at least so long.", 60.0, why="most red lights are shorter"),
+    ),
     "stopped_vehicle": (
         _ZONE,
         Key("after_s", Number(1, 86_400), "Stands for so long.", 15.0, why="longer than a driver hesitates"),
+        Key("red_light_s", Number(0, 3600), "A traffic light holds vehicles here for up to so long; 0 where there is none.", 0.0,
+            why="where traffic lights stand is not seen; places where vehicles keep stopping are learned as well"),
     ),
     "line_crossing": (Key("line", Name(), "A line of this camera.", required=True),),
-    "intrusion": (_ZONE,),
+    "intrusion": (
+        _ZONE,
+        Key("when", Choice(("closed", "always")), "`closed`: outside the opening hours, or always where there are no hours.", "closed"),
+        Key("after_s", Number(0, 86_400), "Is there for so long.", 2.0, why="one picture may err"),
+    ),
     "loitering": (
         _ZONE,
         Key("after_s", Number(1, 86_400), "Stays for so long.", 120.0, why="longer than a phone call"),
     ),
     "crowd": (_ZONE, _ALERT, _FOR),
     "tamper": (),
-}
+    "camera": (),
+}  # fmt: skip
 
-# Names a camera may give as `template` without the site file saying more; what they stand for comes with detection.
-BUILT_IN_TEMPLATES = ("service-office", "traffic", "public-place")
+# Names a camera may give as `template` without the site file saying more; rules/templates.py says what they look for.
+BUILT_IN_TEMPLATES = ("service-office", "traffic", "public-space")
 
 # Where a key belongs that was written elsewhere.
 BELONGS: dict[str, str] = {
@@ -258,7 +276,8 @@ def settings_document() -> str:
     templates = ", ".join(f"`{name}`" for name in BUILT_IN_TEMPLATES)
     parts.append(
         "## templates\n\nWhat a camera says itself counts more than its template. A template holds any of the keys "
-        f"of a camera except `place`, `template`, `main` and `small`. Known without being written: {templates}.\n"
+        f"of a camera except `place`, `template`, `main` and `small`. Known without being written: {templates}; a camera "
+        "that takes one of these and has no `rules` gets those of docs/detection.md.\n"
     )
     parts.append(
         _table("cameras.NAME", f"NAME: {Name().form()}. A stream is called `NAME/main` or `NAME/small`.", CAMERA)
@@ -273,7 +292,7 @@ def settings_document() -> str:
         parts.append(_table(f"main, small: source: {name}", meanings[name], keys))
     parts.append(
         "## cameras.NAME.rules\n\nA rule is given with its keys, or with a list of such groups to have it several times. "
-        "`service_open` needs `hours`.\n"
+        "`service_open` needs `hours`. `tamper` and `camera` look after every camera without being written.\n"
     )
     for name, keys in RULES.items():
         parts.append(_table(f"rule: {name}", "" if keys else "Has no keys: write `{}`.", keys))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from nvr.site_holidays import Holidays
 from nvr.site_scene import Line, OpenTime, Rule, Zone
 
 
@@ -66,6 +67,7 @@ class Camera:
     stall_s: float
     template: str = ""
     zones: tuple[Zone, ...] = ()
+    masks: tuple[Zone, ...] = ()
     lines: tuple[Line, ...] = ()
     hours: tuple[OpenTime, ...] = ()
     rules: tuple[Rule, ...] = ()
@@ -114,6 +116,7 @@ class Site:
     web: Web
     hub: Hub | None
     cameras: tuple[Camera, ...]
+    holidays: Holidays = field(default_factory=Holidays, repr=False)
 
     def recorded_streams(self) -> tuple[StreamSettings, ...]:
         """Every stream that has a ring, in the order of the file."""

@@ -103,7 +103,7 @@ def test_the_complete_example_is_taken_as_it_stands():
     assert entrance.keep_days == 30
     assert street.main == site.ReplaySource("/nowhere/clip.mp4", loop=True, speed=1.0)
     assert street.lines[0].end == (1.0, 0.7)
-    assert dict(street.rules[2].settings) == {"zone": "inbound", "after_s": 15}
+    assert dict(street.rules[2].settings) == {"zone": "inbound", "after_s": 15, "red_light_s": 0}
     assert found.hub is not None
     assert found.hub.code == "7F3K-QM2P-XW9D"
     assert [stream.name for stream in found.recorded_streams()] == ["entrance/main", "street/main"]
