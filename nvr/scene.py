@@ -277,6 +277,7 @@ class Event:
     wall_ns: int | None  # of from_ns
     tracks: tuple[int, ...] = ()
     numbers: tuple[tuple[str, float], ...] = ()  # (name with unit, value): ("waiting", 4.0), ("waiting_most", 6.0)
+    words: tuple[tuple[str, str], ...] = ()  # what is no number: ("class", "car"), ("direction", "down"), ("due", "open")
     detail: str = ""  # one line for a person
     is_end: bool = False  # the state that began earlier is over
 
