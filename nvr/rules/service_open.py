@@ -1,0 +1,162 @@
+"""`service_open`: is this place serving people? `open`, `closed` or `cannot tell`, and what that rests on.
+
+`closed` accuses somebody, so it needs the whole of: opening hours that are certain, a clock that is known, and a camera that could see the zone
+without a break for `quiet_s` and saw nobody. Whatever is missing makes it `cannot tell`, at once. Outside opening
+hours nothing is claimed; `due` says what the place should be.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nvr.rules.debounce import Debounced
+from nvr.rules.rule import CANNOT_TELL, NS_PER_S, event, is_motion_only, people, seconds
+from nvr.rules.schedule import Due, Hours, Schedule
+from nvr.rules.tamper import blindness
+from nvr.scene import Event, Facts, ZoneFacts
+
+OPEN, CLOSED = "open", "closed"
+
+_OPEN_HOLD_S = 3.0  # a false detection rarely lasts so long
+_DOUBT_HOLD_S = 10.0  # somebody in front of the lens does not end an open place
+_LOOKED_NS = 5 * NS_PER_S  # something moved for so long and the model had no time to look
+_MOTION_SHARE = 0.02
+_MOTION_FACTOR = 2  # without a model, stillness must last twice as long
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    state: str
+    why: str
+    from_ns: int  # since when what it rests on was seen
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is remembered; media time."""
+
+    watching_ns: int | None = None  # since when the camera sees the zone without a break, within these hours
+    seen_ns: int | None = None  # when somebody was last there
+    since_ns: int | None = None  # when they came, if nobody was there for `quiet` before
+
+
+def verdict(at_ns: int, hours: Hours | None, blind: str, evidence: Evidence, quiet_ns: int, late_ns: int) -> Verdict:
+    """What can be said now. `late_ns`: media time before which nobody is called late."""
+    if hours is None:
+        return Verdict(CANNOT_TELL, "the clock is not known", at_ns)
+    if hours.due is Due.CLOSED:
+        return Verdict(CANNOT_TELL, hours.why, at_ns)
+    if blind or evidence.watching_ns is None:
+        return Verdict(CANNOT_TELL, blind or "not watched yet", at_ns)
+    if evidence.seen_ns is not None and at_ns - evidence.seen_ns < quiet_ns:
+        return Verdict(OPEN, "people are there", evidence.seen_ns if evidence.since_ns is None else evidence.since_ns)
+    quiet_since_ns = max(evidence.watching_ns, evidence.seen_ns or 0)
+    if at_ns - quiet_since_ns < quiet_ns:
+        return Verdict(CANNOT_TELL, f"nobody seen, for less than {seconds(quiet_ns):.0f} s", quiet_since_ns)
+    if hours.due is Due.UNKNOWN:
+        return Verdict(CANNOT_TELL, hours.why, quiet_since_ns)
+    if at_ns < late_ns:
+        return Verdict(CANNOT_TELL, "opening time was just now", quiet_since_ns)
+    return Verdict(CLOSED, "nobody was seen in opening hours", quiet_since_ns)
+
+
+def remembered(evidence: Evidence, at_ns: int, is_blind: bool, is_somebody: bool, quiet_ns: int) -> Evidence:
+    if is_blind:
+        return Evidence(None, evidence.seen_ns, evidence.since_ns)
+    watching_ns = at_ns if evidence.watching_ns is None else evidence.watching_ns
+    if not is_somebody:
+        return Evidence(watching_ns, evidence.seen_ns, evidence.since_ns)
+    is_new = evidence.seen_ns is None or at_ns - evidence.seen_ns >= quiet_ns
+    return Evidence(watching_ns, at_ns, at_ns if is_new else evidence.since_ns)
+
+
+class ServiceOpen:
+    kind = "service_open"
+
+    def __init__(self, zone: str, schedule: Schedule, *, quiet_s: float = 600.0, grace_s: float = 900.0) -> None:
+        self.where = zone
+        self._schedule = schedule
+        self._quiet_s = quiet_s
+        self._grace_s = grace_s
+        self._evidence = Evidence()
+        self._hours: Hours | None = None
+        self._late_ns = 0
+        self._last_ns: int | None = None
+        self._state: Debounced[str] = Debounced(
+            CANNOT_TELL, {OPEN: _OPEN_HOLD_S, CLOSED: 0.0, CANNOT_TELL: _DOUBT_HOLD_S}
+        )
+        self._told: tuple[str, str] | None = None
+
+    def look(self, facts: Facts) -> list[Event]:
+        zone = facts.zone(self.where)
+        blind = self._blindness(facts, zone)
+        quiet_ns = round(self._quiet_s * NS_PER_S) * (_MOTION_FACTOR if is_motion_only(facts) else 1)
+        self._follow_hours(facts)
+        there = people(facts, zone)
+        is_somebody = bool(there) or (is_motion_only(facts) and zone.motion_share >= _MOTION_SHARE)
+        self._evidence = remembered(
+            self._evidence, facts.at_ns, bool(blind), is_somebody and not facts.is_light_change, quiet_ns
+        )
+        found = verdict(facts.at_ns, self._hours, blind, self._evidence, quiet_ns, self._late_ns)
+        self._take(facts, found)
+        return self._tell(facts, found, tuple(each.track.number for each in there))
+
+    def _blindness(self, facts: Facts, zone: ZoneFacts) -> str:
+        gap_ns = 0 if self._last_ns is None else facts.at_ns - self._last_ns
+        self._last_ns = facts.at_ns
+        if blind := blindness(facts):
+            return blind
+        if gap_ns > _LOOKED_NS:
+            return "pictures are missing"
+        if (
+            facts.sight.model
+            and facts.at_ns - facts.sight.looked_ns > _LOOKED_NS
+            and zone.motion_share >= _MOTION_SHARE
+            and not facts.is_light_change
+        ):
+            return "the box had no time to look"
+        return ""
+
+    def _follow_hours(self, facts: Facts) -> None:
+        """What was seen in other hours is no evidence for these."""
+        if facts.wall_ns is None:
+            hours = None
+        elif self._hours is not None and self._hours.holds_at(facts.wall_ns):
+            return
+        else:
+            hours = self._schedule.at(facts.wall_ns)
+        if hours != self._hours:
+            self._evidence = Evidence()
+            if hours is not None and facts.wall_ns is not None:
+                self._late_ns = facts.at_ns - (facts.wall_ns - hours.from_ns) + round(self._grace_s * NS_PER_S)
+        self._hours = hours
+
+    def _take(self, facts: Facts, found: Verdict) -> None:
+        at_s = seconds(facts.at_ns)
+        is_due = self._hours is not None and self._hours.due is not Due.CLOSED
+        if found.state == CANNOT_TELL and (self._state.state == CLOSED or not is_due):
+            self._state.take(at_s, CANNOT_TELL)  # an accusation ends with its proof
+        else:
+            self._state.observe(at_s, found.state)
+
+    def _tell(self, facts: Facts, found: Verdict, tracks: tuple[int, ...]) -> list[Event]:
+        due = self._hours.due.value if self._hours is not None else Due.UNKNOWN.value
+        state = self._state.state
+        if self._told == (state, due):
+            return []
+        if found.state != state and self._told is not None and self._told[1] == due:
+            return []  # still being voted on
+        self._told = (state, due)
+        is_same = found.state == state
+        return [
+            event(
+                self,
+                facts,
+                state,
+                found.from_ns if is_same else facts.at_ns,
+                tracks=tracks if state == OPEN else (),
+                numbers=(("evidence_s", seconds(facts.at_ns - found.from_ns) if is_same else 0.0),),
+                words=(("due", due), ("by", "motion" if is_motion_only(facts) else "people")),
+                detail=found.why if is_same else "just began to look",
+            )
+        ]

@@ -1,0 +1,126 @@
+"""`tamper`: is the camera shown what it was meant to see? Covered, out of focus, moved, frozen, looped.
+
+`doubts()` judges one moment and is what other rules ask before they say anything; `TamperRule` turns lasting doubts into
+events. A night is not a cover: a picture that got dark is `dark`, which is a reason to say nothing and no reason to
+alert anybody. What the numbers mean is in `scene.Tamper`.
+"""
+
+from __future__ import annotations
+
+from nvr.rules.debounce import Debounced
+from nvr.rules.rule import NS_PER_S, event, seconds
+from nvr.scene import Event, Facts
+
+ABSENT, DARK, COVERED, DEFOCUSED, TURNED, FROZEN, LOOPED = (
+    "no picture", "dark", "covered", "out of focus", "moved", "frozen", "looped",
+)  # fmt: skip
+
+# What lasts so long is told. Covering, turning and blurring by hand takes seconds; somebody who walks past the lens does too.
+HOLD_S = {COVERED: 5.0, DEFOCUSED: 15.0, TURNED: 10.0, FROZEN: 0.0, LOOPED: 0.0}
+
+FROZEN_NS = 2 * NS_PER_S  # longer than any camera repeats a picture; noise alone makes two pictures differ
+FROZEN_TOLD_NS = 10 * NS_PER_S
+LOOPED_NS = 1 * NS_PER_S
+LEARNED_NS = 60 * NS_PER_S
+
+DARK_BRIGHTNESS = 0.10
+DARK_SHARE = 0.85
+COVERED_DETAIL = 0.12
+SHIFTED = 0.03  # of width or height; wind on a pole moves less
+SHIFT_TRUST = 0.5
+
+
+def doubts(facts: Facts) -> frozenset[str]:
+    """Why this moment's picture proves nothing; empty for a good one."""
+    numbers = facts.tamper
+    if not facts.has_picture or not facts.health.is_sending:
+        return frozenset((ABSENT,))
+    found = set()
+    if numbers.frozen_ns >= FROZEN_NS:
+        found.add(FROZEN)
+    if numbers.loop_ns >= LOOPED_NS:
+        found.add(LOOPED)
+    is_dark = numbers.brightness < DARK_BRIGHTNESS and numbers.dark_share > DARK_SHARE
+    if is_dark:
+        found.add(DARK)
+    elif numbers.detail < COVERED_DETAIL:
+        found.add(COVERED)
+    elif numbers.learned_ns >= LEARNED_NS:
+        if numbers.sharpness < 0.4 * numbers.sharpness_usual and numbers.detail < 0.9:
+            found.add(DEFOCUSED)
+        is_far = max(abs(numbers.shift[0]), abs(numbers.shift[1])) > SHIFTED and numbers.shift_trust > SHIFT_TRUST
+        if is_far or (numbers.edges_kept < 0.25 and DEFOCUSED not in found):
+            found.add(TURNED)
+    return frozenset(found)
+
+
+def blindness(facts: Facts) -> str:
+    """The first doubt as a sentence; "" when the camera sees what it should."""
+    found = doubts(facts)
+    first = next((doubt for doubt in (ABSENT, FROZEN, LOOPED, COVERED, DARK, TURNED, DEFOCUSED) if doubt in found), "")
+    return _SENTENCES.get(first, "")
+
+
+_SENTENCES = {
+    ABSENT: "the camera sends no picture",
+    DARK: "it is too dark to see",
+    COVERED: "the camera is covered",
+    DEFOCUSED: "the camera is out of focus",
+    TURNED: "the camera was moved",
+    FROZEN: "the picture is frozen",
+    LOOPED: "the camera repeats old pictures",
+}
+
+
+class TamperRule:
+    """Tells when a doubt lasts, and when it is over."""
+
+    kind = "tamper"
+    where = ""
+
+    def __init__(self) -> None:
+        self._states = {what: Debounced(False, {True: hold_s, False: 10.0}) for what, hold_s in HOLD_S.items()}
+        self._began_ns: dict[str, int] = {}
+
+    def look(self, facts: Facts) -> list[Event]:
+        found = doubts(facts)
+        if FROZEN in found and facts.tamper.frozen_ns < FROZEN_TOLD_NS:
+            found -= {FROZEN}
+        told: list[Event] = []
+        for what, state in self._states.items():
+            # Nothing is known of a camera that is gone, and little of one that sees nothing.
+            unknown = ABSENT in found or (what in (DEFOCUSED, TURNED) and found & {DARK, COVERED, FROZEN})
+            change = state.observe(seconds(facts.at_ns), None if unknown else what in found)
+            if change is None:
+                continue
+            if change.state:
+                self._began_ns[what] = _began_ns(facts, what, round(change.from_s * NS_PER_S))
+            told.append(
+                event(
+                    self,
+                    facts,
+                    what,
+                    self._began_ns[what],
+                    numbers=_numbers(facts, what),
+                    detail=_SENTENCES[what] if change.state else "sees again",
+                    is_end=not change.state,
+                )
+            )
+        return told
+
+
+def _began_ns(facts: Facts, what: str, seen_ns: int) -> int:
+    """Frozen and looped pictures say themselves since when."""
+    lasted_ns = {FROZEN: facts.tamper.frozen_ns, LOOPED: facts.tamper.loop_ns}.get(what)
+    return seen_ns if lasted_ns is None else max(facts.at_ns - lasted_ns, 0)
+
+
+def _numbers(facts: Facts, what: str) -> tuple[tuple[str, float], ...]:
+    numbers = facts.tamper
+    return {
+        COVERED: (("detail_share", numbers.detail), ("brightness", numbers.brightness)),
+        DEFOCUSED: (("sharpness", numbers.sharpness), ("sharpness_usual", numbers.sharpness_usual)),
+        TURNED: (("shift_x", numbers.shift[0]), ("shift_y", numbers.shift[1]), ("edges_kept", numbers.edges_kept)),
+        FROZEN: (("frozen_s", seconds(numbers.frozen_ns)),),
+        LOOPED: (("loop_s", seconds(numbers.loop_ns)), ("period_s", seconds(numbers.loop_period_ns))),
+    }[what]
