@@ -20,6 +20,8 @@ from nvr.media import ClockState, FragmentRecord, Position
 
 SOCKET_NAME = "announce.sock"
 QUEUE_LENGTH = 256  # 16 cameras for 16 s; more would only be older
+LISTENERS_MAX = 64  # a box has three, and a page a few more; descriptors belong to cameras and segments first
+_WELCOMES_MAX = 16  # in one turn: whoever connects without end must not keep the cameras waiting
 MESSAGE_BYTES = 128 << 10  # a status of 64 streams is about 40 kB
 
 
@@ -35,12 +37,14 @@ class _Listener:
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
         self.waiting: deque[bytes] = deque()
-        self.dropped = 0
+        self.dropped = 0  # since it was told
+        self.lost = 0  # ever
 
     def put(self, message: bytes) -> None:
         if len(self.waiting) == QUEUE_LENGTH:
             self.waiting.popleft()
             self.dropped += 1
+            self.lost += 1
         self.waiting.append(message)
 
     def flush(self) -> bool:
@@ -104,16 +108,23 @@ class Announcer:
             self._listeners = [listener for listener in self._listeners if listener.flush()]
 
     def welcome(self) -> None:
-        """Take new subscribers, and tell them the last status; never blocks. A system call, so not in every turn."""
-        while True:
+        """Take new subscribers, and tell them the last status; never blocks. A system call, so not in every turn.
+
+        Where there are too many, whoever lost most messages makes room for the next.
+        """
+        for _ in range(_WELCOMES_MAX):
             try:
                 connection, _ = self._socket.accept()
-            except BlockingIOError:
+            except OSError:  # nobody is there; or there are no descriptors left, and they wait
                 break
             connection.setblocking(False)
             listener = _Listener(connection)
             if self._status is not None:
                 listener.put(_encoded(self._status))
+            if len(self._listeners) == LISTENERS_MAX:
+                last = max(self._listeners, key=lambda other: (other.lost, len(other.waiting)))
+                last.connection.close()
+                self._listeners.remove(last)
             self._listeners.append(listener)
 
     def close(self) -> None:

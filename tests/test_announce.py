@@ -1,8 +1,9 @@
+import resource
 from pathlib import Path
 
 import pytest
 
-from nvr.announce import QUEUE_LENGTH, Announcer, Subscriber, fragment_of
+from nvr.announce import LISTENERS_MAX, QUEUE_LENGTH, Announcer, Subscriber, fragment_of
 from nvr.media import ClockState, FragmentRecord, Position
 
 POSITION = Position("street/main", segment=3, lap=2, offset=4096, size_bytes=8192)
@@ -95,3 +96,43 @@ def test_a_recorder_that_died_leaves_nothing_that_hinders_the_next(announcer, tm
     successor.welcome()
     successor.flush()
     assert subscriber.receive(1)["boot"] == 2
+
+
+def test_a_storm_of_subscribers_leaves_descriptors_for_cameras_and_a_place_for_those_who_read(announcer, tmp_path):
+    """accept() took everybody; at the process's limit it raised EMFILE in the loop that records, and recording ended."""
+    reader = Subscriber(tmp_path)
+    announcer.welcome()
+    deaf = []
+    for number in range(3 * LISTENERS_MAX):
+        deaf.append(Subscriber(tmp_path))
+        for sequence in range(8):
+            announcer.durable("street/main", 8 * number + sequence)
+        announcer.welcome()
+        announcer.flush()
+        while reader.receive(0) is not None:
+            pass
+    assert len(announcer._listeners) == LISTENERS_MAX
+    announcer.durable("street/main", 9999)
+    announcer.flush()
+    assert reader.receive(1)["sequence"] == 9999
+    for subscriber in deaf:
+        subscriber.close()
+
+
+def test_without_a_free_descriptor_newcomers_wait_and_nothing_breaks(announcer, tmp_path):
+    reader = Subscriber(tmp_path)
+    announcer.welcome()
+    late = Subscriber(tmp_path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        announcer.welcome()
+        announcer.durable("street/main", 1)
+        announcer.flush()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert reader.receive(1)["sequence"] == 1
+    announcer.status({"boot": 3})
+    announcer.welcome()
+    announcer.flush()
+    assert late.receive(1)["boot"] == 3
