@@ -61,6 +61,7 @@ class Child:
         self.process = subprocess.Popen(
             [sys.executable, "-m", *self.arguments],
             stdin=subprocess.PIPE,
+            env=systemd.environment_for_children(),
             start_new_session=True,  # Ctrl-C reaches the box, which stops its children in order
         )
         assert self.process.stdin is not None

@@ -1,13 +1,17 @@
-"""What systemd wants to hear: ready, alive, and log lines with fields. Does nothing where there is no systemd.
+"""Being watched: what systemd wants to hear (ready, alive, log lines with fields), and ending with the box.
 
-The only place that imports systemd-python. Notifications follow sd_notify(3): one datagram to the socket
-named in NOTIFY_SOCKET, which needs no library, so that a box without systemd-python is still watched.
+Does nothing where there is no systemd. The only place that imports systemd-python. Notifications follow sd_notify(3):
+one datagram to the socket named in NOTIFY_SOCKET, which needs no library, so that a box without systemd-python is
+still watched.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import logging
 import os
+import signal
 import socket
 import sys
 
@@ -33,6 +37,26 @@ def watchdog_interval_s() -> float | None:
     if not microseconds.isdigit() or pid != str(os.getpid()):
         return None
     return int(microseconds) / 2e6
+
+
+def environment_for_children() -> dict[str, str]:
+    """What end_with_parent() of a child wants to know."""
+    return {**os.environ, _PARENT: str(os.getpid())}
+
+
+def end_with_parent() -> None:
+    """Have the kernel end this process when its box is killed (prctl(2)): nobody would watch it, start it again or stop it.
+
+    Raises SystemExit if that has happened already.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if os.environ.get(_PARENT, str(os.getppid())) != str(os.getppid()):
+        raise SystemExit(1)
+
+
+_PR_SET_PDEATHSIG = 1
+_PARENT = "NVR_BOX_PID"
 
 
 class StreamField(logging.Filter):

@@ -42,7 +42,7 @@ ROOMS: dict[str, str] = {
     "rules": "scene site",
     "clips": "ring evidence ledger verify_clip",
     "uplink": "wire clips ledger",
-    "web": "announce clips ledger site",
+    "web": "announce clips ledger site systemd",
     "hub": "wire",
     "box": EVERYTHING,
     "cli": EVERYTHING,

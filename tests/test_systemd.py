@@ -1,6 +1,8 @@
 import logging
 import os
 import socket
+import subprocess
+import sys
 
 from nvr import systemd
 
@@ -39,3 +41,13 @@ def test_a_line_about_a_stream_carries_camera_and_stream_as_fields():
     record.stream = "porch/main"
     assert systemd.StreamField().filter(record)
     assert (record.CAMERA, record.STREAM) == ("porch", "porch/main")
+
+
+def test_a_child_whose_parent_died_before_it_could_ask_ends_at_once():
+    code = "from nvr import systemd; systemd.end_with_parent(); print('lives')"
+    for parent, told in ((str(os.getpid()), "lives\n"), ("1", "")):
+        environment = {**systemd.environment_for_children(), "NVR_BOX_PID": parent}
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.stdout == told

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from pathlib import Path
 
-from nvr import site
+from nvr import site, systemd
 from nvr.errors import NvrError
 from nvr.web.server import serve
 from nvr.web.settings import PageSettings
@@ -23,7 +22,8 @@ def main() -> int:
     )
     parser.add_argument("--tls-key", type=Path, metavar="PEM")
     options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    systemd.set_up_logging("web")
+    systemd.end_with_parent()
     try:
         settings = PageSettings.from_site(site.load(options.site))
         serve(options.data, options.listen, settings, certificate_path=options.tls_cert, key_path=options.tls_key)
