@@ -40,15 +40,11 @@ from nvr.ring.disk import check_same_disk
 from nvr.ring.layout import RingSettings, fragment_s_for
 from nvr.ring.syncer import Syncer
 from nvr.ring.writer import Writer, Written
-from nvr.source import Source
+from nvr.source import TURN_NS, Source
 
 log = logging.getLogger(__name__)
 
 NS_PER_S = 1_000_000_000
-# Wake-ups are the cost of receiving (docs/decisions/0001-one-thread-on-a-timer.md): ten a second keep it low. A stream whose
-# bytes are kept for us is drained every second time, some at the even and some at the odd turns, so live pictures wait
-# 100 ms on average.
-TICK_NS = NS_PER_S // 10
 STATUS_EVERY_NS = NS_PER_S
 
 
@@ -128,16 +124,16 @@ class Stream:
 
     def __init__(
         self, settings: RecordedStream, make_source: Callable[[], Source], writer: Writer, journal: Journal | None,
-        *, is_odd: bool = False,
+        *, first_turn: int = 0,
     ) -> None:  # fmt: skip
-        """`is_odd`: it is the odd turns that may be left out."""
+        """`first_turn`: how many turns it waits at first, so that not all streams are drained in the same one."""
         self.name = settings.name
         self.writer = writer
         self.source: Source | None = None
         # A file without a pace of its own is asked again at once, not at the next tick.
         self.is_hurried = settings.source.get("kind") == "replay" and settings.source.get("speed", 1.0) is None
         self.has_ended = False
-        self._rested = is_odd
+        self._rest_turns = first_turn
         self._make_source = make_source
         self._retry_ns = 0
         self._journal = journal
@@ -152,9 +148,9 @@ class Stream:
         self._rate = Rate()
 
     def may_rest(self) -> bool:
-        """Whether this turn may be left out: what comes meanwhile is kept, and every other turn is soon enough."""
-        self._rested = not self._rested and self.source is not None and self.source.may_wait() and not self.is_hurried
-        return self._rested
+        """Whether this turn may be left out, because what comes meanwhile is kept."""
+        self._rest_turns -= 1
+        return self._rest_turns >= 0
 
     def drain(self, reading: ClockReading) -> list[Written]:
         """One turn: take what the source has, give it to the ring, note what changed."""
@@ -164,7 +160,9 @@ class Stream:
             self.source = self._make_source()
         written: list[Written] = []
         units: list[AccessUnit] = []
-        for event in self.source.drain(reading.mono_ns):
+        events = self.source.drain(reading.mono_ns)
+        self._rest_turns = 0 if self.is_hurried else self.source.may_wait()
+        for event in events:
             if type(event) is AccessUnit:
                 units.append(event)
                 continue
@@ -292,7 +290,13 @@ class Recorder:
                 boot_id=self.boot_id,
             )
         self.streams = [
-            Stream(stream, partial(source_of, stream, self.arena), writers[stream.name], self.journal, is_odd=number % 2 == 1)
+            Stream(
+                stream,
+                partial(source_of, stream, self.arena),
+                writers[stream.name],
+                self.journal,
+                first_turn=number % 2,
+            )
             for number, stream in enumerate(settings.streams)
         ]
         self._durable: deque[tuple[str, int]] = deque()  # filled by the syncer's thread, emptied by ours
@@ -327,7 +331,9 @@ class Recorder:
         log.warning("%s: fragments %d to %d were written and are lost, the disk did not keep them", stream, first, last,
                     extra={"stream": stream})  # fmt: skip
         if self.journal is not None:
-            self.journal.note(Kind.DISK, self.clock.read(), f"lost fragments {first} to {last}", stream, Cause.DISK_FAILED)
+            self.journal.note(
+                Kind.DISK, self.clock.read(), f"lost fragments {first} to {last}", stream, Cause.DISK_FAILED
+            )
 
     def _keep_journal(self) -> None:
         """A thread of its own, because it waits for the disk: causes and signs of life become durable."""
@@ -365,7 +371,7 @@ class Recorder:
                 if any(stream.is_hurried and not stream.has_ended for stream in self.streams):
                     next_ns = now_ns
                     continue
-                next_ns += TICK_NS
+                next_ns += TURN_NS
                 if next_ns < now_ns:
                     self._late_ns = max(self._late_ns, now_ns - next_ns)
                     next_ns = now_ns
@@ -436,7 +442,9 @@ def _locked(path: Path) -> TextIO:
             return lock
         except BlockingIOError:
             time.sleep(0.1)
-    raise NvrError(f"another recorder writes into {path.parent.parent}", hint="Stop it, or use another --data directory.")
+    raise NvrError(
+        f"another recorder writes into {path.parent.parent}", hint="Stop it, or use another --data directory."
+    )
 
 
 def _end_with_parent() -> None:

@@ -13,6 +13,10 @@ from typing import Protocol
 
 from nvr.media import StreamEvent
 
+# How often the recorder goes round. Wake-ups are the cost of receiving (docs/decisions/0001-one-thread-on-a-timer.md): ten a
+# second keep it low, and a stream whose bytes are kept for us may be left out of every second turn.
+TURN_NS = 100_000_000
+
 
 class Source(Protocol):
     """One stream. Every kind of source passes tests/source/source_suite.py."""
@@ -29,8 +33,8 @@ class Source(Protocol):
     def close(self) -> None:
         """Let go of sockets, files and feeders; say goodbye to the camera if that takes no time."""
 
-    def may_wait(self) -> bool:
-        """Whether what arrives is kept until it is fetched (TCP, files, feeders), so that half as many drains do."""
+    def may_wait(self) -> int:
+        """How many turns may go by before the next drain; 0 where what arrives is lost if it is not fetched."""
 
     def facts(self) -> dict[str, object]:
         """For the page and the heartbeat: packets, lost, reconnects, transport, camera clock offset ..."""

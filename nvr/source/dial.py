@@ -23,6 +23,7 @@ from nvr.errors import NvrError
 if TYPE_CHECKING:
     import ssl
 
+_SO_RCVBUFFORCE = 33  # Linux; Python has no name for it
 RECEIVE_BUFFER_BYTES = 1 << 20  # two seconds of a 4 Mbit/s camera, should the recorder be late
 _NS = 1_000_000_000
 _RESOLVE_NS = 15 * _NS  # glibc gives up after 5 s for each try and server
@@ -258,6 +259,11 @@ def _may_widen() -> bool:
 
 def widen(connection: socket.socket, *, even_if_less: bool = False) -> None:
     """Ask for a large receive buffer. `even_if_less`: for UDP, whose buffers never grow by themselves."""
+    try:
+        connection.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER_BYTES)
+        return
+    except OSError:
+        pass  # not privileged: what the kernel allows everybody
     if _may_widen() or even_if_less:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
 

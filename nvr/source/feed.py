@@ -237,8 +237,8 @@ class Fed:
             process.wait()
         self._ending = []
 
-    def may_wait(self) -> bool:
-        return True
+    def may_wait(self) -> int:
+        return 1
 
     def facts(self) -> dict[str, object]:
         return {

@@ -118,8 +118,8 @@ class Replay:
             os.close(self._fd)
             self._fd = -1
 
-    def may_wait(self) -> bool:
-        return True
+    def may_wait(self) -> int:
+        return 1
 
     def facts(self) -> dict[str, object]:
         return {

@@ -18,16 +18,21 @@ from nvr.clock import Clock, SystemClock
 from nvr.media import AccessUnit, Cause, RunEnded, RunStarted, StreamEvent
 from nvr.rtsp.digest import Credentials
 from nvr.rtsp.messages import BadRtsp, without_login
-from nvr.rtsp.session import Again, Session, SessionEnded, State
+from nvr.rtsp.session import Again, Learned, Session, SessionEnded, State
+from nvr.source import TURN_NS
 from nvr.source.backoff import Backoff
 from nvr.source.dial import Dial, DialFailed, Names, Tls, udp_pair
 
 _NS = 1_000_000_000
 # What one camera may bring in one turn, so that a mad one cannot keep the others waiting: ten times 50 Mbit/s.
 _TURN_BYTES = 6 << 20
+_TURN_EVENTS = 256  # ... or so many pictures: a mad one may send 75,000 in as many bytes, each of them a fragment
 _TURN_DATAGRAMS = 4096
 # Keep-alives, reports and timeouts are looked at so often while pictures come by TCP; nobody waits for them.
 _TICK_NS = _NS // 2
+# Every second turn may be left out (more saves nothing: what waits longer leaves the cache), as long as a fifth of the buffer is used:
+# the kernel counts about twice the payload, and a keyframe comes at once.
+_REST_TURNS, _BUFFER_PART = 1, 5
 _UNSENT_BYTES = 256 * 1024  # a camera that reads so little is not reading at all
 _UDP_WAIT_NS = 5 * _NS  # nothing by UDP for so long: it is blocked somewhere on the way
 _REDIRECTS = 4
@@ -59,6 +64,7 @@ class Rtsp:
         self._arena, self._label = arena, label
         self._clock = clock or SystemClock()
         self._login = Credentials(user, password) if user else None
+        self._learned = Learned()
         self._user = user
         self._choices = _transports(transport, is_tls=urlsplit(self._url).scheme.lower() == "rtsps")
         self._transport = self._choices[0]
@@ -80,6 +86,9 @@ class Rtsp:
         self._unsent = b""
         self._playing_ns = 0  # since when the session plays; 0: it does not
         self._ticked_ns = 0
+        self._buffer_bytes = 0  # of the socket, as the kernel says
+        self._turn_bytes = 0  # what lately came in one turn, at most
+        self._drained_ns = 0
         self._told: tuple[Cause, str] | None = None
         self._has_run = False
         self._connections = 0
@@ -123,9 +132,14 @@ class Rtsp:
                 pass  # it was a goodbye
         self._let_go()
 
-    def may_wait(self) -> bool:
-        """TCP keeps what comes; UDP throws away what its buffer does not hold, and a dial should not be slowed down."""
-        return self._playing_ns != 0 and self._pair is None
+    def may_wait(self) -> int:
+        """TCP keeps what comes, as long as its buffer is far from full: else the camera would be told to stop sending.
+
+        UDP throws away what its buffer does not hold, and a dial should not be slowed down.
+        """
+        if not self._playing_ns or self._pair is not None:
+            return 0
+        return min(_REST_TURNS, self._buffer_bytes // _BUFFER_PART // max(self._turn_bytes, 1))
 
     def facts(self) -> dict[str, object]:
         """Counters over all connections, and what the present or last one agreed on."""
@@ -175,6 +189,7 @@ class Rtsp:
             client_port=client_port,
             stall_s=self._stall_s,
             label=self._label,
+            learned=self._learned,
         )
         self._session.start(now_ns)
         return True
@@ -234,6 +249,9 @@ class Rtsp:
             self._receive_datagrams(session, now_ns, events)
         if self._pair is not None or not self._playing_ns or now_ns - self._ticked_ns >= _TICK_NS:
             self._ticked_ns = now_ns
+            assert self._socket is not None
+            self._buffer_bytes = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+            self._turn_bytes = self._turn_bytes * 7 // 8
             events += session.tick(now_ns)
             if not self._playing_ns and session.state is State.PLAYING:
                 self._playing_ns = now_ns
@@ -242,15 +260,15 @@ class Rtsp:
     def _receive(self, session: Session, now_ns: int, events: list[StreamEvent]) -> None:
         connection, taken_bytes = self._socket, 0
         assert connection is not None
-        while taken_bytes < _TURN_BYTES:
+        while taken_bytes < _TURN_BYTES and len(events) < _TURN_EVENTS:
             room = session.room()
             try:
                 size_bytes = connection.recv_into(room)
             except BlockingIOError:
-                return
+                break
             except OSError as error:
                 if self._is_tls and _is_waiting(error):
-                    return
+                    break
                 raise
             if size_bytes == 0:
                 session.closed_by_peer()
@@ -259,7 +277,10 @@ class Rtsp:
             # Less than there was room for: the socket is empty, and asking again would cost a system call. TLS
             # gives one record at a time and must be asked.
             if size_bytes < len(room) and not self._is_tls:
-                return
+                break
+        turns = max((now_ns - self._drained_ns) // TURN_NS, 1)
+        self._drained_ns = now_ns
+        self._turn_bytes = max(self._turn_bytes, taken_bytes // turns)
 
     def _receive_datagrams(self, session: Session, now_ns: int, events: list[StreamEvent]) -> None:
         assert self._pair is not None
