@@ -1,0 +1,145 @@
+"""H.264 access units to frames: the only file that imports PyAV.
+
+One thread for each decoder, so that frames come out at the same calls every time. FFmpeg's own attempts to repair a
+damaged picture are not shown to anybody: a picture that is not whole is counted and left out.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from nvr.errors import NvrError
+from nvr.media import AccessUnit, RunStarted
+
+Pixels = NDArray[np.uint8]
+
+MAX_PIXELS = 4096 * 3072  # 12 Mpixel cameras exist; a damaged SPS can ask for a hundred times as much memory
+_START_CODE = b"\0\0\0\1"
+_NS = Fraction(1, 1_000_000_000)
+
+
+class CannotDecode(NvrError):
+    """The stream as a whole cannot be decoded; single damaged pictures never raise."""
+
+
+class Frame:
+    """One decoded picture. What is asked for is made once; nobody may write into it."""
+
+    __slots__ = ("_picture", "_rgb", "at_ns", "height", "is_keyframe", "width")
+
+    def __init__(self, picture: av.VideoFrame) -> None:
+        self._picture = picture
+        self._rgb: Pixels | None = None
+        self.at_ns = int(picture.pts or 0)  # media time when it is shown
+        self.width: int = picture.width
+        self.height: int = picture.height
+        self.is_keyframe = bool(picture.key_frame)
+
+    @property
+    def luma(self) -> Pixels:
+        """Height x width, as the camera sent it: usually 16 to 235. A view of the decoder's memory."""
+        plane = self._picture.planes[0]
+        return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: self.height, : self.width]
+
+    @property
+    def rgb(self) -> Pixels:
+        """Height x width x 3."""
+        if self._rgb is None:
+            self._rgb = self._picture.to_ndarray(format="rgb24")
+        return self._rgb
+
+
+def resized(rgb: Pixels, width: int, height: int) -> Pixels:
+    """`rgb` (rows x columns x 3) at another size, bilinear."""
+    if rgb.shape[:2] == (height, width):
+        return rgb
+    picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
+    return picture.reformat(width, height, "rgb24", interpolation="BILINEAR").to_ndarray()
+
+
+class Decoder:
+    """One run of one stream."""
+
+    def __init__(self, started: RunStarted) -> None:
+        """Raises CannotDecode for a picture size that no camera has."""
+        if not 0 < started.width * started.height <= MAX_PIXELS:
+            raise CannotDecode(
+                f"pictures of {started.width} x {started.height} are not looked at, {MAX_PIXELS} pixels at most",
+                hint="Give detection a smaller stream: `small:` in the site file.",
+            )
+        sets = started.parameter_sets
+        self._head = b"".join(_START_CODE + unit for unit in (*sets.sps, *sets.pps))
+        self._context: Any = av.CodecContext.create("h264", "r")
+        self._context.thread_count = 1
+        self._context.thread_type = "NONE"
+        self._context.options = {"max_pixels": str(MAX_PIXELS)}
+        self.damaged = 0  # access units that were refused, or came out damaged
+        self._needs_head = True
+
+    def decode(self, unit: AccessUnit, shown_ns: int) -> list[Frame]:
+        """Frames that are ready after this one, in the order they are shown; often of earlier access units (B-frames).
+
+        Access units are given in decoding order from a keyframe on; ones that no other needs may be left out.
+        """
+        data = annex_b(unit)
+        if unit.is_keyframe or self._needs_head:
+            data = self._head + data
+            self._needs_head = False
+        packet = av.Packet(data)
+        packet.pts = shown_ns
+        packet.time_base = _NS
+        packet.is_keyframe = unit.is_keyframe
+        return self._frames(packet)
+
+    def drain(self) -> list[Frame]:
+        """What it still holds; nothing can be decoded afterwards."""
+        return self._frames(None)
+
+    def _frames(self, packet: av.Packet | None) -> list[Frame]:
+        try:
+            pictures = self._context.decode(packet)
+        except (av.FFmpegError, ValueError, OverflowError):
+            self.damaged += 1
+            return []
+        frames = []
+        for picture in pictures:
+            if picture.is_corrupt or not picture.width or picture.pts is None:
+                self.damaged += 1
+            else:
+                frames.append(Frame(picture))
+        return frames
+
+
+def annex_b(unit: AccessUnit) -> bytes:
+    """The access unit as a byte stream (H.264 annex B): lengths become start codes. What is behind a wrong length is left out."""
+    views = unit.payload.views()
+    data = bytearray(views[0] if len(views) == 1 else b"".join(views))
+    place, end = 0, len(data)
+    while place + 4 < end:
+        size = int.from_bytes(data[place : place + 4], "big")
+        if size == 0 or place + 4 + size > end:
+            del data[place:]
+            break
+        data[place : place + 4] = _START_CODE
+        place += 4 + size
+    return bytes(data)
+
+
+def jpeg(rgb: Pixels) -> bytes:
+    """`rgb` as a JPEG of good quality; some 30 kB for 640 x 360. Sizes are made even."""
+    height, width = rgb.shape[0] & ~1, rgb.shape[1] & ~1
+    picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb[:height, :width]), format="rgb24")
+    context: Any = av.CodecContext.create("mjpeg", "w")
+    context.width, context.height, context.pix_fmt = width, height, "yuvj420p"
+    context.time_base = _NS
+    context.thread_count = 1
+    context.options = {"qmin": "3", "qmax": "3"}
+    # JPEG means full range; without saying so, blacks come out grey.
+    picture = picture.reformat(format="yuvj420p", dst_colorspace="ITU601", dst_color_range="JPEG")
+    picture.pts, picture.time_base = 0, _NS
+    return b"".join(bytes(packet) for packet in (*context.encode(picture), *context.encode(None)))
