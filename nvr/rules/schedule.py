@@ -6,7 +6,7 @@ turn out to be a holiday (a decree or a moon sighting settles it) makes the answ
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from enum import Enum
 from zoneinfo import ZoneInfo
@@ -43,7 +43,7 @@ class Hours:
 class Schedule:
     zone: ZoneInfo
     hours: tuple[OpenTime, ...]
-    holidays: Holidays = Holidays()
+    holidays: Holidays = field(default_factory=Holidays)
 
     def at(self, wall_ns: int) -> Hours:
         """Pure, for any time; the same for all instants between `from_ns` and `to_ns` of the answer."""

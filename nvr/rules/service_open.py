@@ -13,14 +13,17 @@ from nvr.rules.debounce import Debounced
 from nvr.rules.rule import CANNOT_TELL, NS_PER_S, event, is_motion_only, people, seconds
 from nvr.rules.schedule import Due, Hours, Schedule
 from nvr.rules.tamper import blindness
-from nvr.scene import Event, Facts, ZoneFacts
+from nvr.scene import PERSON, Event, Facts, InZone, Rect, ZoneFacts
 
 OPEN, CLOSED = "open", "closed"
 
 _OPEN_HOLD_S = 3.0  # a false detection rarely lasts so long
 _DOUBT_HOLD_S = 10.0  # somebody in front of the lens does not end an open place
-_LOOKED_NS = 5 * NS_PER_S  # something moved for so long and the model had no time to look
+_LOOKED_NS = 3 * NS_PER_S  # something moved for so long and the model had no time to look
+_GAP_NS = 5 * NS_PER_S  # without any facts
 _MOTION_SHARE = 0.02
+_SEATS_MOST = 8
+_SAME_SEAT = 0.3  # iou
 _MOTION_FACTOR = 2  # without a model, stillness must last twice as long
 
 
@@ -82,6 +85,7 @@ class ServiceOpen:
         self._hours: Hours | None = None
         self._late_ns = 0
         self._last_ns: int | None = None
+        self._seats: list[Rect] = []  # where people who had moved were last seen; the newest last
         self._state: Debounced[str] = Debounced(
             CANNOT_TELL, {OPEN: _OPEN_HOLD_S, CLOSED: 0.0, CANNOT_TELL: _DOUBT_HOLD_S}
         )
@@ -93,7 +97,7 @@ class ServiceOpen:
         quiet_ns = round(self._quiet_s * NS_PER_S) * (_MOTION_FACTOR if is_motion_only(facts) else 1)
         self._follow_hours(facts)
         there = people(facts, zone)
-        is_somebody = bool(there) or (is_motion_only(facts) and zone.motion_share >= _MOTION_SHARE)
+        is_somebody = bool(there) or self._sits_still(zone, there) or (is_motion_only(facts) and zone.motion_share >= _MOTION_SHARE)
         self._evidence = remembered(
             self._evidence, facts.at_ns, bool(blind), is_somebody and not facts.is_light_change, quiet_ns
         )
@@ -101,12 +105,22 @@ class ServiceOpen:
         self._take(facts, found)
         return self._tell(facts, found, tuple(each.track.number for each in there))
 
+    def _sits_still(self, zone: ZoneFacts, there: tuple[InZone, ...]) -> bool:
+        """Whether somebody sits where somebody sat before.
+
+        A clerk who was hidden for a while is a new track that never moved. A poster is one too, but nobody ever sat there.
+        """
+        for each in there:
+            rect = each.track.rect
+            self._seats = [seat for seat in self._seats if seat.iou(rect) < _SAME_SEAT][1 - _SEATS_MOST :] + [rect]
+        return any(seat.iou(each.track.rect) >= _SAME_SEAT for each in zone.parked(PERSON) for seat in self._seats)
+
     def _blindness(self, facts: Facts, zone: ZoneFacts) -> str:
         gap_ns = 0 if self._last_ns is None else facts.at_ns - self._last_ns
         self._last_ns = facts.at_ns
         if blind := blindness(facts):
             return blind
-        if gap_ns > _LOOKED_NS:
+        if gap_ns > _GAP_NS:
             return "pictures are missing"
         if (
             facts.sight.model

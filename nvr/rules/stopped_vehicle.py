@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 
 from nvr.rules.rule import NS_PER_S, event, seconds, vehicles
 from nvr.rules.tamper import blindness
-from nvr.scene import MOVING, Event, Facts, InZone, Rect
+from nvr.scene import MOVING, TWO_WHEELER, Event, Facts, InZone, Rect
 
 QUEUE_S = 90.0  # others stand as well and nobody passes: a light or a queue, for so long
+JAM_STANDING = 4  # so many others: a jam, which is told by `congestion` and teaches nothing about this place
 PARKED_S = 600.0
-PASSES = 2  # so many other vehicles went past
-PASS_LENGTHS_S = 0.5
+PASSES = 2  # so many other vehicles went past; two-wheelers go past anything
+PASSES_QUEUE = 4  # where others stand as well: one lane may move while the other waits
+PASS_LENGTHS_S = 0.8
 GONE_S = 10.0  # a standing vehicle that the model does not see for so long is gone
 SAME_PLACE = 0.4  # iou
 LEARNED_STOPS = 3
@@ -33,6 +35,8 @@ class _Stand:
     track: int
     kind: str
     passed: set[int] = field(default_factory=set)
+    most_others: int = 0  # that stood at the same time
+    jam_ns: int = 0  # when everything around it stood for the last time
     is_told: bool = False
     is_parked: bool = False
 
@@ -54,7 +58,7 @@ def is_incident(
         return False
     if usual_s is not None and stood_s < 1.5 * usual_s + after_s:
         return False
-    if passed >= PASSES:
+    if passed >= (PASSES if others_stand < 2 else PASSES_QUEUE):
         return True
     if stood_s < red_light_s:
         return False
@@ -80,10 +84,15 @@ class StoppedVehicle:
         told = self._follow(facts, standing, moving)
         for stand in self._stands:
             self._see_passing(facts, stand, moving)
-            if stand.is_told or stand.is_parked:
-                continue
-            stood_s = seconds(stand.seen_ns - stand.from_ns)
             others = sum(other is not stand and not other.is_parked for other in self._stands)
+            stand.most_others = max(stand.most_others, others)
+            if others >= JAM_STANDING:
+                stand.jam_ns = facts.at_ns
+                stand.passed.clear()
+            if stand.is_told or stand.is_parked or facts.at_ns - stand.seen_ns > 2 * NS_PER_S:
+                continue
+            # What stands in a jam is given as long again as the jam is over.
+            stood_s = seconds(stand.seen_ns - max(stand.from_ns, stand.jam_ns))
             if is_incident(
                 stood_s,
                 after_s=self._after_s,
@@ -129,7 +138,8 @@ class StoppedVehicle:
         for each in moving:
             size = max((each.track.rect.area * facts.aspect) ** 0.5, 1e-3)
             if (
-                each.track.speed / size > PASS_LENGTHS_S
+                each.track.kind != TWO_WHEELER
+                and each.track.speed / size > PASS_LENGTHS_S
                 and each.track.first_ns < facts.at_ns - NS_PER_S
                 and each.track.rect.top < stand.rect.bottom
                 and each.track.rect.bottom > stand.rect.top
@@ -144,7 +154,7 @@ class StoppedVehicle:
 
     def _learn(self, stand: _Stand) -> None:
         stood_s = seconds(stand.seen_ns - stand.from_ns)
-        if stood_s < 3.0:
+        if stood_s < 3.0 or stand.most_others >= JAM_STANDING:
             return
         for place in self._places:
             if place.rect.iou(stand.rect) > 0.3:
