@@ -93,6 +93,15 @@ class Snapshot:
     switches: int
 
 
+def device_bytes(device: str | None) -> tuple[int, int]:
+    """(read, written) by a block device so far; -1 where there is none of our own."""
+    for line in _read("/proc/diskstats").splitlines():
+        fields = line.split()
+        if fields[2] == device:
+            return int(fields[5]) * 512, int(fields[9]) * 512
+    return -1, -1
+
+
 def snapshot(group: Group, device: str | None) -> Snapshot:
     written = calls = switches = 0
     for pid in group.pids():
@@ -102,12 +111,7 @@ def snapshot(group: Group, device: str | None) -> Snapshot:
         for status in Path(f"/proc/{pid}/task").glob("*/status"):
             match = re.search(r"\nvoluntary_ctxt_switches:\s+(\d+)", _read(status))
             switches += int(match[1]) if match else 0
-    device_written = device_read = -1
-    if device:
-        for line in _read("/proc/diskstats").splitlines():
-            fields = line.split()
-            if fields[2] == device:
-                device_read, device_written = int(fields[5]) * 512, int(fields[9]) * 512
+    device_read, device_written = device_bytes(device)
     return Snapshot(time.monotonic(), group.cpu_s(), written, calls, device_written, device_read, switches)
 
 

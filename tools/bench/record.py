@@ -168,7 +168,7 @@ def one_run(
     with disk(work, size_gb) as (directory, device), open(work / "peer.log", "wb") as output:
         peer.prepare(cameras, directory, footage)
         os.sync()
-        at_start = measure.snapshot(group, device)
+        written_at_start = measure.device_bytes(device)[1]
         try:
             for arguments, text, extra in peer.commands(farm.urls, directory):
                 process = subprocess.Popen(
@@ -202,7 +202,7 @@ def one_run(
             group.close()
         files = sum(1 for path in directory.rglob("*") if path.is_file())
         os.sync()
-        at_end = measure.snapshot(group, device)
+        written_at_end = measure.device_bytes(device)[1]
         lost, slowest, recorded_bytes = _lost(peer, directory, cameras, source, after.time_s - before.time_s)
     seconds = after.time_s - before.time_s
     camera_minutes = cameras * seconds / 60
@@ -217,7 +217,7 @@ def one_run(
         memory_mb=memory_mb,
         write_calls_per_camera_minute=(after.write_calls - before.write_calls) / camera_minutes,
         written_per_media=(after.written_bytes - before.written_bytes) / media_bytes,
-        device_per_media=(at_end.device_written_bytes - at_start.device_written_bytes) / recorded_bytes
+        device_per_media=(written_at_end - written_at_start) / recorded_bytes
         if device and recorded_bytes
         else -1,
         device_read_bytes=after.device_read_bytes - before.device_read_bytes if device else -1,
