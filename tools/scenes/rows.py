@@ -45,11 +45,11 @@ class Row:
 
 
 def street_facts(
-    street: road.Street, length_s: float, *, every_s: float = 0.2, faults: scripted.Faults = scripted.Faults()
+    street: road.Street, length_s: float, *, every_s: float = 0.2
 ) -> Iterable[tuple[road.Look, Facts]]:
     seen_from = view.View()
     teller = telling.Teller([Zone("lane", road.zone(seen_from))], every_s=every_s)
-    detector = scripted.Detector(faults, seed=street.seed)
+    detector = scripted.Detector(seed=street.seed)
     for look in street.run(length_s, every_s=every_s):
         detections = detector.vehicles(look.vehicles, seen_from)
         yield look, teller.see(look.at_s, detections, is_saturated=detector.is_saturated)

@@ -109,9 +109,10 @@ class Room:
         """People in the room, `every_s` apart. They walk to where the simulation wants them, at walking speed."""
         for number in range(round(length_s / every_s)):
             at_s = number * every_s
-            yield at_s, self._people(at_s, every_s)
+            yield at_s, self.people_at(at_s, every_s)
 
-    def _people(self, at_s: float, every_s: float) -> list[Stander]:
+    def people_at(self, at_s: float, every_s: float) -> list[Stander]:
+        """Everybody in the room; `every_s` after the call before, so that people walk at walking speed."""
         found = []
         wanted: dict[int, tuple[tuple[float, float], bool]] = {}
         for place, visit in enumerate(waiting_at(self._everybody, at_s)):
