@@ -278,8 +278,8 @@ def _rows_around(ring: reader.Ring, timeline: Timeline, from_ns: int | None, to_
 
     start = 0
     if from_ns is not None:
-        for state in ring.segments():
-            if state.fragments and timeline.wall_of(state.boot_id, state.last_mono_ns).ns <= from_ns:
+        for state in ring.sealed():
+            if timeline.wall_of(state.boot_id, state.last_mono_ns).ns <= from_ns:
                 start = max(start, state.first_sequence)  # all before its end: the keyframe may be in it
     rows: list[layout.Row] = []
     for row in ring.rows(start):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
+from heapq import heapify, heappop, heappush
 from pathlib import Path
 
 from nvr.errors import NvrError
@@ -98,10 +99,23 @@ class Ring:
         A segment that is used again meanwhile is left out, as a whole or from there on. Raises RingUnreadable.
         """
         last = from_sequence - 1
-        for state in self._in_order(self._states()):
-            if state.state is State.SEALED and state.last_sequence <= last:
+        # Segments by their first sequence number. What an open one holds is only known by looking at its media, but all of it
+        # was numbered after the segment was prepared: it is not looked at before that number comes, which may be never.
+        heap: list[tuple[int, int, bool, SegmentState]] = []
+        for state in self._states():
+            if state.state is State.SEALED and state.last_sequence > last:
+                heap.append((state.first_sequence, state.number, True, state))
+            elif state.state is State.OPEN:
+                heap.append((state.sequence_floor + 1, state.number, False, state))
+        heapify(heap)
+        while heap:
+            _, number, is_first, state = heappop(heap)
+            rows = self._rows_of(state)
+            if not is_first:
+                if rows:
+                    heappush(heap, (rows[0].record.sequence, number, True, state))
                 continue
-            for row in self._rows_of(state):
+            for row in rows:
                 if row.record.sequence > last:
                     last = row.record.sequence
                     yield row
@@ -128,6 +142,11 @@ class Ring:
             filled.append(state)
         return sorted(filled, key=lambda state: (not state.fragments, state.first_sequence, state.number))
 
+    def sealed(self) -> list[SegmentState]:
+        """The segments that are full, oldest first, by the index alone: no media is read."""
+        states = [state for state in self._states() if state.state is State.SEALED and state.fragments]
+        return sorted(states, key=lambda state: state.first_sequence)
+
     def _states(self) -> list[SegmentState]:
         """Of every segment file; one whose slot cannot be read counts as open."""
         try:
@@ -141,16 +160,6 @@ class Ring:
             return state.last_sequence
         rows = self._tail(state.number)
         return rows[-1].record.sequence if rows else 0
-
-    def _in_order(self, states: list[SegmentState]) -> list[SegmentState]:
-        """By their first fragment; open ones must be looked at for that."""
-        firsts = {}
-        for state in states:
-            if state.state is State.SEALED:
-                firsts[state.number] = state.first_sequence
-            elif state.state is State.OPEN and (rows := self._tail(state.number)):
-                firsts[state.number] = rows[0].record.sequence
-        return sorted((state for state in states if state.number in firsts), key=lambda state: firsts[state.number])
 
     def _rows_of(self, state: SegmentState) -> list[Row]:
         if state.state is State.FREE:
