@@ -25,10 +25,10 @@ _WELCOMES_MAX = 16  # in one turn: whoever connects without end must not keep th
 MESSAGE_BYTES = 128 << 10  # a status of 64 streams is about 40 kB
 
 
-def _address(run_dir: Path) -> tuple[str, int]:
+def _address(run_dir: Path, name: str) -> tuple[str, int]:
     """An address for the socket that fits the 108 bytes of sun_path, however deep `run_dir` lies."""
     run_fd = os.open(run_dir, os.O_PATH | os.O_DIRECTORY)
-    return f"/proc/self/fd/{run_fd}/{SOCKET_NAME}", run_fd
+    return f"/proc/self/fd/{run_fd}/{name}", run_fd
 
 
 class _Listener:
@@ -69,13 +69,13 @@ def _encoded(message: dict[str, Any]) -> bytes:
 
 
 class Announcer:
-    """The announcing side; belongs to the one thread of `record`."""
+    """The announcing side; belongs to the one thread of `record`. `detect` has one of its own, under another name."""
 
-    def __init__(self, run_dir: Path) -> None:
+    def __init__(self, run_dir: Path, name: str = SOCKET_NAME) -> None:
         """Listen in `run_dir`. A socket left behind by a dead recorder is replaced."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
-        (run_dir / SOCKET_NAME).unlink(missing_ok=True)
-        address, run_fd = _address(run_dir)
+        (run_dir / name).unlink(missing_ok=True)
+        address, run_fd = _address(run_dir, name)
         try:
             self._socket.bind(address)
         finally:
@@ -91,6 +91,11 @@ class Announcer:
     def durable(self, stream: str, sequence: int) -> None:
         if self._listeners:
             self._put(_encoded({"kind": "durable", "stream": stream, "sequence": sequence}))
+
+    def tell(self, message: dict[str, Any]) -> None:
+        """Any other message; encoded only where somebody listens."""
+        if self._listeners:
+            self._put(_encoded(message))
 
     def status(self, status: dict[str, Any]) -> None:
         """Tell the state of everything; a new subscriber gets the last one at once."""
@@ -136,10 +141,10 @@ class Announcer:
 class Subscriber:
     """The listening side, for any other process of the box."""
 
-    def __init__(self, run_dir: Path) -> None:
-        """Raises OSError while no recorder is announcing there."""
+    def __init__(self, run_dir: Path, name: str = SOCKET_NAME) -> None:
+        """Raises OSError while nobody is announcing there."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        address, run_fd = _address(run_dir)
+        address, run_fd = _address(run_dir, name)
         try:
             self._socket.connect(address)
         except OSError:
