@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from nvr.site_holidays import Holidays
@@ -53,6 +54,16 @@ class PiCameraSource:
 SourceSettings = RtspSource | ReplaySource | UsbSource | PiCameraSource
 
 
+def source_options(source: SourceSettings, stall_s: float) -> dict[str, Any]:
+    """A source as JSON: `kind`, and what its constructor takes."""
+    options = asdict(source)
+    if options["kind"] == "rtsp":
+        options["stall_s"] = stall_s
+    if options["kind"] == "replay" and options["speed"] == float("inf"):
+        options["speed"] = None  # JSON has no infinity
+    return options
+
+
 @dataclass(frozen=True, slots=True)
 class Camera:
     name: str
@@ -71,6 +82,11 @@ class Camera:
     lines: tuple[Line, ...] = ()
     hours: tuple[OpenTime, ...] = ()
     rules: tuple[Rule, ...] = ()
+
+    @property
+    def is_looked_at(self) -> bool:
+        """Whether the site file asks for anything of its picture; all others are only recorded."""
+        return bool(self.rules or self.zones or self.lines or self.template)
 
 
 @dataclass(frozen=True, slots=True)

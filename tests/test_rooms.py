@@ -40,15 +40,18 @@ ROOMS: dict[str, str] = {
     "recorder": "source ring announce journal systemd",
     "detect": "scene media h264",
     "rules": "scene site",
+    "events": "scene errors",
+    "looking": "detect rules events recorder",  # the detect process around the pure files of detect/
     "clips": "ring evidence ledger verify_clip",
     "uplink": "wire clips ledger",
-    "web": "announce clips ledger site systemd",
+    "web": "announce clips ledger site systemd events",
     "hub": "wire",
     "box": EVERYTHING,
     "cli": EVERYTHING,
 }
 
 # Files beside a room that belong to it.
+LOOKING = ("detect.__main__", "detect.process", "detect.feeds", "detect.stills")
 BELONGS = {"clip_plan": "clips", "_fast": "gather", "__main__": "cli", "__init__": "errors"}
 
 # Foreign packages: the only files or folders of nvr/ that may import them.
@@ -76,6 +79,8 @@ def files() -> tuple[Path, ...]:
 
 def room_of(name: str) -> str:
     """The room of a module `nvr.name...`."""
+    if name in LOOKING:
+        return "looking"
     first = name.split(".")[0]
     if first.startswith("site_"):
         return "site"
