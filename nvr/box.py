@@ -1,6 +1,7 @@
 """One box: builds its processes from a site file and keeps them running.
 
-`record` is started first and stopped last. Each process gets what it needs on standard input, so passwords
+`record` is started first and stopped last; `detect` runs where a camera has something to look for. When the site file changes,
+detection alone starts anew with it: recording goes on. Each process gets what it needs on standard input, so passwords
 never stand in a command line. A process that dies is started again, quickly at first and then with back-off;
 nothing else of the box stops for it. systemd's watchdog is fed only while `record` reports, and every
 configured stream is either recording or known to be missing for a reason (docs/architecture.md).
@@ -9,6 +10,7 @@ configured stream is either recording or known to be missing for a reason (docs/
 from __future__ import annotations
 
 import fcntl
+import importlib.util
 import json
 import logging
 import os
@@ -26,8 +28,9 @@ from nvr import systemd
 from nvr.announce import Subscriber
 from nvr.errors import NvrError
 from nvr.recorder import RecordedStream, Settings
+from nvr.site import check
 from nvr.site_budget import check_budgets
-from nvr.site_settings import Site, StreamSettings
+from nvr.site_settings import Site, StreamSettings, source_options
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +39,8 @@ STATUS_TOO_OLD_S = 10.0  # record reports every second; ten missed reports are n
 STOP_S = 20.0  # record needs one sync burst to stop; on a slow card that takes seconds
 BACK_OFF_S = (0.2, 1.0, 2.0, 5.0, 10.0, 30.0)
 STEADY_S = 60.0  # a process that ran so long starts again without back-off
+RESTART_S = 10.0  # for a process that is to start anew: then it is killed
+LOOK_AT_SITE_S = 1.0
 
 
 class AlreadyRunning(NvrError):
@@ -54,6 +59,8 @@ class Child:
     next_start_s: float = 0.0
     deaths: int = 0
     exit_status: int | None = None
+    is_wanted: bool = True
+    ends_by_s: float = float("inf")  # it was asked to end, and is killed then
 
     def start(self) -> None:
         self.started_s = time.monotonic()
@@ -74,13 +81,18 @@ class Child:
     def poll(self, now_s: float) -> None:
         """Start the process when it is due; note its death."""
         if self.process is None:
-            if now_s >= self.next_start_s:
+            if self.is_wanted and now_s >= self.next_start_s:
                 self.start()
             return
         status = self.process.poll()
         if status is None:
+            if now_s >= self.ends_by_s:
+                self.process.kill()
             return
         self.process, self.exit_status = None, status
+        if self.ends_by_s < float("inf"):
+            self.ends_by_s, self.deaths, self.next_start_s = float("inf"), 0, now_s
+            return
         if now_s - self.started_s > STEADY_S:
             self.deaths = 0
         wait_s = BACK_OFF_S[min(self.deaths, len(BACK_OFF_S) - 1)]
@@ -88,6 +100,13 @@ class Child:
         self.next_start_s = now_s + wait_s
         log.warning("%s ended with status %d after %.0f s; starting again in %.1f s",
                     self.name, status, now_s - self.started_s, wait_s)  # fmt: skip
+
+    def restart(self, now_s: float, *, is_wanted: bool = True) -> None:
+        """Have it end, and start anew if it is wanted; waits for nothing."""
+        self.is_wanted, self.next_start_s, self.deaths = is_wanted, now_s, 0
+        if self.process is not None:
+            self.process.send_signal(signal.SIGTERM)
+            self.ends_by_s = now_s + RESTART_S
 
     def stop(self) -> None:
         """Ask to stop, wait, and only then insist."""
@@ -123,10 +142,77 @@ class Health:
         return f"{recording} of {len(streams)} streams recording"
 
 
+class SiteWatch:
+    """Notices when the site file is replaced, and what of it takes effect without stopping anything."""
+
+    def __init__(self, site: Site, data_dir: Path, detect: Child) -> None:
+        self._site, self._data_dir, self._detect = site, data_dir, detect
+        self._mark = self._marked()
+        self._looked_s = 0.0
+
+    def _marked(self) -> tuple[int, ...] | None:
+        try:
+            state = os.stat(self._site.path)
+        except OSError:
+            return None  # being replaced, or a card that was pulled: what was read stays in force
+        return state.st_ino, state.st_size, state.st_mtime_ns
+
+    def look(self, now_s: float) -> None:
+        """Never raises: a faulty file is told, and what was read before stays in force."""
+        if now_s - self._looked_s < LOOK_AT_SITE_S:
+            return
+        self._looked_s = now_s
+        mark = self._marked()
+        if mark is None or mark == self._mark:
+            return
+        self._mark = mark
+        try:
+            checked = check(self._site.path)
+        except NvrError as error:
+            log.warning("the site file changed and cannot be read, what was read before stays in force: %s", error)
+            return
+        if checked.site is None:
+            fault = checked.faults[0]
+            log.warning(
+                "the site file changed and is faulty, what was read before stays in force: line %d, %s: %s",
+                fault.line, fault.key, fault.what,
+            )  # fmt: skip
+            return
+        before, self._site = self._site, checked.site
+        if looked_for(before) != looked_for(self._site):
+            log.info("the site file changed: detection starts anew, recording goes on")
+            self._detect.restart(now_s, is_wanted=is_looking(self._site))
+        if _needs_restart(before, self._data_dir) != _needs_restart(self._site, self._data_dir):
+            log.warning("the site file changed what is recorded or where the page is: that takes effect when the box starts again")
+
+
+def looked_for(site: Site) -> object:
+    """All of a site that detection depends on."""
+    cameras = [camera for camera in site.cameras if camera.is_looked_at]
+    return site.time_zone.key, site.holidays, cameras
+
+
+def is_looking(site: Site) -> bool:
+    """Whether there is anything to look for, and what it takes to look."""
+    if not any(camera.is_looked_at for camera in site.cameras):
+        return False
+    missing = [name for name in ("av", "numpy") if importlib.util.find_spec(name) is None]
+    if missing:
+        log.warning("detection is off: the packages %s are not installed; recording does not need them", ", ".join(missing))
+    return not missing
+
+
+def _needs_restart(site: Site, data_dir: Path) -> object:
+    return record_settings(site, data_dir), web_arguments(site, data_dir)
+
+
 class Box:
     """The processes of one box and the loop that looks after them."""
 
-    def __init__(self, data_dir: Path, record: Child, others: list[Child], streams: set[str]) -> None:
+    def __init__(
+        self, data_dir: Path, record: Child, others: list[Child], streams: set[str], watch: SiteWatch | None = None
+    ) -> None:
+        self._watch = watch
         self.data_dir = data_dir
         self.record = record
         self.others = others
@@ -154,6 +240,8 @@ class Box:
                     return self.record.exit_status
                 for child in self.others:
                     child.poll(now_s)
+                if self._watch is not None:
+                    self._watch.look(now_s)
                 if self._listen(now_s):
                     on_status(self.health.status)
                 is_good = self.health.is_good(self.streams, now_s)
@@ -224,8 +312,10 @@ def run(
     data_dir.chmod(DATA_DIR_MODE)
     settings = record_settings(site, data_dir, once=once)
     record = Child("record", ["nvr.recorder"], asdict(settings))
-    others = [] if once else [Child("web", web_arguments(site, data_dir), {})]
-    box = Box(data_dir, record, others, {stream.name for stream in settings.streams})
+    detect = Child("detect", detect_arguments(site, data_dir), {}, is_wanted=is_looking(site))
+    others = [] if once else [Child("web", web_arguments(site, data_dir), {}), detect]
+    watch = None if once else SiteWatch(site, data_dir, detect)
+    box = Box(data_dir, record, others, {stream.name for stream in settings.streams}, watch)
     return box.run(once=once, on_status=on_status)
 
 
@@ -240,14 +330,9 @@ def record_settings(site: Site, data_dir: Path, *, once: bool = False) -> Settin
 
 
 def _recorded(stream: StreamSettings) -> RecordedStream:
-    source = asdict(stream.source)
-    if source["kind"] == "rtsp":
-        source["stall_s"] = stream.stall_s
-    if source["kind"] == "replay" and source["speed"] == float("inf"):
-        source["speed"] = None  # JSON has no infinity
     return RecordedStream(
         name=stream.name,
-        source=source,
+        source=source_options(stream.source, stream.stall_s),
         ring_bytes=stream.ring_bytes,
         hold_bytes=stream.hold_bytes,
         keep_days=stream.keep_days,
@@ -259,3 +344,7 @@ def web_arguments(site: Site, data_dir: Path) -> list[str]:
     """How the page's process is started."""
     listen = f"[{site.web.listen}]" if ":" in site.web.listen else site.web.listen
     return ["nvr.web", "--data", str(data_dir.absolute()), "--site", str(site.path), "--listen", f"{listen}:{site.web.port}"]
+
+
+def detect_arguments(site: Site, data_dir: Path) -> list[str]:
+    return ["nvr.detect", "--data", str(data_dir.absolute()), "--site", str(site.path)]
