@@ -178,7 +178,15 @@ class Keeper:
                 self.open()
                 return
             self.seal_finished()
-            self.prepare()
+            try:
+                self.prepare()
+            except DiskFailed:
+                if not any(segment.written_bytes != segment.synced_bytes for segment in self.writer.finished):
+                    raise
+                # Segments that the writer is done with can be used again, if nobody waits for the next burst.
+                self.sync()
+                self.seal_finished()
+                self.prepare()
             self._let_old_go()
         except DiskFailed as failure:
             self.refuse(failure)

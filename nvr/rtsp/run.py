@@ -3,12 +3,17 @@
 A run starts at a keyframe whose parameter sets are known. It ends, and another starts at the next keyframe, when parameter
 sets change, when the camera's time stamps jump, when the sender begins anew, or when pictures turn out to be shown in
 another order than was believed. No sockets, no clock.
+
+Other parameter sets need another segment. A camera that changes them all the time would use up its ring with segments that
+are almost empty; its keyframes carry their parameter sets in the stream from then on, and its runs go on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from nvr.gather import Gather
 from nvr.h264 import BadH264, DecodeClock, Sps, parse_sps
 from nvr.media import TICKS_PER_S, AccessUnit, Cause, ParameterSets, RunEnded, RunStarted, StreamEvent
 from nvr.rtsp.rtcp import SenderClock
@@ -20,19 +25,31 @@ _BACK_TICKS = 2 * TICKS_PER_S  # more than any B picture goes back
 _REORDER_LIMIT = 16  # H.264, A.3.1: the most a decoder holds
 _SPS_LIMIT, _PPS_LIMIT = 32, 64
 _NAL_SPS = 7
+# So many changes of parameter sets in so short a time are no person at the camera's settings.
+_CHANGES_LIMIT, _CHANGES_NS = 3, 120 * 1_000_000_000
+
+
+@dataclass(slots=True)
+class Learned:
+    """What the pictures of a camera have shown so far; it outlives sessions, so that none begins with old mistakes."""
+
+    reorder_frames: int = -1  # when the SPS was wrong or silent
+    has_changing_sets: bool = False  # keyframes are recorded with their parameter sets before them
 
 
 class Runs:
     """Turns the pictures of one session into stream events."""
 
-    def __init__(self, offered: ParameterSets, detail: str) -> None:
-        """`offered`: from the SDP; may be empty. `detail` goes into every RunStarted."""
+    def __init__(self, offered: ParameterSets, detail: str, learned: Learned | None = None) -> None:
+        """`offered`: from the SDP; may be empty. `detail` goes into every RunStarted. `learned` is added to."""
         self._detail = detail
+        self._learned = learned or Learned()
         self._sps: dict[int, bytes] = {}
         self._pps: dict[int, bytes] = {}
         self._sets: ParameterSets | None = None  # of the run, while there is one
         self._decode: DecodeClock | None = None
-        self._reorder_frames = -1  # as learned from the pictures, when the SPS was wrong or silent
+        self._last_sets: ParameterSets | None = None  # of the last keyframe
+        self._changes_ns: list[int] = []  # when they were others than before, lately
         self._ts = -1
         self._ticks = 0  # unwrapped, of the last picture
         self._arrival_ns = 0
@@ -98,6 +115,8 @@ class Runs:
         decode_ticks, composition_ticks = self._decode.times(self._ticks)
         lost, self._lost = self._lost, 0
         self.pictures += 1
+        if is_keyframe and self._learned.has_changing_sets and self._last_sets is not None:
+            payload = _with_sets(payload, self._last_sets)
         wall_ns = self.clock.wall_ns(ts)
         events.append(AccessUnit(payload, decode_ticks, composition_ticks, arrival_ns, is_keyframe, lost, wall_ns))
         return events
@@ -126,12 +145,17 @@ class Runs:
             return self.complain("keyframes come without parameter sets, and the camera offered none")
         sets = ParameterSets(tuple(self._sps.values()), tuple(self._pps.values()))
         events: list[StreamEvent] = []
+        learned = self._learned
+        if self._last_sets not in (None, sets):
+            lately = [changed_ns for changed_ns in self._changes_ns if self._arrival_ns - changed_ns < _CHANGES_NS]
+            self._changes_ns = [*lately, self._arrival_ns][-_CHANGES_LIMIT:]
+        self._last_sets = sets
         if self._sets is not None and self._decode is not None:
             needed = self._decode.needed_frames
-            if sets != self._sets:
+            if sets != self._sets and not learned.has_changing_sets:
                 events += self.end(Cause.CAMERA, "the camera changed its parameter sets")
             elif needed > self._decode.reorder_frames and self._decode.reorder_frames < _REORDER_LIMIT:
-                self._reorder_frames = min(needed, _REORDER_LIMIT)
+                learned.reorder_frames = min(needed, _REORDER_LIMIT)
                 events += self.end(
                     Cause.CAMERA, f"pictures are shown {needed} later than they are decoded, from now on"
                 )
@@ -141,16 +165,18 @@ class Runs:
             sps = parse_sps(sets.sps[0])
         except BadH264 as error:
             return events + self.complain(f"the camera's parameter set cannot be read: {error}")
+        learned.has_changing_sets = learned.has_changing_sets or len(self._changes_ns) == _CHANGES_LIMIT
         self._sets, self._decode, self._complaint = sets, self._decode_clock(sps), ""
         self.runs += 1
         self.width, self.height = sps.width, sps.height
-        return [*events, RunStarted(sets, sps.width, sps.height, self._detail)]
+        detail = self._detail + (", its parameter sets change all the time" if learned.has_changing_sets else "")
+        return [*events, RunStarted(sets, sps.width, sps.height, detail)]
 
     def _decode_clock(self, sps: Sps) -> DecodeClock:
         # Where the SPS does not tell, almost no camera reorders; the first B picture shows when one does.
         told = sps.reorder_frames if sps.is_reorder_told else 0
         return DecodeClock(
-            max(told, self._reorder_frames), round(TICKS_PER_S / sps.fps) if sps.fps and 1 <= sps.fps <= 240 else 3600
+            max(told, self._learned.reorder_frames), round(TICKS_PER_S / sps.fps) if sps.fps and 1 <= sps.fps <= 240 else 3600
         )
 
     def complain(self, detail: str) -> list[StreamEvent]:
@@ -181,6 +207,15 @@ class Runs:
             else {**dict(list(rest.items())[-limit + 1 :]), number: nal}
         )
         return "new" if before is None else "changed"
+
+
+def _with_sets(payload: Gather, sets: ParameterSets) -> Gather:
+    """The picture with its parameter sets before it, as in a byte stream; nothing of the picture is copied."""
+    gather = Gather()
+    for nal in (*sets.sps, *sets.pps):
+        gather.append(memoryview(len(nal).to_bytes(4, "big") + nal))
+    gather.extend(payload)
+    return gather
 
 
 def _first_number(data: bytes) -> int:

@@ -21,9 +21,9 @@ from nvr.rtsp.digest import Credentials
 from nvr.rtsp.messages import BadRtsp
 from nvr.rtsp.reorder import Place, ReorderWindow
 from nvr.rtsp.rtp import Walker
-from nvr.rtsp.run import Runs
+from nvr.rtsp.run import Learned, Runs
 
-__all__ = ["Again", "Session", "SessionEnded", "State"]
+__all__ = ["Again", "Learned", "Session", "SessionEnded", "State"]
 
 KEYFRAME_WAIT_S = 30  # the longest keyframe interval that cameras offer by default is 10 s
 GARBAGE_LIMIT_BYTES = 1 << 20  # between two good packets
@@ -45,11 +45,16 @@ class Session:
         stall_s: float = 12.0,
         answer_s: float = 10.0,
         label: str = "",
+        learned: Learned | None = None,
     ) -> None:
-        """`url` may hold a user and password; they are not sent. Raises BadRtsp when it is not an RTSP url."""
+        """`url` may hold a user and password; they are not sent. Raises BadRtsp when it is not an RTSP url.
+
+        `learned` is what earlier sessions of this camera found out; this one adds to it.
+        """
         self._is_udp = transport == "udp"
         self._talk = Conversation(url, credentials, is_udp=self._is_udp, client_port=client_port, answer_s=answer_s)
-        self.runs = Runs(ParameterSets((), ()), "")
+        self._learned = learned or Learned()
+        self.runs = Runs(ParameterSets((), ()), "", self._learned)
         self._stall_ns = int(stall_s * _NS)
         self._stall_s = stall_s
         self._label = label
@@ -261,7 +266,7 @@ class Session:
         channel, self._control_channel = (-1, -1) if self._is_udp else talk.agreed.channels or (0, 1)
         self._walker = Walker(talk.video.payload_type, channel, self._control_channel)
         detail = f"rtsp/{'udp' if self._is_udp else 'tcp'}" + (f", {talk.server}" if talk.server else "")
-        self.runs = Runs(talk.video.parameter_sets, detail)
+        self.runs = Runs(talk.video.parameter_sets, detail, self._learned)
 
     def _resync(self, buffer: bytearray, at: int, end: int) -> tuple[int, bool]:
         """Skip what is neither packet nor message; whether more bytes are needed to go on."""

@@ -6,12 +6,13 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from films import footage, payload_of, play
+from films import DRAWN, footage, payload_of, play
 from rig import STREAM, Rig
 
-from nvr.media import AccessUnit, RunStarted
+from nvr.media import AccessUnit, ParameterSets, RunStarted
 from nvr.ring import layout
 from nvr.ring.reader import Ring
+from nvr.rtsp.run import Learned, Runs
 
 av = pytest.importorskip("av", reason="PyAV is the second opinion here")
 
@@ -66,3 +67,28 @@ def test_a_segment_copied_while_it_is_written_and_after_it_was_reused_plays_pict
 def play_again(source: Path, count: int) -> list[AccessUnit]:
     """A writer keeps what it is given, so every lap needs access units of its own."""
     return [event for event in play(source) if isinstance(event, AccessUnit)][:count]
+
+
+def test_footage_of_a_camera_that_changes_its_parameter_sets_all_the_time_plays(tmp_path):
+    """Its keyframes carry them, in segments whose header has those that came first."""
+    films = [footage(name) for name in DRAWN]
+    runs = Runs(ParameterSets((), ()), "", Learned(has_changing_sets=True))
+    rig = Rig(tmp_path, segment_bytes=4 << 20).open()
+    originals: list[str] = []
+    for gop in range(6):
+        film = films[gop % 2]
+        originals += pictures_in(film)[:25]
+        [started, *units] = [event for event in play(film) if isinstance(event, RunStarted | AccessUnit)][:26]
+        sets = (*started.parameter_sets.sps, *started.parameter_sets.pps)
+        for unit in units:
+            rig.clock.advance(40_000_000)
+            ticks = gop * 25 * 3600 + unit.decode_ticks + unit.composition_ticks
+            picture = (unit.payload, ticks, unit.is_keyframe, 0, sets if unit.is_keyframe else (), rig.clock.mono_ns(), False)
+            for event in runs.push(picture):
+                if isinstance(event, RunStarted):
+                    rig.writer.start_run(event, rig.clock.read())
+                elif isinstance(event, AccessUnit):
+                    rig.writer.push(event, rig.clock.read())
+    rig.stop()
+    assert set(pictures_in(rig.settings.path / "000000.mp4")) == set(originals)
+    assert rig.faults() == []

@@ -5,8 +5,8 @@ from __future__ import annotations
 from nvr.gather import Gather
 from nvr.media import AccessUnit, Cause, ParameterSets, RunEnded, RunStarted
 from nvr.rtsp.rtcp import SenderReport
-from nvr.rtsp.run import Runs
-from rtsp.streams import OTHER_SPS, PPS, SPS
+from nvr.rtsp.run import Learned, Runs
+from rtsp.streams import OTHER_SPS, PPS, SPS, nals_of, payload_of
 
 NONE = ParameterSets((), ())
 OFFERED = ParameterSets((SPS,), (PPS,))
@@ -173,3 +173,52 @@ def test_the_cameras_own_clock_is_told_with_each_picture():
     [after] = push(runs, picture(9000 + 45_000))
     assert before[1].camera_wall_ns == 0
     assert after.camera_wall_ns == 1_700_000_000_500_000_000
+
+
+def alternating(gops: int, *, start: int = 0):
+    """A camera that sends other parameter sets with every keyframe."""
+    for gop in range(gops):
+        sets = (OTHER_SPS if gop % 2 else SPS, PPS)
+        ts = start + gop * 10_800
+        yield from (picture(ts, key=True, sets=sets), picture(ts + 3600), picture(ts + 7200))
+
+
+def test_a_camera_that_changes_its_parameter_sets_all_the_time_does_not_use_up_its_ring():
+    """Each change began another segment: a ring of 40 GB was gone in ten minutes, with a picture or two in each segment."""
+    runs = Runs(NONE, "rtsp/tcp")
+    events = push(runs, *alternating(50))
+    assert sum(isinstance(event, AccessUnit) for event in events) == 150
+    assert [event.detail for event in events if isinstance(event, RunStarted)] == [
+        "rtsp/tcp", "rtsp/tcp", "rtsp/tcp", "rtsp/tcp, its parameter sets change all the time"
+    ]  # fmt: skip
+    keyframes = [event for event in events if isinstance(event, AccessUnit) and event.is_keyframe]
+    nals = [nals_of(payload_of(unit.payload)) for unit in keyframes]
+    assert nals[2] == [b"\x65"]
+    assert nals[3:5] == [[OTHER_SPS, PPS, b"\x65"], [SPS, PPS, b"\x65"]]
+
+
+def test_parameter_sets_before_a_keyframe_leave_its_own_bytes_where_they_were_received():
+    runs = Runs(NONE, "", Learned(has_changing_sets=True))
+    one = picture(0, key=True, sets=(SPS, PPS))
+    [*_, unit] = push(runs, one)
+    assert unit.payload.views()[-1].obj is one[0].views()[-1].obj
+    assert unit.payload.size_bytes == 4 + len(SPS) + 4 + len(PPS) + one[0].size_bytes
+
+
+def test_a_person_who_changes_the_camera_three_times_in_ten_minutes_is_no_such_camera():
+    runs = Runs(NONE, "")
+    events = push(runs, *(picture(gop * 90_000 * 200, key=True, sets=(OTHER_SPS if gop % 2 else SPS, PPS)) for gop in range(6)))
+    assert kinds(events) == "Sa" + "ESa" * 5
+
+
+def test_the_next_session_begins_with_the_b_pictures_that_the_last_one_learned():
+    """After every reconnect the first GOP was recorded with wrong times again, and cost a new run at the second keyframe."""
+    learned = Learned()
+    gop = [0, 2, 1, 4, 3]
+    pictures = [picture(9000 + (g * 5 + n) * 3600, key=n == 0, arrival_ns=0) for g in range(2) for n in gop]
+    assert kinds(push(Runs(OFFERED, "", learned), *pictures)) == "SaaaaaESaaaaa"
+    pictures = [picture(9000 + (g * 5 + n) * 3600, key=n == 0, arrival_ns=0) for g in range(2) for n in gop]
+    events = push(Runs(OFFERED, "", learned), *pictures)
+    assert kinds(events) == "S" + "a" * 10
+    on_screen = [unit.decode_ticks + unit.composition_ticks for unit in events[1:]]
+    assert sorted(on_screen) == [on_screen[0] + n * 3600 for n in range(10)]
