@@ -7,18 +7,20 @@ is no incident either. A vehicle that stays for ten minutes after it was told is
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from nvr.rules.rule import NS_PER_S, event, seconds, vehicles
 from nvr.rules.tamper import blindness
-from nvr.scene import MOVING, TWO_WHEELER, Event, Facts, InZone, Rect
+from nvr.scene import MOVING, TWO_WHEELER, Event, Facts, InZone, Point, Rect, Track
 
 QUEUE_S = 90.0  # others stand as well and nobody passes: a light or a queue, for so long
 JAM_STANDING = 4  # so many others: a jam, which is told by `congestion` and teaches nothing about this place
 PARKED_S = 600.0
-PASSES = 2  # so many other vehicles went past; two-wheelers go past anything
+PASSES = 1  # so many other vehicles went past; two-wheelers go past anything
 PASSES_QUEUE = 4  # where others stand as well: one lane may move while the other waits
 PASS_LENGTHS_S = 0.8
+HEADING_LENGTHS_S = 0.3  # slower, and a direction is guessed
 GONE_S = 10.0  # a standing vehicle that the model does not see for so long is gone
 SAME_PLACE = 0.4  # iou
 LEARNED_STOPS = 3
@@ -34,6 +36,7 @@ class _Stand:
     seen_ns: int
     track: int
     kind: str
+    heading: Point | None = None  # where it drove before, fractions per second
     passed: set[int] = field(default_factory=set)
     most_others: int = 0  # that stood at the same time
     jam_ns: int = 0  # when everything around it stood for the last time
@@ -51,10 +54,20 @@ class _Place:
 
 
 def is_incident(
-    stood_s: float, *, after_s: float, red_light_s: float, usual_s: float | None, others_stand: int, passed: int
+    stood_s: float,
+    *,
+    after_s: float,
+    red_light_s: float,
+    usual_s: float | None,
+    others_stand: int,
+    passed: int,
+    is_head: bool,
 ) -> bool:
-    """Whether a standing vehicle is worth an alarm. `usual_s`: how long others stood there before they drove on."""
-    if stood_s < after_s:
+    """Whether a standing vehicle is worth an alarm. `usual_s`: how long others stood there before they drove on.
+
+    `is_head`: nothing stands ahead of it. What stands behind something else waits for that.
+    """
+    if stood_s < after_s or not is_head:
         return False
     if usual_s is not None and stood_s < 1.5 * usual_s + after_s:
         return False
@@ -74,6 +87,7 @@ class StoppedVehicle:
         self._red_light_s = red_light_s
         self._stands: list[_Stand] = []
         self._places: list[_Place] = []
+        self._headings: dict[int, Point] = {}
 
     def look(self, facts: Facts) -> list[Event]:
         if blindness(facts) or facts.is_light_change:
@@ -81,6 +95,7 @@ class StoppedVehicle:
         there = vehicles(facts, facts.zone(self.where))
         standing = [each for each in there if facts.at_ns - each.track.moved_ns >= NS_PER_S]
         moving = [each for each in there if facts.at_ns - each.track.moved_ns < NS_PER_S]
+        self._remember_headings(facts, moving)
         told = self._follow(facts, standing, moving)
         for stand in self._stands:
             self._see_passing(facts, stand, moving)
@@ -100,6 +115,7 @@ class StoppedVehicle:
                 usual_s=self._usual_s(stand.rect),
                 others_stand=others,
                 passed=len(stand.passed),
+                is_head=self._is_head(stand, facts.aspect),
             ):
                 stand.is_told = True
                 told.append(self._event(facts, stand, others))
@@ -116,6 +132,7 @@ class StoppedVehicle:
                               and known.seen_ns < facts.at_ns), None)  # fmt: skip
             if stand is None:
                 stand = _Stand(each.track.rect, each.track.moved_ns, facts.at_ns, each.track.number, each.track.kind)
+                stand.heading = self._headings.get(each.track.number)
                 self._stands.append(stand)
             if each.track.seen_ns >= stand.seen_ns or stand.track != each.track.number:
                 stand.seen_ns = max(stand.seen_ns, each.track.seen_ns)
@@ -134,12 +151,36 @@ class StoppedVehicle:
                 told.append(self._event(facts, stand, 0, ended="drives on"))
         return told
 
+    def _remember_headings(self, facts: Facts, moving: list[InZone]) -> None:
+        present = {track.number for track in facts.tracks}
+        self._headings = {number: heading for number, heading in self._headings.items() if number in present}
+        for each in moving:
+            if each.track.speed > _size(each.track, facts.aspect) * HEADING_LENGTHS_S:
+                self._headings[each.track.number] = each.track.velocity
+
+    def _is_head(self, stand: _Stand, aspect: float) -> bool:
+        """Whether nothing stands ahead of it in its lane; True where nobody saw it come."""
+        if stand.heading is None:
+            return True
+        x, y = stand.heading[0] * aspect, stand.heading[1]
+        speed = math.hypot(x, y)
+        for other in self._stands:
+            if other is stand or other.is_parked or other.kind == TWO_WHEELER:
+                continue
+            dx = (other.rect.centre[0] - stand.rect.centre[0]) * aspect
+            dy = other.rect.foot[1] - stand.rect.foot[1]
+            ahead, beside = (dx * x + dy * y) / speed, abs(dx * y - dy * x) / speed
+            size = math.sqrt(max(stand.rect.area, other.rect.area) * aspect)
+            if ahead > 0.3 * size and beside < 0.8 * size:
+                return False
+        return True
+
     def _see_passing(self, facts: Facts, stand: _Stand, moving: list[InZone]) -> None:
         for each in moving:
-            size = max((each.track.rect.area * facts.aspect) ** 0.5, 1e-3)
             if (
                 each.track.kind != TWO_WHEELER
-                and each.track.speed / size > PASS_LENGTHS_S
+                and each.track.speed > PASS_LENGTHS_S * _size(each.track, facts.aspect)
+                and _is_same_way(each.track.velocity, stand.heading)
                 and each.track.first_ns < facts.at_ns - NS_PER_S
                 and each.track.rect.top < stand.rect.bottom
                 and each.track.rect.bottom > stand.rect.top
@@ -195,3 +236,13 @@ class StoppedVehicle:
             detail=ended or "a vehicle stands in the lane",
             is_end=bool(ended),
         )
+
+
+def _size(track: Track, aspect: float) -> float:
+    """Picture heights."""
+    return max(math.sqrt(track.rect.area * aspect), 1e-3)
+
+
+def _is_same_way(velocity: Point, heading: Point | None) -> bool:
+    """Traffic in the other direction passes every crash."""
+    return heading is None or velocity[0] * heading[0] + velocity[1] * heading[1] > 0
