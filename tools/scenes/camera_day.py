@@ -73,7 +73,9 @@ class Camera:
             return self.light
         return daylight(at_s, seed=self.seed) if self.kind == "street" else roomlight(at_s)
 
-    def frames(self, from_s: float, length_s: float, *, every_s: float, broken: faults.Fault | None = None) -> Iterator[tuple[float, Frame]]:
+    def frames(
+        self, from_s: float, length_s: float, *, every_s: float, broken: faults.Fault | None = None
+    ) -> Iterator[tuple[float, Frame]]:
         """(second of the day, luma); `every_s` apart."""
         for number in range(round(length_s / every_s)):
             at_s = from_s + number * every_s
@@ -103,7 +105,7 @@ class Camera:
             self._street.step()
         picture = paint.street(self._street.look().vehicles, light, self._view, width, height)
         self._shadow(picture, at_s, light)
-        if at_s % 21_600 < 45 and 7 * _H < at_s % 86_400:  # a bus stops before the camera
+        if at_s % 21_600 < 45 and at_s % 86_400 > 7 * _H:  # a bus stops before the camera
             picture[int(0.25 * height) :, int(0.05 * width) : int(0.62 * width)] = 120 * light.level
             picture[int(0.3 * height) : int(0.5 * height), int(0.1 * width) : int(0.58 * width) : 9] = 40 * light.level
         return picture

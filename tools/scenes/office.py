@@ -14,7 +14,7 @@ from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from nvr.scene import CAR, PERSON, Detection, Facts, Health, Rect, Tamper, Zone
-from tools.scenes.telling import CLEAR, Teller
+from tools.scenes.telling import CLEAR, Teller, There
 
 ZONE = Zone("counter", ((0.55, 0.2), (0.95, 0.2), (0.95, 0.9), (0.55, 0.9)))
 TIME_ZONE = ZoneInfo("Asia/Jayapura")
@@ -156,7 +156,8 @@ def facts_of(day: Day, *, every_s: float = 1.0, seed: int = 1) -> Iterator[tuple
         if what == "absent" and last is not None:
             yield at_s, teller.absent(at_s, last, Health(is_sending=False, cause="network", detail="no route to host"))
             continue
-        seen = []
+        seen: list[Detection] = []
+        there: list[There] = []
         if what not in ("covered", "dark", "out of focus"):
             if chance.random() > 0.4:
                 seen.append(poster)
@@ -167,12 +168,17 @@ def facts_of(day: Day, *, every_s: float = 1.0, seed: int = 1) -> Iterator[tuple
                 "moved",
                 "no model time",
             )
-            if is_there and not is_hidden and chance.random() > 0.1:
-                x = _where(day, at_s) + 0.004 * chance.gauss(0, 1)
-                seen.append(Detection(Rect(x, 0.35, x + 0.1, 0.8), PERSON, 0.8))
+            if is_there and not is_hidden:
+                x = _where(day, at_s)
+                # Sits for hours, so the place counts as empty; typing shows now and then.
+                goes = abs(x - _SEAT) > 0.005
+                there.append(There(Rect(x, 0.35, x + 0.1, 0.8), goes or chance.random() < 0.15, is_new=goes))
+                if chance.random() > 0.1:
+                    x += 0.004 * chance.gauss(0, 1)
+                    seen.append(Detection(Rect(x, 0.35, x + 0.1, 0.8), PERSON, 0.8))
             if chance.random() < 0.002:
                 seen.append(Detection(Rect(0.1, 0.6, 0.25, 0.9), CAR, 0.5))
-        facts = teller.see(at_s, seen, tamper=wrong_tamper(what, since_s))
+        facts = teller.see(at_s, seen, there, tamper=wrong_tamper(what, since_s))
         if what == "no clock":
             facts = replace(facts, wall_ns=None)
         if what == "no model time":
@@ -183,9 +189,14 @@ def facts_of(day: Day, *, every_s: float = 1.0, seed: int = 1) -> Iterator[tuple
         yield at_s, facts
 
 
+_SEAT = 0.72
+
+
 def _where(day: Day, at_s: float) -> float:
     """Left edge of whoever is at the counter: walks in and out, sits, gets up every four minutes to fetch a form."""
-    spell = next(spell for spell in day.staffed if spell.holds(at_s))
+    spell = next((spell for spell in day.staffed if spell.holds(at_s)), None)
+    if spell is None:
+        return _SEAT
     walking_s = min(at_s - spell.from_s, spell.to_s - at_s, 8.0)
     fetching_s = min(at_s % 240, 12.0)
-    return 0.72 - 0.45 * (1 - walking_s / 8.0) + 0.12 * math.sin(math.pi * fetching_s / 12.0)
+    return _SEAT - 0.45 * (1 - walking_s / 8.0) + 0.12 * math.sin(math.pi * fetching_s / 12.0)

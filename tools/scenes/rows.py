@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from nvr.rules.congestion import Congestion
 from nvr.rules.queue import Queue
 from nvr.rules.schedule import Schedule
 from nvr.rules.service_open import CLOSED, ServiceOpen
 from nvr.rules.stopped_vehicle import StoppedVehicle
-from nvr.scene import Event, Facts, Zone
+from nvr.scene import Event, Facts, Rect, Zone
 from nvr.site_holidays import load
 from nvr.site_scene import OpenTime
 from tools.scenes import office, road, score, scripted, telling, view, waiting
@@ -44,15 +46,23 @@ class Row:
         )
 
 
-def street_facts(
-    street: road.Street, length_s: float, *, every_s: float = 0.2
-) -> Iterable[tuple[road.Look, Facts]]:
+def street_facts(street: road.Street, length_s: float, *, every_s: float = 0.2) -> Iterable[tuple[road.Look, Facts]]:
     seen_from = view.View()
     teller = telling.Teller([Zone("lane", road.zone(seen_from))], every_s=every_s)
     detector = scripted.Detector(seed=street.seed)
     for look in street.run(length_s, every_s=every_s):
         detections = detector.vehicles(look.vehicles, seen_from)
-        yield look, teller.see(look.at_s, detections, is_saturated=detector.is_saturated)
+        there = [
+            telling.There(rect, vehicle.speed > 0.3, vehicle.lane < 2) for rect, vehicle in _rects(look, seen_from)
+        ]
+        yield look, teller.see(look.at_s, detections, there, is_saturated=detector.is_saturated)
+
+
+def _rects(look: road.Look, seen_from: view.View) -> Iterable[tuple[Rect, road.Vehicle]]:
+    centres = np.array([(each.x_m, each.z_m) for each in look.vehicles]).reshape(-1, 2)
+    sizes = np.array([each.size_m for each in look.vehicles]).reshape(-1, 3)
+    for edges, vehicle in zip(seen_from.rects(centres, sizes), look.vehicles, strict=True):
+        yield Rect(*(float(edge) for edge in edges)), vehicle
 
 
 # -- congestion --------------------------------------------------------------------------------------
@@ -203,7 +213,12 @@ def queue_of(rates: Sequence[waiting.Rate], length_s: float, seed: int) -> Cover
     rule, counter = Queue("waiting"), Counter()
     covered = total = width = near = 0
     for at_s, people in waiting.Room(everybody, passers_per_hour=30, seed=seed).run(length_s, every_s=0.2):
-        facts = teller.see(at_s, detector.people(people), is_saturated=detector.is_saturated)
+        # People who stand still shift their weight: a few of them at any moment.
+        there = [
+            telling.There(Rect(*(float(edge) for edge in edges)), not each.is_waiting or (number + int(at_s)) % 5 == 0)
+            for number, (edges, each) in enumerate(zip(waiting.rects(people), people, strict=True))
+        ]
+        facts = teller.see(at_s, detector.people(people), there, is_saturated=detector.is_saturated)
         rule.look(facts)
         crowd = counter.look(at_s, facts, facts.zone("waiting"))
         if round(at_s / 0.2) % 5 or at_s < 30 or blindness(facts):

@@ -1,18 +1,19 @@
-"""Facts without pixels: what `nvr/detect` would tell of a simulated scene, so that an hour costs seconds.
+"""Facts without pixels: the scripted detector, then the product's own tracker, so that an hour costs seconds.
 
-Keeps the contract of docs/architecture.md ("From pixels to facts") on top of the scripted detector: a thing is confirmed by
-three detections, survives 2 s of misses, and gets a new number after longer ones; it has moved when its foot has gone
-a third of its height or ever travelled far. Motion and foreground are counted on a coarse grid of the picture.
+What `nvr/detect/motion.py` would see in pixels is counted on a coarse grid from where things really are; numbers, "has it ever
+moved" and who is in which zone since when are the product's (`nvr/detect/tracks.py`) or keep its contract
+(docs/architecture.md, "From pixels to facts").
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from nvr.detect.motion import Sums, zone_mask
+from nvr.detect.tracks import Tracker
 from nvr.scene import (
     KINDS,
     Crossing,
@@ -32,7 +33,6 @@ from nvr.scene import (
 _NS = 1_000_000_000
 ASPECT = 16 / 9
 _GRID = (36, 64)
-_KEPT_S, _CONFIRMED = 2.0, 3
 
 CLEAR = Tamper(
     brightness=0.45, contrast=0.19, dark_share=0.05, sharpness=0.31, sharpness_usual=0.32, edges_kept=0.97, detail=0.8,
@@ -40,17 +40,38 @@ CLEAR = Tamper(
 )  # fmt: skip
 
 
-@dataclass
-class _Followed:
-    track: Track
-    missed: bool = False
-    in_zones: dict[str, tuple[int, int]] = field(default_factory=dict)  # name -> entered_ns, last inside
-    at: tuple[float, float] = (0.0, 0.0)  # smoothed foot
-    from_foot: tuple[float, float] = (0.0, 0.0)
+@dataclass(frozen=True, slots=True)
+class There:
+    """Something that really is in the picture, whatever the detector tells of it."""
+
+    rect: Rect
+    is_moving: bool
+    is_new: bool = True  # differs from the empty scene; what stays for ten minutes does not any more
+
+
+class _Seen:
+    """The motion stage, as far as the tracker asks it."""
+
+    def __init__(self, there: Sequence[There], known_s: float) -> None:
+        self.known_s = known_s
+        moving, foreground = np.zeros(_GRID, bool), np.zeros(_GRID, bool)
+        for each in there:
+            patch = _patch(each.rect)
+            if each.is_new:
+                foreground[patch] = True
+            if each.is_moving:
+                moving[patch] = True
+        self.moved, self.new = Sums(moving), Sums(foreground)
+
+    def moving(self, rect: Rect) -> float:
+        return self.moved.in_rect(rect)
+
+    def foreground(self, rect: Rect) -> float:
+        return self.new.in_rect(rect)
 
 
 class Teller:
-    """One camera. `see()` takes what the detector told of one frame; numbers the truth gave keep things apart."""
+    """One camera. `see()` takes what the detector told of one frame, and what was really there."""
 
     def __init__(
         self, zones: Sequence[Zone], lines: Sequence[Line] = (), *, camera: str = "scene", every_s: float = 0.2,
@@ -61,42 +82,34 @@ class Teller:
         self._lines = tuple(lines)
         self._wall_at_0_ns = wall_at_0_ns
         self._model = model
-        self._followed: list[_Followed] = []
-        self._number = 0
-        rows, columns = _GRID
-        self._masks = [
-            np.array(
-                [[zone.contains(((x + 0.5) / columns, (y + 0.5) / rows)) for x in range(columns)] for y in range(rows)]
-            )
-            for zone in self._zones
-        ]
+        self._tracker = Tracker(ASPECT)
+        self._from_s: float | None = None
+        self._in_zones: dict[tuple[str, int], tuple[int, int]] = {}  # zone, track -> entered_ns, last inside
+        self._feet: dict[int, tuple[float, float]] = {}
+        self._masks = [zone_mask(zone, *_GRID) for zone in self._zones]
 
     def see(
-        self, at_s: float, detections: Sequence[Detection], *, is_saturated: bool = False, tamper: Tamper = CLEAR,
-        health: Health | None = None, is_light_change: bool = False,
+        self, at_s: float, detections: Sequence[Detection], there: Sequence[There], *, is_saturated: bool = False,
+        tamper: Tamper = CLEAR, health: Health | None = None,
     ) -> Facts:  # fmt: skip
         at_ns = round(at_s * _NS)
-        self._match(at_ns, detections)
-        crossings = self._place(at_ns)
-        confirmed = [each for each in self._followed if each.track.detections >= _CONFIRMED]
+        self._from_s = at_s if self._from_s is None else self._from_s
+        seen = _Seen(there, 60.0 + at_s - self._from_s)
+        self._tracker.update(detections, at_ns, seen)
+        tracks = self._tracker.tracks()
+        crossings = self._crossings(at_ns, tracks)
         covered = np.zeros(_GRID, bool)
-        moving = np.zeros(_GRID, bool)
-        for each in confirmed:
-            patch = _patch(each.track.rect)
-            covered[patch] = True
-            # A quarter of a cell between two frames changes enough of its luma.
-            if each.track.speed * self._every_s > 0.25 / _GRID[0]:
-                moving[patch] = True
+        for track in tracks:
+            covered[_patch(track.rect)] = True
         zone_facts = tuple(
-            self._zone_facts(zone, mask, confirmed, covered, moving)
+            self._zone_facts(zone, mask, at_ns, tracks, covered, seen)
             for zone, mask in zip(self._zones, self._masks, strict=True)
         )
         return Facts(
             camera=self._camera, at_ns=at_ns, wall_ns=self._wall_ns(at_ns), has_picture=True, height_px=self._height_px,
-            aspect=ASPECT, zones=zone_facts, crossings=crossings,
-            tracks=tuple(each.track for each in sorted(confirmed, key=lambda each: each.track.number)),
-            motion_share=float(moving.mean()), foreground_share=float(covered.mean()), is_light_change=is_light_change,
-            tamper=tamper, health=health or Health(width_px=640, height_px=360, fps=1 / self._every_s),
+            aspect=ASPECT, zones=zone_facts, crossings=crossings, tracks=tracks, motion_share=seen.moved.share,
+            foreground_share=seen.new.share, is_light_change=False, tamper=tamper,
+            health=health or Health(width_px=640, height_px=360, fps=1 / self._every_s),
             sight=Sight(self._model, frozenset(KINDS), looked_ns=at_ns, is_saturated=is_saturated),
         )  # fmt: skip
 
@@ -108,116 +121,40 @@ class Teller:
     def _wall_ns(self, at_ns: int) -> int | None:
         return None if self._wall_at_0_ns is None else self._wall_at_0_ns + at_ns
 
-    def _match(self, at_ns: int, detections: Sequence[Detection]) -> None:
-        """Greedy by overlap; what a thing would be predicted to be at is where it was plus its velocity."""
-        for each in self._followed:
-            each.missed = True
-        open_ones = list(self._followed)
-        ahead = {}
-        for each in open_ones:
-            for_s = (at_ns - each.track.seen_ns) / _NS
-            ahead[id(each)] = each.track.rect.moved(each.track.velocity[0] * for_s, each.track.velocity[1] * for_s)
-        pairs = sorted(
-            (
-                (_nearness(ahead[id(each)], detection.rect), place, number)
-                for place, each in enumerate(open_ones)
-                for number, detection in enumerate(detections)
-                if abs(ahead[id(each)].centre[0] - detection.rect.centre[0]) < 0.3
-            ),
-            key=lambda pair: -pair[0],
-        )
-        taken_places: set[int] = set()
-        taken: set[int] = set()
-        for near, place, number in pairs:
-            if near < 0.12:
-                break
-            if place in taken_places or number in taken:
-                continue
-            taken_places.add(place)
-            taken.add(number)
-            self._seen_again(open_ones[place], detections[number], at_ns)
-        for number, detection in enumerate(detections):
-            if number not in taken:
-                self._begin(detection, at_ns)
-        self._followed = [each for each in self._followed if at_ns - each.track.seen_ns <= _KEPT_S * _NS]
-
-    def _begin(self, detection: Detection, at_ns: int) -> None:
-        self._number += 1
-        track = Track(
-            self._number,
-            detection.kind,
-            detection.score,
-            detection.rect,
-            at_ns,
-            at_ns,
-            1,
-            (0.0, 0.0),
-            0.0,
-            False,
-            at_ns,
-        )
-        self._followed.append(_Followed(track, at=detection.rect.foot, from_foot=detection.rect.foot))
-
-    def _seen_again(self, followed: _Followed, detection: Detection, at_ns: int) -> None:
-        track = followed.track
-        for_s = max((at_ns - track.seen_ns) / _NS, 1e-3)
-        before = track.rect.moved(track.velocity[0] * for_s, track.velocity[1] * for_s)
-        pull = 0.35  # a steady filter: shaking of a rect is halved, a start is followed within a second at 5 a second
-        rect = Rect(*(
-            old + pull * (new - old)
-            for old, new in zip(_edges(before), _edges(detection.rect), strict=True)
-        ))  # fmt: skip
-        rate = pull * 0.4 / for_s
-        velocity = (
-            track.velocity[0] + rate * (detection.rect.centre[0] - before.centre[0]),
-            track.velocity[1] + rate * (detection.rect.centre[1] - before.centre[1]),
-        )
-        foot = rect.foot
-        gone = math.hypot((foot[0] - followed.from_foot[0]) * ASPECT, foot[1] - followed.from_foot[1])
-        speed = math.hypot(velocity[0] * ASPECT, velocity[1])
-        moves = gone > 0.33 * rect.height
-        if moves:
-            followed.from_foot = foot
-        followed.missed = False
-        followed.track = replace(
-            track, score=track.score + (detection.score - track.score) / (track.detections + 1), rect=rect, seen_ns=at_ns,
-            detections=track.detections + 1, velocity=velocity, speed=speed, has_moved=track.has_moved or moves,
-            moved_ns=at_ns if moves else track.moved_ns,
-        )  # fmt: skip
-
-    def _place(self, at_ns: int) -> tuple[Crossing, ...]:
-        crossings = []
-        for each in self._followed:
-            foot = each.track.rect.foot
-            if each.track.detections > _CONFIRMED:
-                for line in self._lines:
-                    before, after = line.side(each.at), line.side(foot)
-                    if before * after < 0 and _between(line, each.at, foot):
-                        crossings.append(Crossing(line.name, each.track.number, each.track.kind, at_ns, after > 0))
-            each.at = foot
-            for zone in self._zones:
-                if zone.contains(foot):
-                    entered_ns, last_ns = each.in_zones.get(zone.name, (at_ns, at_ns))
-                    each.in_zones[zone.name] = (entered_ns if at_ns - last_ns <= 2 * _NS else at_ns, at_ns)
-        return tuple(crossings)
+    def _crossings(self, at_ns: int, tracks: Sequence[Track]) -> tuple[Crossing, ...]:
+        found = []
+        for track in tracks:
+            foot, before = track.rect.foot, self._feet.get(track.number)
+            for line in self._lines if before is not None else ():
+                side = line.side(foot)
+                if line.side(before) * side < 0 and _between(line, before, foot):
+                    found.append(Crossing(line.name, track.number, track.kind, at_ns, side > 0))
+        self._feet = {track.number: track.rect.foot for track in tracks}
+        return tuple(found)
 
     def _zone_facts(
-        self, zone: Zone, mask: np.ndarray, confirmed: Sequence[_Followed], covered: np.ndarray, moving: np.ndarray
+        self, zone: Zone, mask: np.ndarray, at_ns: int, tracks: Sequence[Track], covered: np.ndarray, seen: _Seen
     ) -> ZoneFacts:
         area = max(int(mask.sum()), 1)
         inside = []
-        for each in sorted(confirmed, key=lambda each: each.track.number):
-            if zone.name in each.in_zones and zone.contains(each.track.rect.foot):
-                patch = _patch(each.track.rect)
-                cells = covered[patch].size
-                share = float(mask[patch].sum()) / cells if cells else 0.0
-                inside.append(InZone(each.track, each.in_zones[zone.name][0], share))
-        foreground = float((covered & mask).sum()) / area
-        return ZoneFacts(zone.name, tuple(inside), float((moving & mask).sum()) / area, foreground, foreground)
-
-
-def _edges(rect: Rect) -> tuple[float, float, float, float]:
-    return rect.left, rect.top, rect.right, rect.bottom
+        for track in tracks:
+            if not zone.contains(track.rect.foot):
+                continue
+            key = zone.name, track.number
+            entered_ns, last_ns = self._in_zones.get(key, (at_ns, at_ns))
+            entered_ns = entered_ns if at_ns - last_ns <= 2 * _NS else at_ns
+            self._in_zones[key] = (entered_ns, at_ns)
+            patch = mask[_patch(track.rect)]
+            inside.append(InZone(track, entered_ns, float(patch.mean()) if patch.size else 0.0))
+        if len(self._in_zones) > 1000:
+            self._in_zones = {key: span for key, span in self._in_zones.items() if at_ns - span[1] <= 2 * _NS}
+        return ZoneFacts(
+            zone.name,
+            tuple(inside),
+            seen.moved.in_mask(mask),
+            seen.new.in_mask(mask),
+            float((covered & mask).sum()) / area,
+        )
 
 
 def _patch(rect: Rect) -> tuple[slice, slice]:
@@ -226,15 +163,6 @@ def _patch(rect: Rect) -> tuple[slice, slice]:
         slice(max(0, round(rect.top * rows)), max(0, min(rows, round(rect.bottom * rows)))),
         slice(max(0, round(rect.left * columns)), max(0, min(columns, round(rect.right * columns)))),
     )
-
-
-def _nearness(first: Rect, second: Rect) -> float:
-    """Overlap, or for small fast things that no longer overlap a little for being close."""
-    iou = first.iou(second)
-    if iou > 0.12:
-        return iou
-    apart = math.hypot((first.centre[0] - second.centre[0]) * ASPECT, first.centre[1] - second.centre[1])
-    return max(iou, 0.2 * (1 - apart / (1.2 * max(first.height, second.height, 1e-6))))
 
 
 def _between(line: Line, before: tuple[float, float], after: tuple[float, float]) -> bool:
