@@ -1,8 +1,7 @@
 """Facts without pixels: the scripted detector, then the product's own tracker, so that an hour costs seconds.
 
 What `nvr/detect/motion.py` would see in pixels is counted on a coarse grid from where things really are; numbers, "has it ever
-moved" and who is in which zone since when are the product's (`nvr/detect/tracks.py`) or keep its contract
-(docs/architecture.md, "From pixels to facts").
+moved", zones and lines are the product's (`nvr/detect/tracks.py`, `zones.py`).
 """
 
 from __future__ import annotations
@@ -12,27 +11,25 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nvr.detect.motion import Sums, zone_mask
+from nvr.detect.motion import Motion, Sums
 from nvr.detect.tracks import Tracker
+from nvr.detect.zones import LineKeeper, ZoneKeeper
 from nvr.scene import (
     KINDS,
-    Crossing,
     Detection,
     Facts,
     Health,
-    InZone,
     Line,
     Rect,
     Sight,
     Tamper,
-    Track,
     Zone,
-    ZoneFacts,
 )
 
 _NS = 1_000_000_000
 ASPECT = 16 / 9
 _GRID = (36, 64)
+_FLAT = np.zeros(_GRID, np.float32)
 
 CLEAR = Tamper(
     brightness=0.45, contrast=0.19, dark_share=0.05, sharpness=0.31, sharpness_usual=0.32, edges_kept=0.97, detail=0.8,
@@ -78,15 +75,12 @@ class Teller:
         height_px: int = 360, wall_at_0_ns: int | None = None, model: str = "scripted",
     ) -> None:  # fmt: skip
         self._camera, self._every_s, self._height_px = camera, every_s, height_px
-        self._zones = (*zones, Zone("", ((0, 0), (1, 0), (1, 1), (0, 1))))
-        self._lines = tuple(lines)
+        self._zones = ZoneKeeper(zones)
+        self._lines = LineKeeper(lines, ASPECT)
         self._wall_at_0_ns = wall_at_0_ns
         self._model = model
         self._tracker = Tracker(ASPECT)
         self._from_s: float | None = None
-        self._in_zones: dict[tuple[str, int], tuple[int, int]] = {}  # zone, track -> entered_ns, last inside
-        self._feet: dict[int, tuple[float, float]] = {}
-        self._masks = [zone_mask(zone, *_GRID) for zone in self._zones]
 
     def see(
         self, at_s: float, detections: Sequence[Detection], there: Sequence[There], *, is_saturated: bool = False,
@@ -97,17 +91,11 @@ class Teller:
         seen = _Seen(there, 60.0 + at_s - self._from_s)
         self._tracker.update(detections, at_ns, seen)
         tracks = self._tracker.tracks()
-        crossings = self._crossings(at_ns, tracks)
-        covered = np.zeros(_GRID, bool)
-        for track in tracks:
-            covered[_patch(track.rect)] = True
-        zone_facts = tuple(
-            self._zone_facts(zone, mask, at_ns, tracks, covered, seen)
-            for zone, mask in zip(self._zones, self._masks, strict=True)
-        )
+        motion = Motion(_FLAT, seen.moved, seen.new, is_light_change=False, noise=1.0, known_s=seen.known_s)
         return Facts(
             camera=self._camera, at_ns=at_ns, wall_ns=self._wall_ns(at_ns), has_picture=True, height_px=self._height_px,
-            aspect=ASPECT, zones=zone_facts, crossings=crossings, tracks=tracks, motion_share=seen.moved.share,
+            aspect=ASPECT, zones=self._zones.facts(tracks, motion, at_ns),
+            crossings=self._lines.crossings(tracks, at_ns), tracks=tracks, motion_share=seen.moved.share,
             foreground_share=seen.new.share, is_light_change=False, tamper=tamper,
             health=health or Health(width_px=640, height_px=360, fps=1 / self._every_s),
             sight=Sight(self._model, frozenset(KINDS), looked_ns=at_ns, is_saturated=is_saturated),
@@ -121,41 +109,6 @@ class Teller:
     def _wall_ns(self, at_ns: int) -> int | None:
         return None if self._wall_at_0_ns is None else self._wall_at_0_ns + at_ns
 
-    def _crossings(self, at_ns: int, tracks: Sequence[Track]) -> tuple[Crossing, ...]:
-        found = []
-        for track in tracks:
-            foot, before = track.rect.foot, self._feet.get(track.number)
-            for line in self._lines if before is not None else ():
-                side = line.side(foot)
-                if line.side(before) * side < 0 and _between(line, before, foot):
-                    found.append(Crossing(line.name, track.number, track.kind, at_ns, side > 0))
-        self._feet = {track.number: track.rect.foot for track in tracks}
-        return tuple(found)
-
-    def _zone_facts(
-        self, zone: Zone, mask: np.ndarray, at_ns: int, tracks: Sequence[Track], covered: np.ndarray, seen: _Seen
-    ) -> ZoneFacts:
-        area = max(int(mask.sum()), 1)
-        inside = []
-        for track in tracks:
-            if not zone.contains(track.rect.foot):
-                continue
-            key = zone.name, track.number
-            entered_ns, last_ns = self._in_zones.get(key, (at_ns, at_ns))
-            entered_ns = entered_ns if at_ns - last_ns <= 2 * _NS else at_ns
-            self._in_zones[key] = (entered_ns, at_ns)
-            patch = mask[_patch(track.rect)]
-            inside.append(InZone(track, entered_ns, float(patch.mean()) if patch.size else 0.0))
-        if len(self._in_zones) > 1000:
-            self._in_zones = {key: span for key, span in self._in_zones.items() if at_ns - span[1] <= 2 * _NS}
-        return ZoneFacts(
-            zone.name,
-            tuple(inside),
-            seen.moved.in_mask(mask),
-            seen.new.in_mask(mask),
-            float((covered & mask).sum()) / area,
-        )
-
 
 def _patch(rect: Rect) -> tuple[slice, slice]:
     rows, columns = _GRID
@@ -163,9 +116,3 @@ def _patch(rect: Rect) -> tuple[slice, slice]:
         slice(max(0, round(rect.top * rows)), max(0, min(rows, round(rect.bottom * rows)))),
         slice(max(0, round(rect.left * columns)), max(0, min(columns, round(rect.right * columns)))),
     )
-
-
-def _between(line: Line, before: tuple[float, float], after: tuple[float, float]) -> bool:
-    """Whether the way from `before` to `after` meets the line between its ends."""
-    way = Line("", before, after)
-    return way.side(line.start) * way.side(line.end) <= 0
