@@ -276,19 +276,23 @@ def _rows_around(ring: reader.Ring, timeline: Timeline, from_ns: int | None, to_
     def begins_ns(row: layout.Row) -> int:
         return timeline.wall_of(row.record.boot_id, row.record.mono_ns).ns
 
-    start = 0
+    # Mostly the segment in which the span begins is enough; where not, the one before it is read too.
+    starts = [0]
     if from_ns is not None:
         for state in ring.sealed():
             if timeline.wall_of(state.boot_id, state.last_mono_ns).ns <= from_ns:
-                start = max(start, state.first_sequence)  # all before its end: the keyframe may be in it
-    rows: list[layout.Row] = []
-    for row in ring.rows(start):
-        rows.append(row)
-        if to_ns is not None and len(rows) % 16 == 0 and begins_ns(row) >= to_ns:
+                starts = [state.last_sequence + 1, state.first_sequence]
+    for start in starts:
+        rows: list[layout.Row] = []
+        for row in ring.rows(start):
+            rows.append(row)
+            if to_ns is not None and len(rows) % 16 == 0 and begins_ns(row) >= to_ns:
+                break
+        first = 0 if from_ns is None else max(bisect_left(rows, from_ns, key=begins_ns) - 2, 0)
+        while first > 0 and not rows[first].record.is_keyframe:
+            first -= 1
+        if first >= 2:
             break
-    first = 0 if from_ns is None else max(bisect_left(rows, from_ns, key=begins_ns) - 2, 0)
-    while first > 0 and not rows[first].record.is_keyframe:
-        first -= 1
     end = len(rows) if to_ns is None else bisect_left(rows, to_ns, key=begins_ns) + 2
     return rows[max(first - 2, 0) : end]
 
