@@ -158,6 +158,14 @@ class Subscriber:
 
     def receive(self, timeout_s: float | None = None) -> dict[str, Any] | None:
         """The next message; None when `timeout_s` passed. Raises ConnectionError when the recorder is gone."""
+        packet = self.packet(timeout_s)
+        if packet is None:
+            return None
+        message: dict[str, Any] = json.loads(packet)
+        return message
+
+    def packet(self, timeout_s: float | None = None) -> bytes | None:
+        """The same, still as JSON: for whoever passes it on, or does not need it."""
         self._socket.settimeout(timeout_s)
         try:
             packet = self._socket.recv(MESSAGE_BYTES)
@@ -165,8 +173,7 @@ class Subscriber:
             return None
         if not packet:
             raise ConnectionResetError("the recorder closed its announcements")
-        message: dict[str, Any] = json.loads(packet)
-        return message
+        return packet
 
     def close(self) -> None:
         self._socket.close()
