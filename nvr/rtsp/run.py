@@ -22,6 +22,10 @@ from nvr.rtsp.sdp import without_trailer
 
 _JUMP_TICKS = 10 * TICKS_PER_S  # time stamps that run ahead of the box's clock by so much at once
 _BACK_TICKS = 2 * TICKS_PER_S  # more than any B picture goes back
+# A camera whose stamps say 30 s for every 25 s (it stamps for 25 pictures a second and sends 30) would have its footage dated
+# further and further into the future. From the first lead on, more than cameras send at once at the start, its time is
+# slowed down; the second one, within what RunClock makes up for, is never reached.
+_LEAD_TICKS, _LEAD_LIMIT_TICKS = 6 * TICKS_PER_S, 10 * TICKS_PER_S
 _REORDER_LIMIT = 16  # H.264, A.3.1: the most a decoder holds
 _SPS_LIMIT, _PPS_LIMIT = 32, 64
 _NAL_SPS = 7
@@ -53,6 +57,8 @@ class Runs:
         self._ts = -1
         self._ticks = 0  # unwrapped, of the last picture
         self._arrival_ns = 0
+        self._began_ticks = self._began_ns = 0  # of the run
+        self._pace = 1.0  # how much of the camera's time counts
         self._lost = 0
         self._complaint = ""
         self.clock = SenderClock()
@@ -75,6 +81,8 @@ class Runs:
     def push_all(self, pictures: Sequence[Picture]) -> list[StreamEvent]:
         """push() for each, in order; the pictures of an undisturbed run take a shorter way."""
         events: list[StreamEvent] = []
+        ahead_ticks = self._ticks - self._began_ticks - (self._arrival_ns - self._began_ns) * 9 // 100_000
+        self._pace = 1.0 if ahead_ticks <= _LEAD_TICKS else _pace(ahead_ticks)
         for picture in pictures:
             payload, ts, is_keyframe, lost, new_sets, arrival_ns, restarted = picture
             decode = self._decode
@@ -85,7 +93,7 @@ class Runs:
                 events += self.push(picture)
                 continue
             self._ts, self._arrival_ns = ts, arrival_ns
-            self._ticks += step
+            self._ticks += step if self._pace == 1.0 else int(step * self._pace)
             self.pictures += 1
             decode_ticks, composition_ticks = decode.times(self._ticks)
             events.append(AccessUnit(payload, decode_ticks, composition_ticks, arrival_ns, False, 0, self.clock.wall_ns(ts)))
@@ -136,7 +144,7 @@ class Runs:
         step = (ts - self._ts + 0x80000000 & 0xFFFFFFFF) - 0x80000000
         waited_ticks = (arrival_ns - self._arrival_ns) * 9 // 100_000
         self._ts, self._arrival_ns = ts, arrival_ns
-        self._ticks += step
+        self._ticks += int(step * self._pace)
         return step if step < -_BACK_TICKS or step - waited_ticks > _JUMP_TICKS else 0
 
     def _keyframe(self) -> list[StreamEvent]:
@@ -167,6 +175,7 @@ class Runs:
             return events + self.complain(f"the camera's parameter set cannot be read: {error}")
         learned.has_changing_sets = learned.has_changing_sets or len(self._changes_ns) == _CHANGES_LIMIT
         self._sets, self._decode, self._complaint = sets, self._decode_clock(sps), ""
+        self._began_ticks, self._began_ns = self._ticks, self._arrival_ns
         self.runs += 1
         self.width, self.height = sps.width, sps.height
         detail = self._detail + (", its parameter sets change all the time" if learned.has_changing_sets else "")
@@ -207,6 +216,11 @@ class Runs:
             else {**dict(list(rest.items())[-limit + 1 :]), number: nal}
         )
         return "new" if before is None else "changed"
+
+
+def _pace(ahead_ticks: int) -> float:
+    """How much of the camera's time counts when it is so far ahead of the box's: less and less."""
+    return max((_LEAD_LIMIT_TICKS - ahead_ticks) / (_LEAD_LIMIT_TICKS - _LEAD_TICKS), 0.01)
 
 
 def _with_sets(payload: Gather, sets: ParameterSets) -> Gather:

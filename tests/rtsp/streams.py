@@ -140,6 +140,7 @@ class Camera:
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.sdp = SDP
         self.piece_bytes = 32 * 1024  # room() has at least so much
+        self.byte_ns = 0  # how long a byte takes on its way
         self.extra = {  # more header lines, by method
             "OPTIONS": "Public: OPTIONS, DESCRIBE, SETUP, PLAY, TEARDOWN, GET_PARAMETER\r\n",
             "SETUP": "Session: 42;timeout=60\r\nTransport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n",
@@ -152,6 +153,7 @@ class Camera:
             piece = data[at : at + self.piece_bytes]
             room = self.session.room()
             room[: len(piece)] = piece
+            self.now_ns += len(piece) * self.byte_ns
             self.events += self.session.received(len(piece), self.now_ns)
 
     def read_requests(self) -> list[tuple[str, str, dict[str, str]]]:

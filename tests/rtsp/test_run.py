@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from nvr.clock import RunClock
 from nvr.gather import Gather
 from nvr.media import AccessUnit, Cause, ParameterSets, RunEnded, RunStarted
 from nvr.rtsp.rtcp import SenderReport
@@ -222,3 +225,29 @@ def test_the_next_session_begins_with_the_b_pictures_that_the_last_one_learned()
     assert kinds(events) == "S" + "a" * 10
     on_screen = [unit.decode_ticks + unit.composition_ticks for unit in events[1:]]
     assert sorted(on_screen) == [on_screen[0] + n * 3600 for n in range(10)]
+
+
+@pytest.mark.parametrize("rate", [1.2, 2.0, 10.0])
+def test_a_camera_whose_time_runs_faster_than_the_boxs_is_not_dated_into_the_future(rate):
+    """Stamped for 25 pictures a second and sent at 30, an hour of footage reached 12 minutes into the future."""
+    runs, clock = Runs(OFFERED, ""), RunClock(0)
+    events: list = []
+    for tick in range(6000):  # ten minutes, drained ten times a second
+        arrival_ns = tick * 100_000_000
+        stamps = [round((tick * 3 + n) * 3000 * rate) for n in range(3)]
+        drained = runs.push_all([picture(ts, key=ts == 0, arrival_ns=arrival_ns) for ts in stamps])
+        events += drained
+        units = [event for event in drained if isinstance(event, AccessUnit)]
+        for unit in units:
+            clock.observe(unit.decode_ticks, unit.arrival_ns)
+        error_ns = clock.mono_ns(units[0].decode_ticks, units[0].arrival_ns) - arrival_ns
+        assert error_ns < 11_000_000_000
+    assert kinds(events) == "S" + "a" * 18_000
+    assert abs(error_ns) < 1_000_000_000, "in the end it is right"
+
+
+def test_pictures_that_a_server_had_kept_for_a_new_watcher_keep_their_distances():
+    runs = Runs(OFFERED, "")
+    events = runs.push_all([picture(n * 3600, key=n == 0, arrival_ns=0) for n in range(125)])
+    events += runs.push_all([picture(n * 3600, arrival_ns=(n - 125) * 40_000_000) for n in range(125, 1000)])
+    assert [event.decode_ticks for event in events[1:]] == [n * 3600 for n in range(1000)]
