@@ -199,10 +199,12 @@ class Tamper:
     detail: float  # share of picture cells with any texture; a covered lens has hardly any
     shift: Point  # whole-picture displacement against the learned picture, fractions; (0, 0) while not measured
     shift_trust: float  # 0 to 1: how clear that displacement is
-    frozen_ns: int  # how long every picture has been the same, to the bit; 0 for a living camera
-    loop_ns: int  # how long pictures have repeated earlier ones to the bit; 0 for a living camera
+    frozen_ns: int  # how long pictures have been the same, but for what coding makes of the same picture; see change_usual
+    loop_ns: int  # how long what changes from frame to frame has repeated earlier changes; 0 for a living camera
     loop_period_ns: int  # how long ago they were shown first; 0 without a loop
     learned_ns: int  # how much was seen to learn from; below 60 s the learned numbers say little
+    change: float = 0.0  # levels of 255: mean change of the picture's quieter half within 2 s; noise keeps it above 0
+    change_usual: float = 0.0  # the learned one; below 0.4 a living camera of a quiet place may look frozen
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""H.264 access units to frames: the only file that imports PyAV.
+"""H.264 access units to frames, and films to and from files: the only file here that imports PyAV.
 
 One thread for each decoder, so that frames come out at the same calls every time. FFmpeg's own attempts to repair a
 damaged picture are not shown to anybody: a picture that is not whole is counted and left out.
@@ -7,6 +7,7 @@ damaged picture are not shown to anybody: a picture that is not whole is counted
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import av
@@ -143,3 +144,74 @@ def jpeg(rgb: Pixels) -> bytes:
     picture = picture.reformat(format="yuvj420p", dst_colorspace="ITU601", dst_color_range="JPEG")
     picture.pts, picture.time_base = 0, _NS
     return b"".join(bytes(packet) for packet in (*context.encode(picture), *context.encode(None)))
+
+
+# -- films -------------------------------------------------------------------------------------------
+
+
+class NoFilm(NvrError):
+    """A file that cannot be opened as a film, or holds no H.264."""
+
+
+def as_mp4(path: Path, mp4_path: Path) -> None:
+    """Put the H.264 of a file of another kind (Matroska, AVI, MPEG-TS) into `mp4_path`, pictures as they are. Raises NoFilm."""
+    try:
+        with av.open(str(path)) as film, av.open(str(mp4_path), "w", format="mp4") as copy:
+            stream = next(iter(film.streams.video), None)
+            if stream is None or stream.codec_context.name != "h264":
+                found = "no video" if stream is None else stream.codec_context.name
+                raise NoFilm(
+                    f"{path} holds {found}, H.264 is looked at",
+                    hint="Encode it with `ffmpeg -i FILE -c:v libx264 other.mp4`.",
+                )
+            target = copy.add_stream_from_template(stream)
+            packets = [packet for packet in film.demux(stream) if packet.size]
+            known = [number for number, packet in enumerate(packets) if packet.dts is not None]
+            if len(known) < 2:
+                raise NoFilm(f"{path} does not say when its pictures are shown", hint="Give a bare H.264 file and --fps.")
+            # Matroska has no decoding times; FFmpeg works them out from the third picture or so on.
+            step = max((packets[known[-1]].dts - packets[known[0]].dts) // (len(known) - 1), 1)
+            for number, packet in enumerate(packets):
+                if packet.dts is None:
+                    packet.dts = packets[known[0]].dts - step * (known[0] - number)
+                packet.stream = target
+                copy.mux(packet)
+    except (av.FFmpegError, ValueError) as error:
+        raise NoFilm(
+            f"{path} cannot be read as a film: {error}", hint="Give an MP4, a Matroska or a bare H.264 file."
+        ) from None
+
+
+class FilmWriter:
+    """Frames into an H.264 file, at the times they were seen."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises NoFilm."""
+        try:
+            self._film: Any = av.open(str(path), "w", format="mp4")
+        except (av.FFmpegError, ValueError) as error:
+            raise NoFilm(f"{path} cannot be written: {error}", hint="Name a file in a folder that is there.") from None
+        self._stream: Any = None
+        self._last_ms = -1
+
+    def add(self, rgb: Pixels, at_ns: int) -> None:
+        """One frame; even sizes, all alike."""
+        height, width = rgb.shape[0] // 2 * 2, rgb.shape[1] // 2 * 2
+        if self._stream is None:
+            self._stream = self._film.add_stream("libx264", rate=25, options={"crf": "26", "preset": "veryfast"})
+            self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
+            self._stream.codec_context.time_base = Fraction(1, 1000)
+            self._stream.codec_context.thread_count = 1
+        if (self._stream.height, self._stream.width) != (height, width):
+            rgb = resized(rgb, self._stream.width, self._stream.height)
+            height, width = self._stream.height, self._stream.width
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb[:height, :width]), format="rgb24")
+        picture.pts = max(at_ns // 1_000_000, self._last_ms + 1)
+        picture.time_base = Fraction(1, 1000)
+        self._last_ms = picture.pts
+        self._film.mux(self._stream.encode(picture))
+
+    def close(self) -> None:
+        if self._stream is not None:
+            self._film.mux(self._stream.encode(None))
+        self._film.close()

@@ -17,6 +17,7 @@ from nvr.errors import NvrError
 from nvr.scene import PERSON, TWO_WHEELER, VEHICLES, Detection, Rect
 
 SCORE_LEAST = 0.25  # below this the model guesses; tracks.py asks for more before it begins a track
+SATURATED_SCORE = 0.4  # the weakest of all it can tell is this sure: then more were left out
 SAME_THING_IOU = 0.55  # a truck that is also said to be a car; two people in a queue overlap less
 PART_OF = 0.85  # share of a rect inside another one of its kind: a part of a thing that was seen as a whole
 
@@ -84,7 +85,7 @@ class ObjectModel:
             ).clipped()
             if rect.area > 0:
                 found.append(Detection(rect, kind, min(score, 1.0)))
-        return found, count == len(scores) and bool(count) and float(scores[:count].min()) >= SCORE_LEAST
+        return found, count == len(scores) and bool(count) and float(scores[:count].min()) >= SATURATED_SCORE
 
     def _input(self, pixels: Pixels) -> Any:
         if self.card.input_type == "uint8":  # made from camera pictures: bytes as they are

@@ -42,7 +42,7 @@ from nvr.detect.feeds import (
     piece_of,
 )
 from nvr.detect.objects import ObjectModel
-from nvr.detect.pipeline import Pipeline
+from nvr.detect.pipeline import Pipeline, Settings
 from nvr.detect.stills import Masks, still
 from nvr.errors import NvrError
 from nvr.events import Evidence, EventLog, Stored
@@ -98,7 +98,7 @@ class Looker:
         self.is_keyframes_only = False
         self._places: dict[str, Zone | Line] = {each.name: each for each in (*camera.zones, *camera.lines)}
         self._masks = Masks(camera.masks)
-        self._pipeline = Pipeline(camera.name, camera.zones, camera.lines, model=model, masks=camera.masks)
+        self._pipeline = Pipeline(camera.name, camera.zones, camera.lines, model=model, settings=Settings(masks=camera.masks))
         self._rules = Rules(camera, site)
         self._pictures = RingPictures(data_dir / "rings" / camera.name / looked.stream.partition("/")[2])
         self._run: object = None
@@ -121,9 +121,10 @@ class Looker:
 
     def look(self, piece: Piece, tell: Callable[[Looker, Facts, int], None]) -> None:
         """Take one piece; `tell` gets each facts with the box's wall time, and asks for events by judge()."""
-        for _ in range(self.feed.shed - self._told_shed):
-            self._pipeline.shed()
-        self._told_shed = self.feed.shed
+        shed = self.feed.shed
+        if shed > self._told_shed:
+            self._pipeline.shed(shed - self._told_shed)
+            self._told_shed = shed
         try:
             started, pictures = own_pictures(piece) if piece.units else self._pictures.read(piece)
         except NvrError as error:
@@ -136,7 +137,11 @@ class Looker:
             self._tell_all(self._pipeline.end_run(), piece.wall_ns - piece.at_ns, tell)
             self._run = None
         if self._run is None:
-            self._pipeline.start_run(started)
+            try:
+                self._pipeline.start_run(started)
+            except NvrError as error:  # a picture size that no camera has
+                self._lose(f"{self.feed.name} cannot be looked at: {error}")
+                return
             self.is_keyframes_only = (
                 self.looked.stream.endswith("/main") and started.width * started.height > SMALL_PIXELS
             )

@@ -1,0 +1,430 @@
+"""Things followed from frame to frame: each goes on as it went, and takes the detection that fits best.
+
+A track is told after three detections, carried on for a second while it is missed, and kept in mind for some seconds more,
+so that somebody behind a pillar keeps his number. Whether it *ever moved by itself* is asked separately, because models
+see persons in posters and coats, and half of all cars in a picture are parked. It has moved when
+
+* it went away from where it began, by half of its own size, and the picture changed there; or
+* it stands where the scene was known to be empty: so it came; or
+* it is a person who fidgets: the picture keeps changing inside its rect and not around it.
+
+Pure: numbers in, numbers out. Nothing is random, ties are broken by number.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from math import exp, hypot, sqrt
+from typing import Protocol
+
+from nvr.scene import MOVING, PERSON, VEHICLES, Detection, Point, Rect, Track
+
+BEGIN_SCORE = 0.5  # a new thing; measured on real clips, where false ones gather just below
+GO_ON_SCORE = 0.3  # enough to go on with a thing that is known
+CONFIRMED_AFTER = 3  # detections
+SHOWN_S = 1.0  # missed, but told all the same
+KEPT_S = 5.0  # missed and not told, but remembered
+TENTATIVE_S = 0.7
+STANDS_S = 20.0  # missed where the scene is not empty, by something that stood: still told for so long
+GONE_AT_ONCE = 0.02  # of the picture: whoever was going out and is missed this near the edge has left
+MOVED_BY = 0.5  # of its own size (root of its area, in picture heights)
+CAME_SHARE = 0.4  # of its rect that differs from the empty scene
+CAME_FRAMES = 4
+FIDGETS_S = 2.0  # seconds with movement inside, of the last minute
+FRAMES_MOST_S = 0.5  # a frame counts for at most so long
+
+
+class Scene(Protocol):
+    """What the motion stage knows of a place at this moment."""
+
+    known_s: float  # how long the empty scene has been learned
+
+    def moving(self, rect: Rect) -> float:
+        """Share of the rect that changed against the frame before."""
+
+    def foreground(self, rect: Rect) -> float:
+        """Share of the rect that differs from the empty scene."""
+
+
+@dataclass(slots=True)
+class _Thing:
+    number: int
+    x: float  # centre
+    y: float
+    width: float
+    height: float
+    first_ns: int
+    seen_ns: int
+    moved_ns: int
+    vx: float = 0.0  # fractions per second
+    vy: float = 0.0
+    detections: int = 1
+    scores: float = 0.0
+    votes: dict[str, float] = field(default_factory=dict)
+    missed_s: float = 0.0
+    is_confirmed: bool = False
+    has_moved: bool = False
+    start: Point = (0.0, 0.0)  # mean place of the first detections
+    places: deque[Point] = field(default_factory=lambda: deque(maxlen=5))
+    came_frames: int = 0
+    fidget_s: float = 0.0
+    changed_s: float = 0.0  # with movement in its rect, while it went
+    last_place: Point = (0.0, 0.0)  # where it last counted as moved
+
+    @property
+    def rect(self) -> Rect:
+        return Rect(
+            self.x - self.width / 2, self.y - self.height / 2, self.x + self.width / 2, self.y + self.height / 2
+        )
+
+    @property
+    def kind(self) -> str:
+        return max(self.votes, key=lambda kind: (self.votes[kind], kind))
+
+
+class Tracker:
+    """The things of one camera."""
+
+    def __init__(self, aspect: float = 16 / 9) -> None:
+        """`aspect`: width / height of the picture; may be changed when the camera's does."""
+        self.aspect = aspect
+        self._things: list[_Thing] = []
+        self._number = 0
+        self._at_ns = -1
+
+    def update(self, found: Sequence[Detection], at_ns: int, scene: Scene) -> None:
+        """Take one frame that was looked at; `found` may hold MOVING ones, which never become something better."""
+        gone_s = self._predict(at_ns)
+        free = list(self._things)
+        objects = [each for each in found if each.kind != MOVING]
+        sure = [each for each in objects if each.score >= BEGIN_SCORE]
+        new, free = self._assign(sure, free, self._cost, gone_s)
+        unsure = [each for each in objects if GO_ON_SCORE <= each.score < BEGIN_SCORE]
+        _, free = self._assign(unsure, free, _strict_cost, gone_s)
+        blobs = [each for each in found if each.kind == MOVING and not self._is_covered(each.rect, objects)]
+        new_blobs, free = self._assign(blobs, free, self._cost_of_blob, gone_s)
+        self._miss(free, gone_s, scene)
+        for each in (*new, *new_blobs):
+            if not self._is_double(each):
+                self._begin(each, at_ns)
+        self._judge(at_ns, gone_s, scene)
+
+    def hold(self, at_ns: int) -> None:
+        """A frame on which nothing moves was not looked at: everything stays where it is."""
+        self._at_ns = at_ns
+        for thing in self._things:
+            thing.vx = thing.vy = 0.0
+
+    def jump(self, at_ns: int) -> None:
+        """Pictures were missing: whoever was there may be anywhere, so only the standing ones keep their number."""
+        self._things = [thing for thing in self._things if hypot(thing.vx, thing.vy) < 0.02 and thing.is_confirmed]
+        self.hold(at_ns)
+
+    def tracks(self) -> tuple[Track, ...]:
+        """All that are told now, by number."""
+        told = [thing for thing in self._things if thing.is_confirmed and self._is_told(thing)]
+        return tuple(self._track(thing) for thing in sorted(told, key=lambda thing: thing.number))
+
+    # -- going on ------------------------------------------------------------------------------------
+
+    def _predict(self, at_ns: int) -> float:
+        gone_s = max((at_ns - self._at_ns) / 1e9, 0.0) if self._at_ns >= 0 else 0.0
+        self._at_ns = at_ns
+        step_s = min(gone_s, 1.0)
+        for thing in self._things:
+            slowing = exp(-thing.missed_s)  # who is not seen may have stopped
+            thing.x += thing.vx * step_s * slowing
+            thing.y += thing.vy * step_s * slowing
+        return gone_s
+
+    def _assign(
+        self, found: Sequence[Detection], free: list[_Thing], cost: Callable[[_Thing, Detection], float], gone_s: float
+    ) -> tuple[list[Detection], list[_Thing]]:
+        """Give each thing at most one detection; what is left of both."""
+        taken, used = set(), set()
+        for row, column in assignment([[cost(thing, each) for each in found] for thing in free]):
+            self._correct(free[row], found[column], gone_s)
+            taken.add(row)
+            used.add(column)
+        return (
+            [each for place, each in enumerate(found) if place not in used],
+            [thing for place, thing in enumerate(free) if place not in taken],
+        )
+
+    def _cost(self, thing: _Thing, each: Detection) -> float:
+        """0 for the same rect; IMPOSSIBLE when they can hardly be the same thing."""
+        kind = thing.kind
+        if kind == MOVING and not thing.is_confirmed:
+            penalty = 0.1
+        elif kind == each.kind:
+            penalty = 0.0
+        elif (kind in VEHICLES and each.kind in VEHICLES) or kind == MOVING:
+            penalty = 0.15
+        else:
+            return IMPOSSIBLE
+        rect = thing.rect
+        ratio = (thing.width * thing.height) / each.rect.area
+        if not 0.2 < ratio < 5.0:
+            return IMPOSSIBLE
+        iou = rect.iou(each.rect)
+        away = self._away((thing.x, thing.y), each.rect.centre) / self._size(thing.width, thing.height)
+        reach = 0.5 + 0.5 * min(thing.missed_s, 1.0)
+        if iou < 0.15 and (away > reach or not 0.4 < ratio < 2.5):
+            return IMPOSSIBLE
+        return (1.0 - iou) + 0.5 * min(away, 2.0) + penalty + (0.3 if thing.missed_s > SHOWN_S else 0.0)
+
+    def _cost_of_blob(self, thing: _Thing, each: Detection) -> float:
+        """Blobs carry MOVING things on, and others only where they fit well: a shadow makes a blob larger than its owner."""
+        if thing.kind == MOVING:
+            return self._cost(thing, each)
+        if thing.missed_s > SHOWN_S or not thing.is_confirmed:
+            return IMPOSSIBLE
+        iou = thing.rect.iou(each.rect)
+        return 1.0 - iou if iou >= 0.5 else IMPOSSIBLE
+
+    def _correct(self, thing: _Thing, each: Detection, gone_s: float) -> None:
+        """Alpha-beta filter: place follows quickly, size and speed slowly."""
+        rect = each.rect
+        x, y = rect.centre
+        dx, dy = x - thing.x, y - thing.y
+        alpha, beta = (0.7, 0.35) if thing.detections > 2 else (0.8, 0.7)
+        thing.x += alpha * dx
+        thing.y += alpha * dy
+        if gone_s > 0:
+            step_s = max(gone_s + thing.missed_s, 0.05)
+            thing.vx += beta * dx / step_s
+            thing.vy += beta * dy / step_s
+        thing.width += 0.5 * (rect.width - thing.width)
+        thing.height += 0.5 * (rect.height - thing.height)
+        thing.seen_ns, thing.missed_s = self._at_ns, 0.0
+        thing.detections += 1
+        thing.scores += each.score
+        thing.votes[each.kind] = thing.votes.get(each.kind, 0.0) + (each.score if each.kind != MOVING else 0.05)
+        if len(thing.votes) > 1 and MOVING in thing.votes and each.kind != MOVING:
+            thing.votes.pop(MOVING)
+        if thing.detections <= CONFIRMED_AFTER:
+            share = 1 / thing.detections
+            thing.start = (thing.start[0] + (x - thing.start[0]) * share, thing.start[1] + (y - thing.start[1]) * share)
+        thing.places.append((x, y))
+        thing.is_confirmed = thing.is_confirmed or thing.detections >= CONFIRMED_AFTER
+
+    def _miss(self, things: Sequence[_Thing], gone_s: float, scene: Scene) -> None:
+        for thing in things:
+            thing.missed_s += min(gone_s, FRAMES_MOST_S)
+            gone = not 0.0 <= thing.x <= 1.0 or not 0.0 <= thing.y <= 1.0 or self._is_leaving(thing)
+            kept_s = KEPT_S if thing.is_confirmed else TENTATIVE_S
+            if self._still_stands(thing, scene):
+                kept_s = STANDS_S + KEPT_S
+                thing.missed_s = min(thing.missed_s, SHOWN_S) if (self._at_ns - thing.seen_ns) / 1e9 < STANDS_S else thing.missed_s
+            if gone or thing.missed_s > kept_s:
+                self._things.remove(thing)
+
+    def _is_leaving(self, thing: _Thing) -> bool:
+        rect, step_s = thing.rect, 0.5
+        ahead = rect.moved(thing.vx * step_s, thing.vy * step_s)
+        return (
+            (thing.vx < -0.03 and ahead.left < GONE_AT_ONCE and rect.right < 0.35)
+            or (thing.vx > 0.03 and ahead.right > 1 - GONE_AT_ONCE and rect.left > 0.65)
+            or (thing.vy < -0.03 and ahead.top < GONE_AT_ONCE and rect.bottom < 0.35)
+            or (thing.vy > 0.03 and ahead.bottom > 1 - GONE_AT_ONCE and rect.top > 0.65)
+        )
+
+    def _still_stands(self, thing: _Thing, scene: Scene) -> bool:
+        """Somebody who stood there is missed by the model, and the place looks as little empty as before."""
+        return (
+            thing.has_moved
+            and thing.kind != MOVING
+            and thing.detections >= 2 * CONFIRMED_AFTER
+            and hypot(thing.vx * self.aspect, thing.vy) < 0.1
+            and scene.foreground(_core(thing.rect)) > 0.5
+            and scene.moving(thing.rect) < 0.05
+        )
+
+    # -- beginning -----------------------------------------------------------------------------------
+
+    def _begin(self, each: Detection, at_ns: int) -> None:
+        self._number += 1
+        x, y = each.rect.centre
+        thing = _Thing(self._number, x, y, each.rect.width, each.rect.height, at_ns, at_ns, at_ns)
+        thing.start = thing.last_place = (x, y)
+        thing.scores = each.score
+        thing.votes[each.kind] = each.score
+        thing.places.append((x, y))
+        self._things.append(thing)
+
+    def _is_double(self, each: Detection) -> bool:
+        """A second rect of a thing that is known and was seen on this frame: its half, or it with its shadow."""
+        for thing in self._things:
+            if thing.missed_s > SHOWN_S:
+                continue
+            same = thing.kind == each.kind or (thing.kind in VEHICLES and each.kind in VEHICLES)
+            if not same and each.kind != MOVING and thing.kind != MOVING:
+                continue
+            common = thing.rect.overlap(each.rect)
+            least = min(thing.width * thing.height, each.rect.area)
+            if common > (0.3 if each.kind == MOVING else 0.8) * least:
+                if thing.kind == MOVING and each.kind != MOVING:
+                    continue  # the model knows better than the blob
+                return True
+        return False
+
+    @staticmethod
+    def _is_covered(rect: Rect, objects: Sequence[Detection]) -> bool:
+        return any(rect.overlap(each.rect) > 0.4 * min(rect.area, each.rect.area) for each in objects)
+
+    # -- has it moved? -------------------------------------------------------------------------------
+
+    def _judge(self, at_ns: int, gone_s: float, scene: Scene) -> None:
+        frame_s = min(gone_s, FRAMES_MOST_S)
+        for thing in self._things:
+            if thing.seen_ns != at_ns:
+                continue
+            rect = thing.rect
+            moving = scene.moving(rect)
+            if moving > 0.08:
+                thing.changed_s += frame_s
+            if not thing.has_moved:
+                thing.has_moved = self._went(thing) or self._came(thing, scene) or self._fidgets(thing, scene, moving, frame_s)
+                if thing.has_moved:
+                    thing.moved_ns, thing.last_place = at_ns, (thing.x, thing.y)
+            elif self._away((thing.x, thing.y), thing.last_place) > 0.25 * self._size(thing.width, thing.height) or (
+                moving > 0.3 and hypot(thing.vx * self.aspect, thing.vy) > 0.05
+            ):
+                thing.moved_ns, thing.last_place = at_ns, (thing.x, thing.y)
+
+    def _went(self, thing: _Thing) -> bool:
+        """Its last places are all away from where it began."""
+        if thing.detections < CONFIRMED_AFTER + 1 or thing.changed_s < 0.3:
+            return False
+        far = MOVED_BY * self._size(thing.width, thing.height)
+        return all(self._away(place, thing.start) > far for place in list(thing.places)[-2:])
+
+    def _came(self, thing: _Thing, scene: Scene) -> bool:
+        is_here = scene.known_s > 15.0 and scene.foreground(_core(thing.rect)) > CAME_SHARE
+        if is_here and not self._crossed_by_another(thing):
+            thing.came_frames += 1
+        else:
+            thing.came_frames = max(thing.came_frames - 1, 0)
+        return thing.came_frames >= CAME_FRAMES
+
+    def _fidgets(self, thing: _Thing, scene: Scene, moving: float, frame_s: float) -> bool:
+        """Movement inside, three times as dense as around it, again and again."""
+        if thing.kind != PERSON:
+            return False
+        thing.fidget_s *= exp(-frame_s / 60.0)
+        rect = thing.rect
+        wide = Rect(rect.left - 0.25 * rect.width, rect.top - 0.1 * rect.height, rect.right + 0.25 * rect.width, rect.bottom).clipped()
+        around_area = wide.area - rect.clipped().area
+        around = max(scene.moving(wide) * wide.area - moving * rect.clipped().area, 0.0) / around_area if around_area > 0 else 0.0
+        if moving > 0.01 and moving > 3 * around and not self._crossed_by_another(thing):
+            thing.fidget_s += frame_s
+        return thing.fidget_s >= FIDGETS_S
+
+    def _crossed_by_another(self, thing: _Thing) -> bool:
+        """Something else covers part of it, so what changes there is not its own doing."""
+        rect = thing.rect
+        least = 0.1 * rect.area
+        return any(
+            other is not thing and other.missed_s <= SHOWN_S and other.rect.overlap(rect) > least for other in self._things
+        )
+
+    # -- telling -------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _is_told(thing: _Thing) -> bool:
+        return thing.missed_s <= SHOWN_S
+
+    def _track(self, thing: _Thing) -> Track:
+        kind = thing.kind
+        return Track(
+            number=thing.number,
+            kind=kind,
+            score=round(thing.scores / thing.detections, 4),
+            rect=_rounded(thing.rect.clipped()),
+            first_ns=thing.first_ns,
+            seen_ns=thing.seen_ns,
+            detections=thing.detections,
+            velocity=(round(thing.vx, 5), round(thing.vy, 5)),
+            speed=round(hypot(thing.vx * self.aspect, thing.vy), 5),
+            has_moved=thing.has_moved,
+            moved_ns=thing.moved_ns if thing.has_moved else thing.first_ns,
+            kind_share=round(thing.votes[kind] / sum(thing.votes.values()), 4),
+        )
+
+    def _size(self, width: float, height: float) -> float:
+        """Root of its area, in picture heights."""
+        return sqrt(max(width * self.aspect * height, 1e-9))
+
+    def _away(self, a: Point, b: Point) -> float:
+        return hypot((a[0] - b[0]) * self.aspect, a[1] - b[1])
+
+
+def _core(rect: Rect) -> Rect:
+    """Its middle, where a rect that is a little too large still shows the thing."""
+    dx, dy = 0.2 * rect.width, 0.1 * rect.height
+    return Rect(rect.left + dx, rect.top + dy, rect.right - dx, rect.bottom - dy)
+
+
+def _rounded(rect: Rect) -> Rect:
+    return Rect(round(rect.left, 5), round(rect.top, 5), round(rect.right, 5), round(rect.bottom, 5))
+
+
+def _strict_cost(thing: _Thing, each: Detection) -> float:
+    """A weak detection only goes on where one is expected, and says nothing of the kind of vehicle."""
+    same = thing.kind == each.kind or (thing.kind in VEHICLES and each.kind in VEHICLES)
+    if not same or thing.missed_s > SHOWN_S + 1.0:
+        return IMPOSSIBLE
+    iou = thing.rect.iou(each.rect)
+    return 1.0 - iou if iou >= 0.3 else IMPOSSIBLE
+
+
+# -- who takes which ---------------------------------------------------------------------------------
+
+IMPOSSIBLE = 1e6
+
+
+def assignment(costs: Sequence[Sequence[float]]) -> list[tuple[int, int]]:
+    """Pairs (row, column) of the least total cost, every possible pair rather than none (Kuhn, 1955; Jonker, Volgenant, 1987).
+
+    Pairs that cost IMPOSSIBLE are left out. Cubic in the longer side: 30 by 30 takes some 5 ms.
+    """
+    rows, columns = len(costs), len(costs[0]) if costs else 0
+    if not rows or not columns:
+        return []
+    if rows > columns:
+        turned = assignment([[costs[row][column] for row in range(rows)] for column in range(columns)])
+        return sorted((row, column) for column, row in turned)
+    row_price, column_price = [0.0] * (rows + 1), [0.0] * (columns + 1)
+    row_of = [0] * (columns + 1)  # rows and columns count from 1, 0 is nobody
+    for row in range(1, rows + 1):
+        row_of[0] = row
+        at = 0
+        least = [float("inf")] * (columns + 1)
+        came_from = [0] * (columns + 1)
+        done = [False] * (columns + 1)
+        while row_of[at]:
+            done[at] = True
+            mine, step, nearest = row_of[at], float("inf"), 0
+            line, price = costs[mine - 1], row_price[mine]
+            for column in range(1, columns + 1):
+                if done[column]:
+                    continue
+                reduced = line[column - 1] - price - column_price[column]
+                if reduced < least[column]:
+                    least[column], came_from[column] = reduced, at
+                if least[column] < step:
+                    step, nearest = least[column], column
+            for column in range(columns + 1):
+                if done[column]:
+                    row_price[row_of[column]] += step
+                    column_price[column] -= step
+                else:
+                    least[column] -= step
+            at = nearest
+        while at:
+            row_of[at] = row_of[came_from[at]]
+            at = came_from[at]
+    pairs = [(row_of[column] - 1, column - 1) for column in range(1, columns + 1) if row_of[column]]
+    return sorted((row, column) for row, column in pairs if costs[row][column] < IMPOSSIBLE)
