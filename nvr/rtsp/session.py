@@ -366,7 +366,7 @@ class Session:
                 )
             # Asked at half of the time at the latest, unless it had answered in the second quarter.
             if self._last_bytes_ns - since_ns > self._stall_ns // 4:
-                raise self._talk.ended(f"no access unit for {seconds}, though the camera still answers", Cause.CAMERA)
+                raise self._talk.ended(f"no access unit for {seconds}, but the camera answers", Cause.CAMERA)
             raise self._talk.ended(f"nothing arrived for {seconds}", Cause.NETWORK)
         if silent_ns > self._stall_ns // 2 and now_ns - self._talk.keepalive_ns > self._stall_ns // 2:
             self._talk.keep_alive(now_ns)  # an answer tells a dead camera from a dead link
