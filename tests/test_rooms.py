@@ -52,7 +52,7 @@ ROOMS: dict[str, str] = {
 
 # Files beside a room that belong to it.
 LOOKING = ("detect.__main__", "detect.process", "detect.feeds", "detect.stills")
-BELONGS = {"clip_plan": "clips", "_fast": "gather", "__main__": "cli", "__init__": "errors"}
+BELONGS = {"clip_plan": "clips", "clip_file": "clips", "_fast": "gather", "__main__": "cli", "__init__": "errors"}
 
 # Foreign packages: the only files or folders of nvr/ that may import them.
 PACKAGES: dict[str, tuple[str, ...]] = {
@@ -69,6 +69,8 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "yaml": ("site",),
 }
 # Large ones, or such that many machines do not have: one file each, whichever it is.
+# PyAV has two: what decodes for detection, and what opens USB cameras in their feeder. Neither is in `record`.
+FILES_OF = {"av": 2}
 ONE_FILE = ("ai_edge_litert", "av", "libcamera", "picamera2", "pyudev", "systemd", "tflite_runtime")
 
 
@@ -154,7 +156,7 @@ def test_a_heavy_package_is_imported_in_one_file(package):
     users = [
         name_in_package(path) for path in files() if any(module.split(".")[0] == package for module in imports(path))
     ]
-    assert len(users) <= 1
+    assert len(users) <= FILES_OF.get(package, 1)
 
 
 def test_every_foreign_package_has_a_line_in_the_table():
