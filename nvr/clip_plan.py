@@ -13,10 +13,31 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import nvr
+from nvr.errors import NvrError
 from nvr.media import TICKS_PER_S, Cause, FragmentRecord, Position
 from nvr.timeline import Placed
 
 ZERO_HASH = bytes(32)
+
+
+class ClipFailed(NvrError):
+    """The clip could not be cut; nothing of it is left on the disk."""
+
+
+class NothingRecorded(ClipFailed):
+    """No footage in the span."""
+
+
+class PicturesChange(ClipFailed):
+    """The camera's parameter sets change inside the span; one file with one decoder setting cannot hold both."""
+
+    def __init__(self, message: str, changes_ns: tuple[int, ...], *, hint: str) -> None:
+        super().__init__(message, hint=hint)
+        self.changes_ns = changes_ns  # wall times at which another clip must begin
+
+
+class Recycled(ClipFailed):
+    """The ring used a segment again while it was being copied."""
 
 
 @dataclass(frozen=True, slots=True)

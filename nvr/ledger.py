@@ -36,6 +36,7 @@ from nvr.timeline import ClockSample, Placed, Timeline
 
 NS_PER_S = 1_000_000_000
 
+BEFORE_FIRST = "before this stream was first recorded"  # the detail of a gap that nobody misses
 # A recorder gives a sign of life with every sync, at most a minute apart (loss_bound_s); after this it is dead.
 SILENT_NS = 90 * NS_PER_S
 # The fragment being written, and one that is on its way into the index: neither recorded nor missing yet.
@@ -205,7 +206,7 @@ def fates_of(stream: str, story: Story, timeline: Timeline, oldest_ns: int | Non
         oldest_ns is None or begins_ns is None or oldest_ns >= begins_ns - PENDING_NS
     )
     fates = [
-        _Fate(-(2**63), Cause.BOX_OFF, "before this stream was first recorded", True)
+        _Fate(-(2**63), Cause.BOX_OFF, BEFORE_FIRST, True)
         if nothing_before
         else _Fate(-(2**63), Cause.NOT_KNOWN, "the journal does not reach back to here")
     ]
@@ -468,7 +469,7 @@ def _read(
                 hint="It could never be made, or its disk is not mounted.",
             )
         with closing(Ring(path)) as ring:
-            return _Found(_rows(ring, from_ns, to_ns), _oldest(ring))
+            return _Found(rows_near(ring, from_ns, to_ns), _oldest(ring))
     except NvrError as error:
         return _Found(unreadable=error)
     except OSError as error:
@@ -516,8 +517,11 @@ def _oldest(ring: Ring) -> FragmentRecord | None:
     return next((row.record for row in ring.rows()), None)
 
 
-def _rows(ring: Ring, from_ns: int | None, to_ns: int | None) -> list[FragmentRecord]:
-    """What may lie in the span, by the clocks at the time of recording, with a segment more on either side."""
+def rows_near(ring: Ring, from_ns: int | None, to_ns: int | None) -> list[FragmentRecord]:
+    """What may lie in the span, by the clocks at the time of recording, with a segment more on either side.
+
+    Of a ring that is not huge it is everything. Raises RingUnreadable and OSError.
+    """
     segments = sorted((each for each in ring.segments() if each.fragments), key=lambda each: each.first_sequence)
     first, last = 0, None
     if sum(each.fragments for each in segments) > _ALL_ROWS:

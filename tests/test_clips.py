@@ -268,7 +268,7 @@ def test_a_clip_that_appears_meanwhile_is_not_replaced(ring, out):
 
 
 def test_progress_is_told_up_to_the_end(ring, out, monkeypatch):
-    monkeypatch.setattr(clips, "CHUNK_BYTES", 10_000)
+    monkeypatch.setattr("nvr.clip_file.CHUNK_BYTES", 10_000)
     ring.add(noise(seconds=4))
     told = []
     clips.cut_pieces(ring.path, ring.pieces, out, IDENTITY, progress=lambda done, total: told.append((done, total)))

@@ -38,6 +38,7 @@ def clip() -> None:
     help="File to write; named after camera and time where it is not given.",
 )
 @click.option("--replace", is_flag=True, help="Write over a file that is there.")
+@click.option("--by", "cut_by", metavar="TEXT", default="", help="Who cuts it and what for; signed with the clip.")
 @click.option("--parts", is_flag=True, help="Where the camera changed its picture size, begin another file.")
 @place_options
 @json_option
@@ -48,6 +49,7 @@ def cut(
     to_text: str | None,
     output: Path | None,
     replace: bool,
+    cut_by: str,
     parts: bool,
     as_json: bool,
 ) -> None:
@@ -58,7 +60,7 @@ def cut(
     \b
     Examples:
         nvr clip cut --site site.yaml --camera street --from 14:03 --to 14:05 -o crash.mp4
-        nvr clip cut --data /data/rings --camera street/small --from -10m
+        nvr clip cut --data /data/rings --camera street/small --from -10m --by "duty officer, case 4711"
     """
     from nvr import clips
 
@@ -66,7 +68,7 @@ def cut(
     from_ns, to_ns = place.span_ns(from_text, to_text)
     path = output or Path(_name(place, stream, from_ns))
     cutting = clips.cut_parts if parts else clips.cut
-    found = cutting(place.data_dir, stream, from_ns, to_ns, path, replace=replace)
+    found = cutting(place.data_dir, stream, from_ns, to_ns, path, replace=replace, cut_by=cut_by)
     reports = found if isinstance(found, list) else [found]
     if as_json:
         told = [_report(place, report) for report in reports]
@@ -131,6 +133,8 @@ def verify(context: click.Context, file: Path, fingerprint: str | None, as_json:
                 click.echo(f"  {name}: {verdict[name]}")
         for reason in verdict["reasons"]:
             click.echo(f"  {reason}")
+        for note in verdict["notes"]:
+            click.echo(f"  note: {note}")
     context.exit(0 if verdict["genuine"] else 1)
 
 

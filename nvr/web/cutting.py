@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 CLIP_NAME = re.compile(r"[A-Za-z0-9_.-]{1,150}\.mp4", re.ASCII)
 WAITING = 4  # clips that may be asked for at the same time; each waits for the one before
 TIDY_EVERY_S = 600.0
+DRAFT_OLD_S = 3600.0  # no clip takes so long to cut
 LONGEST_CLIP_S = 6 * 3600
 RESERVE_BYTES = 500_000_000  # of the disk, that clips never take: recording goes first
 
@@ -132,13 +133,25 @@ class Cutting:
         path.unlink(missing_ok=True)
 
     async def tidy_up(self) -> None:
-        """Keep the folder within its budget. Run until cancelled."""
+        """Remove what killed processes left, then keep the folder within its budget. Run until cancelled."""
+        try:
+            await asyncio.to_thread(self._sweep)
+        except OSError as error:
+            log.warning("web: unfinished clips could not be removed: %s", error)
         while True:
             try:
                 await asyncio.to_thread(self._tidy)
             except (OSError, NvrError) as error:
-                log.warning("web: old clips could not be deleted: %s", error)
+                log.warning("old clips could not be deleted: %s", error)
             await asyncio.sleep(TIDY_EVERY_S)
+
+    def _sweep(self) -> None:
+        # Only this process cuts into our folder, and it has just begun; in the others somebody may be at work.
+        swept = clips.sweep(self._dir)
+        for folder in {self._dir.parent, *self._dir.parent.glob("*/")} - {self._dir}:
+            swept += clips.sweep(folder, older_than_s=DRAFT_OLD_S)
+        if swept:
+            log.info("web: %d unfinished clips removed", swept)
 
     def _tidy(self, keep: str = "") -> None:
         """Delete the oldest beyond bytes and days, and what a killed process left half done an hour ago."""
@@ -151,7 +164,7 @@ class Cutting:
             known |= {clip.name, Path(clip.name).with_suffix(".json").name}
             is_old = now_s - clip.made_s > self._settings.clips_days * 86_400
             if clip.name != keep and (is_old or used_bytes > self._settings.clips_bytes):
-                log.info("web: clip %s is deleted, the page's clips are over their budget or age", clip.name)
+                log.info("clip %s is deleted, the page's clips are over their budget or age", clip.name)
                 self.delete(clip.name)
                 used_bytes -= clip.size_bytes
         for path in self._dir.iterdir():

@@ -197,6 +197,16 @@ def test_a_clip_of_everything_is_genuine_and_holds_every_picture(recorded, tmp_p
     assert told("clip", "verify", clip, "--key", key)["genuine"]
 
 
+def test_a_clip_says_who_cut_it_and_its_verdict_says_what_else_is_known(recorded, tmp_path):
+    clip = tmp_path / "clip.mp4"
+    cut = call("clip", "cut", *recorded.at, "--camera", "street", "--by", "petugas jaga, perkara 4711", "-o", clip)
+    fingerprint = call("clip", "key", *recorded.at).stdout.strip()
+    assert f"signed by {fingerprint}" in cut.stdout
+    text = call("clip", "verify", clip).stdout
+    assert re.search(r"^  note: signed by key .*not compared", text, re.MULTILINE)
+    assert b"petugas jaga, perkara 4711" in clip.read_bytes()
+
+
 def test_a_clip_with_one_flipped_bit_is_not_genuine(recorded, tmp_path):
     clip = tmp_path / "clip.mp4"
     told("clip", "cut", *recorded.at, "--camera", "street/main", "-o", clip)

@@ -408,6 +408,21 @@ def test_clips_are_kept_within_their_budget_and_the_newest_stays(visitor, page):
         visitor.send("DELETE", f"/api/clips/{name}")
 
 
+def test_a_page_that_starts_removes_what_a_killed_one_left_and_nothing_else(page):
+    mine, other = page.cutting._dir, page.cutting._dir.parent / "uplink"
+    for folder in (mine, other):
+        folder.mkdir(parents=True, exist_ok=True)
+    stale, fresh = mine / ".gate.mp4.0123abcd.partial", other / ".gate.mp4.0123abcd.partial"
+    old, clip = other / ".gate.mp4.89abcdef.partial", mine / "gate.mp4"
+    for path in (stale, fresh, old, clip):
+        path.write_bytes(b"x")
+    os.utime(old, (1, 1))
+    page.cutting._sweep()
+    assert [path.exists() for path in (stale, old, fresh, clip)] == [False, False, True, True]
+    for path in (fresh, clip):
+        path.unlink()
+
+
 def test_a_span_is_held_by_time_and_by_sequence_and_released(visitor, recorded):
     answer = visitor.send("POST", "/api/holds", {"stream": "gate/main", "from": START_MS + 1000, "to": START_MS + 4000})
     assert answer.status_code == 201
