@@ -47,6 +47,16 @@ class AlreadyRunning(NvrError):
     """Another `nvr run` uses the same data directory."""
 
 
+def how_it_ended(status: int) -> str:
+    """A process's exit status in words; negative ones are signals, as `subprocess` counts."""
+    if status >= 0:
+        return f"ended with status {status}"
+    try:
+        return f"was ended by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"was ended by signal {-status}"
+
+
 @dataclass
 class Child:
     """One process of the box, and when to start it again."""
@@ -98,8 +108,8 @@ class Child:
         wait_s = BACK_OFF_S[min(self.deaths, len(BACK_OFF_S) - 1)]
         self.deaths += 1
         self.next_start_s = now_s + wait_s
-        log.warning("%s ended with status %d after %.0f s; starting again in %.1f s",
-                    self.name, status, now_s - self.started_s, wait_s)  # fmt: skip
+        log.warning("%s %s after %.0f s; starting again in %.1f s",
+                    self.name, how_it_ended(status), now_s - self.started_s, wait_s)  # fmt: skip
 
     def restart(self, now_s: float, *, is_wanted: bool = True) -> None:
         """Have it end, and start anew if it is wanted; waits for nothing."""

@@ -17,6 +17,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from nvr.box import how_it_ended
+
 ROOT = Path(__file__).resolve().parent.parent
 REAL_FILMS = ROOT.parent / "shared" / "data" / "video"
 # Real films where they are at hand: street traffic, people, a car park, a road.
@@ -177,8 +179,14 @@ def supervise(arguments: list[str]) -> int:
             continue
     if asked:
         print("stopped. `make demo` goes on where this ended.", flush=True)
-        return 0 if process.returncode in (0, -signal.SIGTERM) else process.returncode
-    return process.returncode
+        return 0 if process.returncode in (0, -signal.SIGTERM) else 1
+    if process.returncode != 0:
+        # What `nvr run` has to say it has said; a signal lets it say nothing.
+        raise DemoFailed(
+            f"`nvr run` {how_it_ended(process.returncode)}.\n"
+            "Its last words stand above. `make demo` starts it again and goes on where this ended."
+        )
+    return 0
 
 
 def main() -> int:

@@ -47,6 +47,19 @@ class Recovered:
     unreadable: list[str] = field(default_factory=list)  # what could not be used and was left as it is
     took_s: float = 0.0
 
+    def __str__(self) -> str:
+        """One line for the log."""
+        if not self.segments and not self.unreadable:
+            return "a new ring"
+        words = [f"goes on behind fragment {self.sequence}", f"{self.segments} segments"]
+        if self.segments_walked:
+            words.append(
+                f"{self.fragments_walked} fragments of {self.segments_walked} open ones walked in {self.took_s:.1f} s"
+            )
+        words += [f"repaired: {each}" for each in self.repairs]
+        words += [f"left as it is: {each}" for each in self.unreadable]
+        return "; ".join(words)
+
 
 @dataclass(slots=True)
 class OpenRing:
