@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ class Place:
     data_dir: Path
     zone: tzinfo
     site: Site | None
+    options: str  # as they were given, for commands that are named to people
 
     def time_ns(self, text: str | None, option: str) -> int | None:
         """A time that somebody typed. Raises click.UsageError."""
@@ -63,17 +65,23 @@ def place_options(command: Command) -> Command:
     return with_place
 
 
+def place_text(site_path: Path | None, data_dir: Path | None) -> str:
+    """--site and --data as somebody would have to type them again."""
+    given = [("--site", site_path), ("--data", data_dir)]
+    return " ".join(f"{option} {shlex.quote(str(path))}" for option, path in given if path is not None)
+
+
 def _place(site_path: Path | None, data_dir: Path | None) -> Place:
     if site_path is None and data_dir is None:
         raise click.UsageError("Say where the rings are: --site FILE or --data DIR.")
     if site_path is None:
         assert data_dir is not None
-        place = Place(data_dir, times.zone_of_this_machine(), None)
+        place = Place(data_dir, times.zone_of_this_machine(), None, place_text(site_path, data_dir))
     else:
         from nvr import site as site_room
 
         site = site_room.load(site_path)
-        place = Place(data_dir or site.storage.path, site.time_zone, site)
+        place = Place(data_dir or site.storage.path, site.time_zone, site, place_text(site_path, data_dir))
     if not place.data_dir.is_dir():
         raise click.UsageError(f"There is no data directory {place.data_dir}: nothing was recorded here yet.")
     return place

@@ -218,7 +218,7 @@ def hold(place: Place, camera: str, from_text: str | None, to_text: str | None, 
     if as_json:
         print_json(_hold_json(place, held))
     else:
-        click.echo(f"held as {held.id}; let it go with: nvr ring release {held.id}")
+        click.echo(f"held as {held.id}; let it go with: nvr ring release {held.id} {place.options}")
 
 
 @ring.command()
@@ -278,7 +278,7 @@ def rings_for_ourselves(data_dir: Path) -> Iterator[None]:
         except BlockingIOError:
             raise RecorderRuns(
                 f"`nvr run` is recording into {data_dir}",
-                hint="Stop it first (systemctl stop nvr), or look at a copy of the directory.",
+                hint="Stop it first (Ctrl-C, or systemctl stop nvr), or look at a copy of the directory.",
             ) from None
         yield
     finally:

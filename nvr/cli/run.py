@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from nvr.cli.options import FILE, FOLDER, json_option
+from nvr.cli.options import FILE, FOLDER, json_option, place_text
 
 if TYPE_CHECKING:
     from nvr.site import Site
@@ -33,21 +32,23 @@ def run(context: click.Context, site_path: Path, data_dir: Path | None, once: bo
         nvr run --site site.yaml --data /mnt/disk/rings
         nvr run --site films.yaml --data /tmp/rings --once
     """
-    from nvr import box
+    from nvr import box, systemd
     from nvr import site as site_room
 
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    systemd.set_up_logging("box")
     site = site_room.load(site_path)
-    told = _Teller(site, data_dir or site.storage.path, has_page=not once, as_json=as_json)
+    told = _Teller(site, data_dir or site.storage.path, place_text(site_path, data_dir), has_page=not once, as_json=as_json)
     context.exit(box.run(site, told.data_dir, once=once, on_status=told.tell))
 
 
 class _Teller:
     """Says where the page is, and what is recorded whenever that changes."""
 
-    def __init__(self, site: Site, data_dir: Path, *, has_page: bool, as_json: bool) -> None:
+    def __init__(self, site: Site, data_dir: Path, place: str, *, has_page: bool, as_json: bool) -> None:
+        """`place`: the options that lead other commands to this box."""
         self.site = site
         self.data_dir = data_dir
+        self._place = place
         self.has_page = has_page
         self.as_json = as_json
         self._last = ""
@@ -75,11 +76,11 @@ class _Teller:
             click.echo(json.dumps({"kind": "page", "address": address, "link": link or None}))
         elif link:
             click.echo(
-                f"the page of this box:  {link}\n  (opens once, within a day, to set the password; `nvr web link` makes another)"
+                f"the page of this box:  {link}\n  (opens once, within a day, to set the password; another: `nvr web link {self._place}`)"
             )
         else:
             click.echo(
-                f"the page of this box:  {address}\n  (password forgotten? `nvr web link --site {self.site.path}`)"
+                f"the page of this box:  {address}\n  (password forgotten? `nvr web link {self._place}`)"
             )
 
 
@@ -88,7 +89,6 @@ def summary(status: dict[str, Any]) -> str:
     streams = status.get("streams", {})
     missing = {name: stream for name, stream in streams.items() if not stream.get("recording")}
     line = f"recording {len(streams) - len(missing)} of {len(streams)} streams"
-    for name, stream in missing.items():
-        why = ": ".join(str(stream[key]) for key in ("cause", "detail") if stream.get(key))
-        line += f"\n  {name}: {why or 'not yet'}"
-    return line
+    # The details are what `record` says when it happens, with the time.
+    why = [f"{name} ({stream.get('cause') or 'not yet'})" for name, stream in missing.items()]
+    return f"{line}; not {', '.join(why)}" if why else line

@@ -41,17 +41,17 @@ def _at(date: str, clock: str, zone: tzinfo, text: str) -> int:
     if match is None:
         raise ValueError(f"{text!r} is no time: {_HOW}")
     hour, minute, second, fraction = match.groups()
-    return _iso_ns(f"{date}T{int(hour):02}:{minute}:{second or '00'}.{(fraction or '0'):0<9}", zone)
+    return _iso_ns(f"{date}T{int(hour):02}:{minute}:{second or '00'}.{(fraction or '0'):0<9}", zone, text)
 
 
-def _iso_ns(text: str, zone: tzinfo) -> int:
+def _iso_ns(text: str, zone: tzinfo, typed: str = "") -> int:
     # datetime keeps microseconds; what lies behind them is added by hand.
     match = re.fullmatch(r"(.*\d{2}:\d{2}:\d{2}[.,]\d{6})(\d{1,3})\d*(.*)", text)
     nanoseconds = int(f"{match[2]:0<3}") if match else 0
     try:
         moment = datetime.fromisoformat(match[1] + match[3] if match else text)
     except ValueError:
-        raise ValueError(f"{text!r} is no time: {_HOW}") from None
+        raise ValueError(f"{(typed or text)!r} is no time: {_HOW}") from None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=zone)
     try:

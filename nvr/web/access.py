@@ -221,7 +221,7 @@ class Access:
             if not is_right or not 0 <= age_s < LINK_VALID_S:
                 raise NotAllowed(
                     "this link was used already, or is older than 24 hours",
-                    hint="Make a new one on the box: nvr web link",
+                    hint="Make a new one on the box: nvr web link --site FILE",
                 )
             self._throttle.forgive(address)
             if not PASSWORD_MIN_LENGTH <= len(password) <= PASSWORD_MAX_LENGTH:
@@ -252,7 +252,7 @@ class Access:
             except (VerificationError, InvalidHashError):
                 is_set = False
             if not is_set:
-                raise NotAllowed("the password is wrong", hint="A new one can be set on the box: nvr web link")
+                raise NotAllowed("the password is wrong", hint="A new one can be set on the box: nvr web link --site FILE")
             self._throttle.forgive(address)
             return self._start_session()
 

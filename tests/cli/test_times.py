@@ -73,6 +73,11 @@ def test_what_is_no_time_is_refused_with_a_sentence(text):
         times.parsed_ns(text, AMBON, NOW)
 
 
+def test_a_refused_time_is_named_as_it_was_typed():
+    with pytest.raises(ValueError, match=r"^'25:99' is no time"):
+        times.parsed_ns("25:99", AMBON, NOW)
+
+
 @given(st.text(max_size=40))
 def test_any_text_is_a_time_or_refused(text):
     try:
