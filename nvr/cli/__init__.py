@@ -15,6 +15,7 @@ import click
 
 from nvr import __version__
 from nvr.cli.clip import clip
+from nvr.cli.detect import detect
 from nvr.cli.ledger import ledger
 from nvr.cli.ring import ring
 from nvr.cli.run import run
@@ -70,7 +71,7 @@ def nvr(debug: bool) -> None:
     """
 
 
-for _command in (run, site, ring, ledger, clip, web):
+for _command in (run, site, ring, ledger, clip, detect, web):
     nvr.add_command(_command)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nvr.cli import times
-from nvr.cli.options import FILE, json_option
+from nvr.cli.options import FILE, json_option, print_json
 
 if TYPE_CHECKING:
+    from nvr.detect.grading import Seen, Truth
     from nvr.detect.objects import ObjectModel
     from nvr.media import StreamEvent
     from nvr.site import Camera, Site
@@ -62,7 +64,7 @@ def replay(
     """
     from nvr import site as site_room
     from nvr.detect.drawing import Drawing
-    from nvr.detect.pipeline import Pipeline
+    from nvr.detect.pipeline import Pipeline, Settings
     from nvr.detect.replay import Summary, line_of, sentence
     from nvr.detect.replay import replay as replayed
     from nvr.rules.templates import Rules
@@ -71,7 +73,7 @@ def replay(
     camera = _camera(site, camera_name, file)
     begin_ns = _begin_ns(site, camera, at_text)
     model = _model(model_path, site.storage.path / "models")
-    pipeline = Pipeline(camera.name, camera.zones, camera.lines, model=model, masks=camera.masks)
+    pipeline = Pipeline(camera.name, camera.zones, camera.lines, model=model, settings=Settings(masks=camera.masks))
     rules = Rules(camera, site)
     summary = Summary()
     drawing = None if draw_path is None else Drawing(draw_path, camera.zones, camera.lines)
@@ -97,6 +99,73 @@ def _print_summary(line: dict[str, Any]) -> None:
     model = f"model {line['model']}" if line["model"] else "without a model: things that move, not what they are"
     moved = ", ".join(f"{count} {kind}" for kind, count in line["things_that_moved"].items()) or "nothing"
     click.echo(f"{line['length_s']:.1f} s, {line['looks']} looks, {model}; moved: {moved}; begins at {line['begin']}")
+
+
+@detect.command("eval")
+@click.argument("folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--model",
+    "model_path",
+    type=click.Path(exists=True, path_type=Path),
+    help="Another model than the one each truth file names.",
+)
+@click.option("--no-model", is_flag=True, help="Without any model: what motion alone can tell.")
+@json_option
+@click.pass_context
+def evaluate(context: click.Context, folder: Path, model_path: Path | None, no_model: bool, as_json: bool) -> None:
+    """Replay every film that has a truth file in DIR, and print how right the result is.
+
+    Films that are not there are left out and named. Exit status 1 when a promise is not kept.
+
+    \b
+    Example:
+        nvr detect eval tests/detect/truth
+    """
+    from nvr.detect import grading
+
+    paths = sorted(folder.glob("*.json"))
+    if not paths:
+        raise click.UsageError(f"There is no truth file (*.json) in {folder}.")
+    rows: list[grading.Row] = []
+    left_out = []
+    for truth in [grading.read(path) for path in paths]:
+        if not truth.film.is_file():
+            left_out.append(f"{truth.path.name}: there is no film {truth.film}")
+            continue
+        wanted = model_path or truth.model
+        if not no_model and wanted is not None and not wanted.exists():
+            left_out.append(f"{truth.path.name}: there is no model {wanted}")
+            continue
+        rows += grading.grade(seen_of(truth, None if no_model else wanted))
+    kept = sum(row.is_kept for row in rows)
+    if as_json:
+        print_json({"rows": [asdict(row) for row in rows], "kept": kept, "left_out": left_out})
+    else:
+        click.echo("| film | what | found | promised | kept |\n| --- | --- | --- | --- | --- |")
+        for row in rows:
+            click.echo(
+                f"| {row.film} | {row.what} | {row.found} | {row.promised} | {'yes' if row.is_kept else '**no**'} |"
+            )
+        for line in left_out:
+            click.echo(f"left out: {line}", err=True)
+    context.exit(0 if kept == len(rows) else 1)
+
+
+def seen_of(truth: Truth, model_path: Path | None) -> Seen:
+    """A film of an evaluation, seen with its site file. Raises NvrError."""
+    from nvr import site as site_room
+    from nvr.detect.grading import Seen
+    from nvr.detect.pipeline import Pipeline, Settings
+    from nvr.detect.replay import replay as replayed
+    from nvr.rules.templates import Rules
+
+    site = site_room.load(truth.site)
+    camera = _camera(site, truth.camera or None, truth.film)
+    model = None if model_path is None else _model(model_path, model_path)
+    pipeline = Pipeline(camera.name, camera.zones, camera.lines, model=model, settings=Settings(masks=camera.masks))
+    begin_ns = _begin_ns(site, camera, truth.begin or None)
+    moments = list(replayed(film_events(truth.film, truth.fps), pipeline, Rules(camera, site).look, begin_ns))
+    return Seen([facts for facts, _ in moments], [event for _, events in moments for event in events], truth)
 
 
 def _camera(site: Site, name: str | None, file: Path) -> Camera:
@@ -155,10 +224,20 @@ def _model(path: Path | None, folder: Path) -> ObjectModel | None:
 
 def film_events(file: Path, fps: float | None) -> Iterator[StreamEvent]:
     """What a file holds as the events of a stream, as fast as they are taken. Raises NvrError for a file without H.264."""
+    import tempfile
+
     from nvr.errors import NvrError
     from nvr.media import RunEnded, RunStarted
     from nvr.source.replay import Replay
 
+    if file.suffix.lower() in (".mkv", ".avi", ".ts", ".mts", ".flv", ".webm"):
+        from nvr.detect.decoder import as_mp4
+
+        with tempfile.TemporaryDirectory(prefix="nvr-") as folder:
+            copy = Path(folder) / "film.mp4"
+            as_mp4(file, copy)
+            yield from film_events(copy, fps)
+        return
     source = Replay(file, loop=False, speed=None, fps=fps)
     has_started, now_ns = False, 0
     try:

@@ -126,7 +126,7 @@ def line_of(event: Event, zone: tzinfo) -> dict[str, Any]:
     """One event or change of state, as `--json` prints it. Times in seconds of the film, `wall` as ISO 8601."""
     is_moment = (event.kind, event.state) in MOMENTS
     line: dict[str, Any] = {
-        "at_s": round((event.from_ns if is_moment else event.to_ns) / _NS, 3),
+        "at_s": round((event.from_ns if event.kind == "line_crossing" else event.to_ns) / _NS, 3),
         "kind": "event" if is_moment else "state",
         "what": event.kind,
         "camera": event.camera,

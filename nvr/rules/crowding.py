@@ -1,7 +1,7 @@
 """How many people are in a zone, as a number and the interval that holds the truth: for `queue` and `crowd`.
 
-One frame's count errs: somebody hides somebody, a model misses, a track is not yet sure. So the number is the median of the last
-seconds and the interval is what those seconds saw, widened by what the model is known to miss. Who never
+One frame's count errs: somebody hides somebody, a model misses, a track is not yet sure. So the number is the median of two
+seconds and the interval is what the last ten saw, widened by what the model is known to miss. Who never
 moved may be a poster or may have sat there since before the box looked: they widen the interval upwards. A model that told as many
 things as it can tell leaves the interval open.
 """
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from nvr.rules.rule import people
 from nvr.scene import PERSON, Facts, ZoneFacts
 
+NUMBER_S = 2.0
 WINDOW_S = 10.0
 MISSED_SHARE = 0.15  # of people close together, by the models this is meant for (docs/detection.md)
 
@@ -42,15 +43,16 @@ class Count:
 
 def crowd_of(counts: tuple[Count, ...]) -> Crowd:
     """`counts`: of the last seconds, at least one."""
+    newest = sorted(count.moved for count in counts if count.at_s >= counts[-1].at_s - NUMBER_S)
+    number = newest[(len(newest) - 1) // 2]
     moved = sorted(count.moved for count in counts)
-    number = moved[(len(moved) - 1) // 2]
     least = moved[len(moved) // 10]
     most = moved[len(moved) - 1 - len(moved) // 10]
     still = sorted(count.still for count in counts)[(len(counts) - 1) // 2]
     most += still + math.ceil(MISSED_SHARE * max(most - 1, 0))
     if 2 * sum(count.is_saturated for count in counts) > len(counts):
-        return Crowd(number, least, None)
-    return Crowd(number, least, most)
+        return Crowd(number, min(least, number), None)
+    return Crowd(number, min(least, number), max(most, number))
 
 
 class Counter:

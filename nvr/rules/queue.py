@@ -14,7 +14,7 @@ from nvr.rules.rule import CANNOT_TELL, NS_PER_S, event, people, seconds
 from nvr.rules.tamper import blindness
 from nvr.scene import Event, Facts, InZone
 
-_HOLD_S = 2.0  # a few people: each one counts
+_HOLD_S = 1.5  # a few people: each one counts, and the number is a median already
 _HOLD_MANY_S = 10.0  # many: one more or less is no news
 _FEW = 5
 _DOUBT_HOLD_S = 5.0

@@ -20,7 +20,8 @@ HOLD_S = {COVERED: 5.0, DEFOCUSED: 15.0, TURNED: 10.0, FROZEN: 0.0, LOOPED: 0.0}
 
 FROZEN_NS = 2 * NS_PER_S  # longer than any camera repeats a picture; noise alone makes two pictures differ
 FROZEN_TOLD_NS = 10 * NS_PER_S
-LOOPED_NS = 1 * NS_PER_S
+LOOPED_NS = 5 * NS_PER_S  # things that sway repeat themselves for shorter
+LOOPED_TOLD_NS = 15 * NS_PER_S
 LEARNED_NS = 60 * NS_PER_S
 
 DARK_BRIGHTNESS = 0.10
@@ -86,6 +87,8 @@ class TamperRule:
         found = doubts(facts)
         if FROZEN in found and facts.tamper.frozen_ns < FROZEN_TOLD_NS:
             found -= {FROZEN}
+        if LOOPED in found and facts.tamper.loop_ns < LOOPED_TOLD_NS:
+            found -= {LOOPED}
         told: list[Event] = []
         for what, state in self._states.items():
             # Nothing is known of a camera that is gone, and little of one that sees nothing.

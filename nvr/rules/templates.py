@@ -87,7 +87,18 @@ class Rules:
 
     def __init__(self, camera: Camera, site: Site) -> None:
         self.rules = rules_of(camera, site)
+        self._states: dict[tuple[str, str], str] = {}
 
     def look(self, facts: Facts) -> list[Event]:
         """What follows from one more moment, in the order of the rules."""
-        return [told for rule in self.rules for told in rule.look(facts)]
+        told = [event for rule in self.rules for event in rule.look(facts)]
+        for event in told:
+            if event.is_end:
+                self._states.pop((event.kind, event.zone), None)
+            elif event.state not in ("crossed", "visit"):
+                self._states[event.kind, event.zone] = event.state
+        return told
+
+    def states(self) -> list[str]:
+        """What holds now, a line for each rule that said something."""
+        return [f"{kind} {zone}: {state}".replace(" :", ":") for (kind, zone), state in self._states.items()]
