@@ -137,10 +137,11 @@ class Stream:
         self._make_source = make_source
         self._retry_ns = 0
         self._journal = journal
-        self._has_run = False
+        self._has_recorded = False
         self._run_detail = ""
         self._source_trouble: tuple[Cause, str] | None = (Cause.CAMERA, "waiting for the first picture")
         self._told: tuple[Cause | None, str] | None = None
+        self._last_fault: dict[str, Any] | None = None
         self._since = ClockReading(0, 0, ClockState.UNKNOWN, 0)
         self._pictures = self._payload_bytes = self._lost_packets = self._runs = 0
         self._last_picture_ns = 0
@@ -222,7 +223,10 @@ class Stream:
             self._since = reading
         if self._journal is not None:
             self._journal.note_stream(self.name, reading, now[0], now[1] if now[0] is not None else "")
+        if now[0] is not None and self._has_recorded:
+            self._last_fault = {"cause": now[0].value, "detail": now[1], "since_ms": reading.wall_ns // 1_000_000}
         if now[0] is None:
+            self._has_recorded = True
             log.info("%s: recording, %dx%d, %s", self.name, *self._size, now[1], extra={"stream": self.name})
         elif now[0] in _DISK_CAUSES:
             log.warning("%s: not recording, %s: %s", self.name, now[0].value, now[1], extra={"stream": self.name})
@@ -245,6 +249,7 @@ class Stream:
             "pictures_per_s": round(pictures_per_s, 1),
             "bits_per_s": round(bits_per_s),
             "lost_packets": self._lost_packets,
+            "last_fault": self._last_fault,  # since this process began, and not of its beginning
             "runs": self._runs,
             "width": self._size[0],
             "height": self._size[1],

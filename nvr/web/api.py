@@ -256,7 +256,7 @@ def _camera_facts(told: dict[str, Any]) -> dict[str, Any]:
         "height": told.get("height"),
         "last_picture_s": told.get("last_picture_s"),
         "reconnects": source.get("reconnects"),
-        "clock_offset_s": source.get("clock_offset_s"),
-        "last_fault": source.get("last_fault") or source.get("last_error"),
+        "clock_offset_s": source.get("camera_clock_offset_s"),
+        "last_fault": told.get("last_fault"),
         "transport": source.get("transport"),
     }

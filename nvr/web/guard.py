@@ -109,10 +109,10 @@ async def _answered(handler: Handler, request: Request) -> Response:
         status = next((status for kind, status in STATUS_OF if isinstance(error, kind)), 500)
         headers = {"retry-after": str(int(error.wait_s) + 1)} if isinstance(error, TooManyTries) else None
         if status == 500:
-            log.warning("web: %s %s: %s", request.method, request.url.path, error)
+            log.warning("%s %s: %s", request.method, request.url.path, error)
         return error_answer(str(error), error.hint, status, headers)
     except OSError as error:  # the disk of the footage: gone, failing, or recycled under our hands
-        log.warning("web: %s %s: %s", request.method, request.url.path, error)
+        log.warning("%s %s: %s", request.method, request.url.path, error)
         return error_answer(
             f"the disk did not answer: {error.strerror}", "Look at the disk on the health page, then try again.", 503
         )

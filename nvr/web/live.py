@@ -195,7 +195,7 @@ class Live:
                         readable.set()
                         await asyncio.sleep(0)
             except (OSError, ValueError) as error:
-                log.info("web: the recorder is gone (%s), waiting for the next one", error)
+                log.info("the recorder is gone (%s), waiting for the next one", error)
                 await asyncio.sleep(RECONNECT_S)
             finally:
                 loop.remove_reader(subscriber.fileno())
@@ -222,7 +222,7 @@ class Live:
             try:
                 fragment = fragment_of(message)
             except (KeyError, TypeError, ValueError) as error:
-                log.warning("web: an announced fragment cannot be read: %s", error)
+                log.warning("an announced fragment cannot be read: %s", error)
                 return
             self._take_fragment(fragment)
         elif kind == "status":

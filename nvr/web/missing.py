@@ -39,6 +39,7 @@ class Missing:
                 "to_ms": part.to_ns // 1_000_000,
                 "cause": part.cause.value if part.cause is not None else None,
                 "detail": part.detail,
+                "is_before": part.detail == ledger.BEFORE_FIRST,  # nobody misses it: the stream was not there yet
             }
             for part in told.parts
         ]

@@ -202,7 +202,7 @@ class Page:
                     init = await self._read(self.footage.init_segment, position)
                     queue.init_of = (position.segment, position.lap)
             except (NvrError, OSError) as error:
-                log.warning("web: %s: a fragment could not be read for a live page: %s", position.stream, error)
+                log.warning("%s: a fragment could not be read for a live page: %s", position.stream, error)
                 queue.on_the_way -= 1
                 queue.skipped += 1
                 queue.needs_keyframe = True
@@ -224,7 +224,7 @@ async def _failed(request: Request, error: Exception) -> Response:
 def _say_if_failed(task: asyncio.Task[None]) -> None:
     """A task that runs for ever ended: end the process, so that the box starts it anew instead of half a page."""
     if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("web: a background task failed, ending so that the box starts it anew", exc_info=error)
+        log.error("a background task failed, ending so that the box starts it anew", exc_info=error)
         raise SystemExit(1)
 
 
@@ -272,6 +272,7 @@ def serve(
             proxy_headers=False,  # nothing stands in front of a box; an address from a header is hearsay
             access_log=False,
             log_config=None,
+            log_level="warning",  # that a page was opened, and its process started, is nobody's news
             lifespan="on",
         )
         uvicorn.Server(config).run(sockets=[server_socket])

@@ -17,9 +17,12 @@ from starlette.websockets import WebSocketDisconnect
 
 from nvr import fmp4
 from nvr.announce import fragment_message
+from nvr.arena import Arena
 from nvr.clock import boot_id
 from nvr.media import Cause, ClockState
+from nvr.source.rtsp import Rtsp
 from nvr.web.access import create_one_time_link
+from nvr.web.api import _camera_facts
 from nvr.web.assets import PAGE_DIR, Assets
 from nvr.web.guard import COOKIE, SAFE_COOKIE
 from nvr.web.server import ListenFailed, Page, listening_socket
@@ -250,9 +253,21 @@ def test_a_day_is_accounted_for_with_its_causes(visitor):
     assert answer["recorded_ms"] == pytest.approx(30_000, abs=500)
     causes = [span["cause"] for span in answer["spans"]]
     assert causes[:4] == ["box off", None, "network", None]
+    assert [span["is_before"] for span in answer["spans"][:4]] == [True, False, False, False]
     assert all(
         one["to_ms"] == other["from_ms"] for one, other in zip(answer["spans"], answer["spans"][1:], strict=False)
     )
+
+
+def test_what_a_camera_and_its_source_say_reaches_the_page():
+    """The camera's clock and its last fault never did: the page asked for them by other names."""
+    source = Rtsp("rtsp://127.0.0.1:9/x", arena=Arena(), label="gate/main")
+    told = {"last_fault": {"cause": "network", "detail": "no route", "since_ms": 5}, "source": source.facts()}
+    source.close()
+    assert {"reconnects", "transport", "camera_clock_offset_s"} <= set(told["source"])
+    told["source"]["camera_clock_offset_s"] = -3600.2
+    facts = _camera_facts(told)
+    assert (facts["clock_offset_s"], facts["reconnects"], facts["last_fault"]) == (-3600.2, 0, told["last_fault"])
 
 
 def test_fragments_of_a_window_are_read_as_they_are_on_disk(visitor, recorded):

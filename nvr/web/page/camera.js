@@ -111,8 +111,10 @@ class CameraView {
       this.timeline.show(answer.from_ms, answer.to_ms, answer.spans, keepView);
       // A box that was started an hour ago: its footage would be a hair on a whole day.
       if (!keepView && this.isToday && answer.recorded_ms < 3600000) this.timeline.zoomTo(3600000, boxNow(), 0.9);
-      set(this.dayFacts, answer.recorded_ms ? t("dayRecorded", howLong(answer.recorded_ms), howLong(answer.missing_ms)) : t("nothingDay"));
-      this.showGaps(answer.spans.filter((span) => span.cause));
+      const gaps = answer.spans.filter((span) => span.cause && !span.is_before);
+      const missingMs = gaps.reduce((sum, gap) => sum + gap.to_ms - gap.from_ms, 0);
+      set(this.dayFacts, answer.recorded_ms ? t("dayRecorded", howLong(answer.recorded_ms), howLong(missingMs)) : t("nothingDay"));
+      this.showGaps(gaps);
       this.showLoose(answer.clock_unknown);
     } catch (error) {
       if (error.status !== 401 && !this.isClosed) this.notice([error.message, error.hint].filter(Boolean).join(". "));

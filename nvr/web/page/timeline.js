@@ -10,7 +10,9 @@ const STEPS_MS = [1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 10800, 2
 const HEIGHT = 96;
 const BAND_TOP = 26;
 const BAND_BOTTOM = 84;
-const CAUSES = ["camera", "network", "box off", "disk slow", "disk full", "disk failed", "recycled", "held back", "clock unknown", "not known"];
+// Not a cause of the ledger: a part of "box off" that nobody misses.
+const BEFORE = "before";
+const CAUSES = [BEFORE, "camera", "network", "box off", "disk slow", "disk full", "disk failed", "recycled", "held back", "clock unknown", "not known"];
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 const causeName = (cause) => `cause-${(CAUSES.includes(cause) ? cause : "not known").replaceAll(" ", "-")}`;
@@ -44,9 +46,9 @@ export class Timeline {
   /** Show another day. `spans` are {from_ms, to_ms, cause}; without a cause they are recorded. */
   show(fromMs, toMs, spans, keepView) {
     this.day = { fromMs, toMs };
-    this.spans = spans;
+    this.spans = spans.map((span) => (span.is_before ? { ...span, cause: BEFORE, detail: "" } : span));
     if (!keepView) this.view = { fromMs, toMs };
-    const causes = [...new Set(spans.filter((span) => span.cause).map((span) => span.cause))];
+    const causes = [...new Set(this.spans.filter((span) => span.cause).map((span) => span.cause))];
     this.legend.replaceChildren(
       ...[null, ...causes].map((cause) =>
         el("li", {}, el("i", { class: cause ? causeName(cause) : "cause-none" }), cause ? causeWords(cause) : t("recorded")),
