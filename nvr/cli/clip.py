@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +82,7 @@ def cut(
         for gap in report.gaps:
             click.echo(f"  gap from {place.iso(gap.from_ns)} to {place.iso(gap.to_ns)}: {gap.cause.value}")
     click.echo(f"signed by {reports[-1].fingerprint}")
-    click.echo(f"check it with: nvr clip verify {reports[-1].path}")
+    click.echo(f'check it with: nvr clip verify {shlex.quote(str(reports[-1].path))} --key "{reports[-1].fingerprint}"')
 
 
 def _report(place: Place, report: ClipReport) -> dict[str, Any]:
@@ -115,14 +117,21 @@ def _name(place: Place, stream: str, from_ns: int | None) -> str:
 def verify(context: click.Context, file: Path, fingerprint: str | None, as_json: bool) -> None:
     """Find out whether a clip is what a box recorded, bit by bit.
 
+    Without --key it proves that the clip is whole and signed by somebody; with it, by which box.
     Exit status 0 when it is genuine, 1 when it is not.
 
     \b
-    Example:
+    Examples:
         nvr clip verify crash.mp4
+        nvr clip verify crash.mp4 --key "fc67 b593 ..."
     """
     from nvr import clips
 
+    if fingerprint is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", re.sub(r"[\s:]", "", fingerprint)):
+        raise click.BadParameter(
+            f"{fingerprint!r} is no fingerprint: 64 hexadecimal digits, as `nvr clip key` prints them on the box.",
+            param_hint="--key",
+        )
     verdict: dict[str, Any] = clips.verify(file, fingerprint)
     if as_json:
         print_json(verdict)

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -122,6 +123,11 @@ def test_a_hold_is_kept_until_it_is_released(recorded):
         "ring", "hold", *recorded.at, "--camera", "street", "--from", begin, "--to", end, "--reason", "case 4711"
     )
     assert (held["stream"], held["reason"], held["from"]) == ("street/main", "case 4711", begin)
+    other = call(
+        "ring", "hold", *recorded.at, "--camera", "street", "--from", begin, "--to", end, "--reason", "x"
+    ).stdout
+    release = shlex.split(other.partition("let it go with: nvr ")[2])  # as somebody copies it from the terminal
+    assert call(*release).exit_code == 0
     assert told("ring", "release", *recorded.at)["holds"] == [held]
     assert told("ring", "release", held["id"], *recorded.at) == {"released": held["id"]}
     assert told("ring", "release", *recorded.at)["holds"] == []
@@ -223,6 +229,23 @@ def test_a_clip_is_not_signed_by_somebody_elses_key(recorded, tmp_path):
     clip = tmp_path / "clip.mp4"
     told("clip", "cut", *recorded.at, "--camera", "street", "-o", clip)
     assert not told("clip", "verify", clip, "--key", "00" * 32, status=1)["genuine"]
+
+
+def test_without_a_key_the_verdict_says_that_it_was_not_compared(recorded, tmp_path):
+    """`genuine` alone reads like a proof of which box it was, and anybody can sign with a key of his own."""
+    clip = tmp_path / "clip.mp4"
+    cut = call("clip", "cut", *recorded.at, "--camera", "street", "-o", clip).stdout
+    assert "not compared with the key of any box" in call("clip", "verify", clip).stdout
+    key = told("clip", "key", *recorded.at)["fingerprint"]
+    assert f'nvr clip verify {clip} --key "{key}"' in cut
+    assert "not compared" not in call("clip", "verify", clip, "--key", key).stdout
+
+
+def test_what_is_no_fingerprint_is_wrong_use_and_no_verdict(recorded, tmp_path):
+    clip = tmp_path / "clip.mp4"
+    told("clip", "cut", *recorded.at, "--camera", "street", "-o", clip)
+    result = call("clip", "verify", clip, "--key", "fc67 b593")
+    assert result.exit_code == 2 and "64 hexadecimal digits" in result.stderr
 
 
 def test_a_clip_of_part_of_the_time_holds_the_seconds_asked_for(recorded, tmp_path):
