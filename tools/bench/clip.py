@@ -63,9 +63,13 @@ def disk(work: Path) -> Iterator[tuple[Path, str]]:
         with open(image, "wb") as file:
             file.truncate(DISK_BYTES)
         made = subprocess.run(["mkfs.ext4", "-q", "-F", str(image)], check=False)
-        mounted = made.returncode == 0 and subprocess.run(["mount", "-o", "loop", image, place], check=False).returncode == 0
+        mounted = (
+            made.returncode == 0 and subprocess.run(["mount", "-o", "loop", image, place], check=False).returncode == 0
+        )
     try:
-        kind = subprocess.run(["stat", "-f", "-c", "%T", place], capture_output=True, text=True, check=True).stdout.strip()
+        kind = subprocess.run(
+            ["stat", "-f", "-c", "%T", place], capture_output=True, text=True, check=True
+        ).stdout.strip()
         yield place, "ext4, loop mount" if mounted else kind
     finally:
         if mounted:
@@ -143,7 +147,22 @@ def run(work: Path) -> str:
         with reader.Ring(data_dir / "rings" / "street" / "main") as ring:
             rows = [row for row in ring.rows() if from_ns <= START_NS + row.record.mono_ns < to_ns]
             copied = [(ring.segment_path(row.position), row.position.offset, row.position.size_bytes) for row in rows]
-        ffmpeg = ["ffmpeg", "-v", "error", "-nostdin", "-y", "-ss", str(CLIP_FROM_S), "-i", plain, "-t", str(CLIP_S), "-c", "copy", out]
+        ffmpeg = [
+            "ffmpeg",
+            "-v",
+            "error",
+            "-nostdin",
+            "-y",
+            "-ss",
+            str(CLIP_FROM_S),
+            "-i",
+            plain,
+            "-t",
+            str(CLIP_S),
+            "-c",
+            "copy",
+            out,
+        ]
         nvr = [sys.executable, "-m", "nvr", "clip", "cut", "--data", data_dir, "--camera", STREAM, "-o", out,
                "--from", clips.iso(from_ns)[:23] + "+00:00", "--to", clips.iso(to_ns)[:23] + "+00:00"]  # fmt: skip
         quiet = {"check": True, "stdout": subprocess.DEVNULL}
