@@ -188,6 +188,12 @@ class MemoryDirectory:
     def _file(self, name: str) -> str:
         return f"{self.path}/{name}"
 
+    def lock(self) -> None:
+        pass
+
+    def has_name(self, fd: int) -> bool:
+        return any(file is self.disk._open[fd] for file in self.disk.files.values())
+
     def names(self) -> list[str]:
         prefix = f"{self.path}/"
         return sorted(path[len(prefix) :] for path in self.disk.files if path.startswith(prefix))

@@ -8,6 +8,7 @@ class over memory, which loses power and fails at every call.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import secrets
 from collections.abc import Iterator
@@ -87,16 +88,33 @@ class Directory:
             for parent in (path.parent, path.parent.parent):
                 _sync_directory(parent)
         self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._files: set[int] = set()  # open ones: close() leaves none behind, whatever failed before
+
+    def lock(self) -> None:
+        """Keep other processes from writing here until close(). Raises BlockingIOError when one does so already."""
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError:
+            pass  # NFS locks no directories; recording matters more
 
     def names(self) -> list[str]:
         return sorted(os.listdir(self._fd))
 
     def open(self, name: str, *, create: bool = False, write: bool = True) -> int:
         flags = (os.O_RDWR if write else os.O_RDONLY) | (os.O_CREAT | os.O_EXCL if create else 0) | os.O_CLOEXEC
-        return os.open(name, flags, 0o600, dir_fd=self._fd)
+        fd = os.open(name, flags, 0o600, dir_fd=self._fd)
+        self._files.add(fd)
+        return fd
 
     def close_file(self, fd: int) -> None:
+        self._files.discard(fd)
         os.close(fd)
+
+    def has_name(self, fd: int) -> bool:
+        """Whether the file is still in a directory: what is written to a removed one is gone when it is closed."""
+        return os.fstat(fd).st_nlink > 0
 
     def size(self, fd: int) -> int:
         return os.fstat(fd).st_size
@@ -141,6 +159,8 @@ class Directory:
         os.rename(name, new_name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
 
     def close(self) -> None:
+        for fd in list(self._files):
+            self.close_file(fd)
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

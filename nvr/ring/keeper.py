@@ -73,18 +73,25 @@ class Keeper:
     def open(self) -> Recovered:
         """Recover the ring and have a segment ready. Raises DiskFailed; then the writer is in trouble."""
         try:
-            try:
-                directory = self._open_directory(self.settings.path, create=True)
-            except OSError as error:
-                raise failed(error, f"opening {self.settings.path}") from error
+            directory = self._open_directory(self.settings.path, create=True)
+        except OSError as error:
+            raise failed(error, f"opening {self.settings.path}") from error
+        try:
+            directory.lock()
             ring = recover.open_ring(
                 directory, self.settings, box_id=self.writer.box_id, boot_id=self.writer.boot_id,
                 sign=self._identity.sign if self._identity else None,
                 public_key=self._identity.public_bytes if self._identity else bytes(32),
                 mono_ns=self._clock.mono_ns,
             )  # fmt: skip
-        except OSError as error:  # of a directory that is closed again
-            raise failed(error, f"opening the ring of {self.settings.stream}") from error
+        except BlockingIOError:
+            directory.close()
+            raise DiskFailed(
+                f"another recorder writes into {self.settings.path}", hint="Two boxes must not share a rings directory: stop one.",
+            ) from None  # fmt: skip
+        except DiskFailed:
+            directory.close()
+            raise
         self._ring = ring
         self._failures = 0
         self.writer.adopt(ring.sequence, ring.run)
@@ -137,6 +144,8 @@ class Keeper:
             written_bytes, last_sequence = segment.written_bytes, segment.last_sequence
             try:
                 segment.directory.sync(segment.fd)
+                if not segment.directory.has_name(segment.fd):
+                    raise FileNotFoundError(errno.ENOENT, "somebody removed the file while it was written")
             except OSError as error:
                 self._sync_failed(segment, error)
                 continue

@@ -218,6 +218,13 @@ class Writer:
         self._needs_keyframe = True
         return written
 
+    def abandon_run(self) -> None:
+        """End the run without the fragment that is open: it cannot be closed, for a reason that nobody foresaw."""
+        if self._fragment is not None:
+            self._abandon(self._fragment)
+        self._has_run = False
+        self._needs_keyframe = True
+
     def close(self, reading: ClockReading) -> list[Written]:
         """Nothing more will come. What was written becomes durable with Syncer.stop()."""
         return self.end_run(reading)
@@ -260,7 +267,8 @@ class Writer:
             gop_bytes = min(self._gop_bytes, segment.header.segment_bytes // 8) if unit.is_keyframe else 0
             if segment.header.init == self._init and room_bytes >= max(need_bytes, gop_bytes):
                 return segment
-            if not segment.fragments and segment.header.init == self._init:
+            if need_bytes > segment.data_end - segment.header.header_bytes:
+                # No other segment has more room: one after the other would be left almost empty.
                 self._fail_picture(need_bytes, segment, reading)
                 return None
             self._finish_segment()
@@ -434,6 +442,6 @@ class Writer:
     def _fail_picture(self, need_bytes: int, segment: OpenSegment, reading: ClockReading) -> None:
         self._fail(Trouble(
             Cause.CAMERA,
-            f"a picture needs {need_bytes} bytes, a segment of this ring has {segment.data_end - segment.end}",
+            f"a picture needs {need_bytes} bytes, a segment of this ring has {segment.data_end - segment.header.header_bytes}: raise ring_gb",
             reading.mono_ns,
         ))  # fmt: skip

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 from itertools import pairwise
 
 import pytest
 from fakes import MemoryDisk, kept
-from rig import PICTURE_NS, STREAM, Rig, segment_files
+from rig import OTHER_STARTED, PICTURE_NS, STARTED, STREAM, Rig, segment_files
 
 from nvr.media import Cause
 from nvr.ring import disk as real_disk
@@ -261,3 +262,89 @@ def test_segments_that_cannot_be_used_are_passed_over():
     assert dict(segment_files(rig))["000000.mp4"] == before
     assert rig.writer.dropped == {}
     assert PICTURE_NS > 0
+
+
+def test_a_segment_that_somebody_removes_while_it_is_written_is_noticed(tmp_path):
+    """Writes and syncs of a removed file succeed, and all of it is gone when it is closed: the box said "recording"."""
+    rig = Rig(tmp_path).open()
+    rig.start_run()
+    rig.record(10)
+    rig.syncer.burst()
+    (rig.settings.path / "000000.mp4").unlink()
+    rig.record(10)
+    rig.syncer.burst()
+    assert rig.lost and rig.keeper.failed_syncs == 1
+    for _ in range(20):
+        rig.clock.advance(2_000_000_000)
+        rig.record(5)
+        rig.syncer.burst()
+    assert rig.writer.trouble is None
+    rig.stop()
+    first, last = rig.lost[0]
+    assert {number for number in rig.durable if number > last}, "later fragments are durable again"
+    assert rig.faults() == []
+
+
+def test_two_recorders_whose_data_directories_lead_to_the_same_rings_do_not_write_into_each_others_segments(tmp_path):
+    """The lock was in DATA/run alone; with DATA/rings a link, or one disk mounted twice, both wrote into the same files."""
+    (tmp_path / "one" / "rings").mkdir(parents=True)
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / "rings").symlink_to(tmp_path / "one" / "rings")
+    one, two = Rig(tmp_path / "one").open(), Rig(tmp_path / "two").open()
+    for rig in (one, two):
+        rig.start_run()
+        rig.record(10)
+    assert one.writer.trouble is None
+    assert two.writer.trouble is not None and "another recorder" in two.writer.trouble.detail
+    assert two.writer.dropped == {Cause.DISK_FAILED: 10}
+    one.stop()
+    two.clock.advance(60_000_000_000)
+    two.syncer.burst()
+    two.record(10)
+    assert two.writer.trouble is None
+    two.stop()
+    assert two.faults() == []
+
+
+def test_a_ring_that_cannot_be_opened_costs_no_descriptor_at_each_try(tmp_path):
+    """Every try left its directory open, one each half minute: after some hours no camera could be connected."""
+    rig = Rig(tmp_path)
+    (rig.settings.path / "index").mkdir(parents=True)
+    rig.open()
+    assert rig.writer.syncer_trouble is not None
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        rig.clock.advance(60_000_000_000)
+        rig.syncer.burst()
+    assert len(os.listdir("/proc/self/fd")) == before
+    (rig.settings.path / "index").rmdir()
+    rig.clock.advance(60_000_000_000)
+    rig.syncer.burst()
+    rig.start_run()
+    rig.record(10)
+    assert rig.writer.dropped == {}
+    rig.stop()
+
+
+def test_pictures_too_large_for_a_segment_do_not_use_up_the_ring(tmp_path):
+    """Each of them began another segment, in which it did not fit either."""
+    rig = Rig(MemoryDisk(), segments=6).open()
+    rig.start_run()
+    for _ in range(10):
+        rig.push(bytes(3000), is_keyframe=True)
+        rig.push(bytes(40 * 4096), is_keyframe=True)
+        rig.syncer.burst()
+    assert len(rig.keeper.states) == 2
+    assert rig.writer.dropped == {Cause.CAMERA: 10}
+
+
+def test_finished_segments_are_synced_before_a_camera_must_wait_for_one(tmp_path):
+    """Between two bursts a ring of few segments said that none could be used, and pictures were dropped."""
+    rig = Rig(MemoryDisk()).open()
+    for number in range(12):
+        rig.start_run(OTHER_STARTED if number % 2 else STARTED)
+        rig.record(3)
+        rig.syncer._keep()
+    assert rig.writer.dropped == {}
+    rig.stop()
+    assert rig.faults() == []
