@@ -231,7 +231,7 @@ class EventLog:
             self._base.close()
             self._base = None
         if not self.trouble:
-            log.warning("detect: events cannot be stored, they wait in memory: %s", error)
+            log.warning("events cannot be stored, they wait in memory: %s", error)
         self.trouble = str(error)
         self._retry_s = time.monotonic() + 10.0
         # A file that a dying card damaged is put aside: what happens from now on matters more.
@@ -241,7 +241,7 @@ class EventLog:
                 for ending in ("-wal", "-shm"):
                     (self.folder / f"{_FILE}{ending}").unlink(missing_ok=True)
                 self._retry_s = 0.0
-                log.error("detect: the store of events was damaged; it is kept as damaged-%s, a new one begins", _FILE)
+                log.error("the store of events was damaged; it is kept as damaged-%s, a new one begins", _FILE)
             except OSError:
                 pass
 

@@ -18,6 +18,7 @@ import yaml
 from nvr.errors import NvrError
 from nvr.scene import Line, Point, Zone
 from nvr.site import SiteFaulty, check_text
+from nvr.site_kinds import Wrong, check_name
 from nvr.site_settings import Camera, Site
 from nvr.site_yaml import FILE_BYTES, compose
 
@@ -55,6 +56,15 @@ class _Change:
     start: int
     end: int
     text: str
+
+
+def is_name(text: str) -> bool:
+    """Whether a place may be called so."""
+    try:
+        check_name(text)
+    except Wrong:
+        return False
+    return True
 
 
 def version_of(data: bytes) -> str:

@@ -51,7 +51,7 @@ ROOMS: dict[str, str] = {
 }
 
 # Files beside a room that belong to it.
-LOOKING = ("detect.__main__", "detect.process", "detect.feeds", "detect.stills")
+LOOKING = ("detect.__main__", "detect.process", "detect.feeds")
 BELONGS = {"clip_plan": "clips", "clip_file": "clips", "_fast": "gather", "__main__": "cli", "__init__": "errors"}
 
 # Foreign packages: the only files or folders of nvr/ that may import them.

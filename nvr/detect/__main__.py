@@ -31,8 +31,8 @@ def the_model(folder: Path) -> ObjectModel | None:
                 raise card
             return ObjectModel(*models.load(folder, name))
         except (BadModel, NoRuntime) as error:
-            log.warning("detect: %s %s", error, error.hint)
-    log.info("detect: no object model in %s: things that move are told, and not what they are", folder)
+            log.warning("%s %s", error, error.hint)
+    log.info("no object model in %s: things that move are told, and not what they are", folder)
     return None
 
 

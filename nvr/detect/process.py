@@ -8,7 +8,7 @@ now is told on DATA/run/seen.sock, as `announce.py` tells of fragments. Kinds of
 
     seen    camera, at_ms (box clock), has_picture, tracks [[number, kind, left, top, right, bottom, dx/s, dy/s, has_moved, missed_ms]],
             zones {name: [things that count, motion share, foreground share]}, with what the model could tell
-    event   as events.Stored.to_json() gives it, once it is stored
+    event   event: as events.Stored.to_json() gives it, once it is stored
     status  once a second: for each camera what is looked at, pictures a second, how far behind, how many were left out
 """
 
@@ -43,7 +43,7 @@ from nvr.detect.feeds import (
 )
 from nvr.detect.objects import ObjectModel
 from nvr.detect.pipeline import Pipeline, Settings
-from nvr.detect.stills import Masks, still
+from nvr.detect.stills import still
 from nvr.errors import NvrError
 from nvr.events import Evidence, EventLog, Stored
 from nvr.media import Cause
@@ -97,7 +97,6 @@ class Looker:
         self.trouble = ""
         self.is_keyframes_only = False
         self._places: dict[str, Zone | Line] = {each.name: each for each in (*camera.zones, *camera.lines)}
-        self._masks = Masks(camera.masks)
         self._pipeline = Pipeline(camera.name, camera.zones, camera.lines, model=model, settings=Settings(masks=camera.masks))
         self._rules = Rules(camera, site)
         self._pictures = RingPictures(data_dir / "rings" / camera.name / looked.stream.partition("/")[2])
@@ -166,7 +165,7 @@ class Looker:
 
     def _lose(self, why: str) -> None:
         if not self.trouble:
-            log.info("detect: %s", why)
+            log.info("%s", why)
         self.trouble = why
         self._run = None
         self._pictures.close()
@@ -205,9 +204,9 @@ class Looker:
                 return None
             self._still_ns = facts.at_ns
         try:
-            return still(frame, self._masks, facts.tracks, frozenset(event.tracks), self._places.get(event.zone))
+            return still(frame, facts.tracks, frozenset(event.tracks), self._places.get(event.zone))
         except (ValueError, OSError, IndexError) as error:  # an event without its still is still an event
-            log.warning("detect: %s: no still of an event: %s", self.name, error)
+            log.warning("%s: no still of an event: %s", self.name, error)
             return None
 
     def close(self) -> None:
@@ -346,7 +345,7 @@ class Process:
             looker.rest(reading.mono_ns, reading.wall_ns, has_wall, self._tell)
         for stored in self.log.commit():
             _log_event(stored)
-            self._announcer.tell({"kind": "event", **stored.to_json()})
+            self._announcer.tell({"kind": "event", "event": stored.to_json()})
         self._announcer.welcome()
         self._announcer.status(self.status(reading.mono_ns))
         self._announcer.flush()

@@ -1,11 +1,10 @@
-"""What leaves the box of a frame: privacy masks made black, rects drawn around what an event is about, as a JPEG."""
+"""The still of an event: the frame with its zone, and rects around what it is about, as a JPEG."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nvr.detect.decoder import Pixels, jpeg, resized
 from nvr.scene import Line, Point, Rect, Track, Zone
@@ -16,56 +15,14 @@ _OTHER = (190, 205, 215)
 _PLACE = (64, 200, 235)
 
 
-class Masks:
-    """The privacy masks of one camera, rastered once for each picture size."""
-
-    def __init__(self, zones: Sequence[Zone]) -> None:
-        self._zones = tuple(zones)
-        self._known: dict[tuple[int, int], NDArray[np.bool_]] = {}
-
-    def applied(self, rgb: Pixels) -> Pixels:
-        """A picture with the masks black; the same one where there are none."""
-        if not self._zones:
-            return rgb
-        size = rgb.shape[:2]
-        if size not in self._known:
-            self._known = {size: covered(self._zones, *size)}
-        masked = rgb.copy()
-        masked[self._known[size]] = 0
-        return masked
-
-
-def covered(zones: Iterable[Zone], height: int, width: int) -> NDArray[np.bool_]:
-    """Which pixels lie in any of the zones; one that is touched is covered, so that no edge shines through."""
-    mask = np.zeros((height, width), np.bool_)
-    xs = (np.arange(width) + 0.5) / width
-    ys = (np.arange(height) + 0.5) / height
-    for zone in zones:
-        inside = np.zeros((height, width), np.bool_)
-        before = zone.corners[-1]
-        for corner in zone.corners:
-            if corner[1] != before[1]:
-                rows = (corner[1] > ys) != (before[1] > ys)
-                across = (before[0] - corner[0]) * (ys - corner[1]) / (before[1] - corner[1]) + corner[0]
-                inside[rows] ^= xs[None, :] < across[rows, None]
-            before = corner
-        mask |= inside
-    grown = mask.copy()
-    grown[1:] |= mask[:-1]
-    grown[:-1] |= mask[1:]
-    grown[:, 1:] |= mask[:, :-1]
-    grown[:, :-1] |= mask[:, 1:]
-    return grown
-
-
 def still(
-    rgb: Pixels, masks: Masks, tracks: Iterable[Track], chosen: frozenset[int], place: Zone | Line | None = None
+    rgb: Pixels, tracks: Iterable[Track], chosen: frozenset[int], place: Zone | Line | None = None
 ) -> bytes:
-    """The JPEG of an event: its zone or line, all tracks thin, those it is about bright."""
+    """The JPEG of an event: its zone or line, all tracks thin, those it is about bright. Privacy masks are black in `rgb` already."""
     height, width = rgb.shape[:2]
     if width > WIDEST_PX:
         height, width = max(2, round(height * WIDEST_PX / width)), WIDEST_PX
-    picture = masks.applied(resized(rgb, width, height)).copy()
+    picture = resized(rgb, width, height).copy()
     if isinstance(place, Line):
         _stroke(picture, place.start, place.end, _PLACE)
     elif place is not None:

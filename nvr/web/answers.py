@@ -133,15 +133,15 @@ def byte_range(header: str | None, size_bytes: int, longest_bytes: int) -> tuple
     return first, last - first + 1
 
 
-async def json_body(request: Request) -> dict[str, Any]:
+async def json_body(request: Request, most_bytes: int = BODY_BYTES) -> dict[str, Any]:
     """The object a page posted. Raises WrongQuestion."""
     if request.headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
         raise WrongQuestion("the body is not JSON", hint="Send content-type: application/json.")
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > BODY_BYTES:
-            raise WrongQuestion(f"the body is longer than {BODY_BYTES} bytes", hint="Send less.")
+        if len(body) > most_bytes:
+            raise WrongQuestion(f"the body is longer than {most_bytes} bytes", hint="Send less.")
     try:
         content = json.loads(bytes(body))
     except (ValueError, RecursionError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -27,6 +28,7 @@ class PageSettings:
     # Clips of the page are copies for somebody to fetch now; the ring still holds the footage, so little is enough.
     clips_bytes: int = 2_000_000_000
     clips_days: float = 7.0
+    site_path: Path | None = None  # where zones are read, and drawn into
 
     @classmethod
     def from_site(cls, site: Site) -> PageSettings:
@@ -40,7 +42,10 @@ class PageSettings:
             )
             for camera in site.cameras
         )
-        return cls(site.name, site.box, site.time_zone.key, cameras, {each.name: each.ring_bytes for each in streams})
+        return cls(
+            site.name, site.box, site.time_zone.key, cameras, {each.name: each.ring_bytes for each in streams},
+            site_path=site.path,
+        )  # fmt: skip
 
     @property
     def stream_names(self) -> frozenset[str]:
