@@ -32,6 +32,9 @@ LOOP_CORRELATION = 0.9
 LOOP_HISTORY = 1500  # frames; 5 minutes at 5 a second, 3.5 MB
 LOOP_LAG_LEAST = 15  # frames; whatever sways repeats itself within seconds
 LOOP_RESTS = 5  # frames without anything to compare that do not end a loop
+LOOP_HITS = 20  # frames that must repeat: one car drives by like another, for some frames
+LOOP_CLIP = 4.0  # a cell that changes much counts no more than so many quiet ones: a headlight is not the whole picture
+LOOP_QUIET = 0.05  # levels; coding leaves quiet cells exactly as they were
 LIVELY = 0.35  # levels, mean of a difference picture: below it there is nothing but coding noise to compare
 _GRID = (18, 32)
 
@@ -63,7 +66,7 @@ class TamperLook:
             self._edges, self._learned_s = edges.astype(np.float32), 0.0
         sure = self._edges > SURE_EDGE
         total = int(np.count_nonzero(sure))
-        kept = int(np.count_nonzero(sure & _thick(edges))) / total if total >= 20 else 1.0
+        kept = _kept(sure, _thick(edges), total) if total >= 20 else 1.0
         sharpness = _sharpness(luma)
         change = self._change(small, at_ns)
         if at_ns - self._shift_ns >= SHIFT_EVERY_NS:
@@ -144,6 +147,7 @@ class _LoopLook:
         self._before: Luma | None = None
         self._since = np.zeros(LOOP_HISTORY, np.int64)  # by lag in frames: since when it repeats; 0 for not
         self._rests = np.zeros(LOOP_HISTORY, np.int32)
+        self._hits = np.zeros(LOOP_HISTORY, np.int32)  # frames that repeated, since then
 
     def look(self, small: Luma, at_ns: int) -> tuple[int, int]:
         """(how long it has repeated, how long ago that was shown)."""
@@ -154,6 +158,8 @@ class _LoopLook:
         difference = (grid - before).ravel()
         difference -= difference.mean()
         size = float(np.abs(difference).mean())
+        most = LOOP_CLIP * max(float(np.median(np.abs(difference))), LOOP_QUIET)
+        np.clip(difference, -most, most, out=difference)
         length = float(np.sqrt((difference * difference).sum()))
         lively = size > LIVELY and length > 0
         vector = difference / length if lively else np.zeros_like(difference)
@@ -163,12 +169,13 @@ class _LoopLook:
             # Row of the frame `lag` frames ago, for lag = 1, 2 ...
             rows = (self._count - 1 - np.arange(known)) % LOOP_HISTORY
             alike = (self._history[:known] @ vector if known < LOOP_HISTORY else self._history @ vector)[rows]
-            since, rests = self._since[:known], self._rests[:known]
+            since, rests, hits = self._since[:known], self._rests[:known], self._hits[:known]
             same = alike > LOOP_CORRELATION
             rests[:] = np.where(same, 0, rests + 1)
             since[:] = np.where(same & (since == 0), at_ns, np.where(rests > (LOOP_RESTS if lively else 10 * LOOP_RESTS), 0, since))
             since[:LOOP_LAG_LEAST] = 0
-            running = np.flatnonzero(since)
+            hits[:] = np.where(since == 0, 0, hits + same)
+            running = np.flatnonzero(hits >= LOOP_HITS)
             if running.size:
                 best = int(running[np.argmin(since[running])])
                 loop_ns = int(at_ns - since[best])
@@ -193,6 +200,13 @@ def _edges(small: Luma) -> Any:
     across = np.abs(small[1:-1, 2:] - small[1:-1, :-2])
     down = np.abs(small[2:, 1:-1] - small[:-2, 1:-1])
     return np.maximum(across, down) > EDGE_LEVELS
+
+
+def _kept(sure: Any, thick: Any, total: int) -> float:
+    """Share of the learned edges that are there, without those that any picture as rich would hit by chance."""
+    share = int(np.count_nonzero(sure & thick)) / total
+    chance = int(np.count_nonzero(thick)) / thick.size
+    return max((share - chance) / (1.0 - chance), 0.0) if chance < 0.95 else share
 
 
 def _thick(edges: Any) -> Any:

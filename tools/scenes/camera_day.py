@@ -84,6 +84,7 @@ class Camera:
     def _frame(self, at_s: float, every_s: float, broken: faults.Fault | None) -> Frame:
         light = self.light_at(at_s)
         picture = self._picture(at_s, every_s, light)
+        paint.rain(picture, light, self._chance)
         if broken is not None and broken.is_on(at_s):
             picture = broken.apply_to_scene(picture, self._chance)
         frame = paint.expose(picture, light, self._chance)
@@ -141,22 +142,13 @@ class Trial:
     fault: faults.Fault
 
 
-def trials(camera: str, light: str) -> list[Trial]:
+def trials(camera: str, light: str, *, per_class: int = 4) -> list[Trial]:
     """Each class in several ways; what is dark to begin with is not covered as well (that is `dark`, and nothing is claimed)."""
     found = []
     for what in faults.CLASSES:
-        for number in range(4):
+        for number in range(per_class):
             if what == "covered" and light == "night":
                 continue
             fault = faults.Fault(what, LEARN_S, BROKEN_S, strength=(0.3, 0.55, 0.8, 1.0)[number], flavour=number % 3)
             found.append(Trial(camera, light, fault))
     return found
-
-
-def played(trial: Trial, *, every_s: float = 0.4) -> Iterator[tuple[float, Frame]]:
-    """The frames of one trial, from the beginning of learning to the end of the fault."""
-    camera = Camera(trial.kind, seed=3, light=LIGHTS[trial.kind, trial.light])
-    begin_s = 10 * _H + 600  # in the middle of the morning, away from everything that the day itself brings
-    broken = replace(trial.fault, from_s=begin_s + trial.fault.from_s)
-    for at_s, frame in camera.frames(begin_s, LEARN_S + BROKEN_S, every_s=every_s, broken=broken):
-        yield at_s - begin_s, frame

@@ -32,7 +32,9 @@ def _street(phase: road.Phase, light: paint.Light, **more: Any) -> Callable[[int
             # The street steps five times a second; the frame between two steps shows vehicles half a step further.
             for between in (0.0, 0.5):
                 vehicles = [_ahead(vehicle, between) for vehicle in look.vehicles]
-                frame = paint.expose(paint.street(vehicles, light, view, *SIZE), light, chance)
+                picture = paint.street(vehicles, light, view, *SIZE)
+                paint.rain(picture, light, chance)
+                frame = paint.expose(picture, light, chance)
                 inside = [each for each in vehicles if road.NEAR_M <= each.z_m <= road.FAR_M]
                 yield (
                     frame,

@@ -18,7 +18,7 @@ from tools.scenes.telling import CLEAR, Teller, There
 
 ZONE = Zone("counter", ((0.55, 0.2), (0.95, 0.2), (0.95, 0.9), (0.55, 0.9)))
 TIME_ZONE = ZoneInfo("Asia/Jayapura")
-QUIET_S = 600.0  # an empty counter for less than this closes nothing
+QUIET_S = 600.0  # an empty counter for less than this closes nothing; whoever leaves is out of the zone some seconds earlier
 _NS = 1_000_000_000
 _H = 3600
 
@@ -74,7 +74,7 @@ class Day:
         opened_s = max(spell.from_s for spell in self.hours if spell.holds(at_s))
         saw_s = max((spell.to_s for spell in self.wrong if spell.to_s <= at_s), default=0.0)
         if at_s - max(left_s, opened_s, saw_s) < 2 * QUIET_S:
-            return frozenset(("open", "cannot tell", "closed") if at_s - left_s > QUIET_S else ("open", "cannot tell"))
+            return frozenset(("open", "cannot tell", "closed") if at_s - left_s > QUIET_S - 15 else ("open", "cannot tell"))
         return frozenset(("closed",))
 
     def _came_s(self, at_s: float) -> float:

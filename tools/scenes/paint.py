@@ -25,7 +25,7 @@ Frame = np.ndarray  # (height, width) uint8
 class Light:
     """How a scene is lit and how noisy the sensor is."""
 
-    level: float = 1.0  # 1 is day, 0.15 a lamp-lit night
+    level: float = 1.0  # 1 is day, 0.28 a lamp-lit night
     noise: float = 2.0  # standard deviation, grey levels
     lamps: bool = False  # headlights are on
     rain: int = 0  # streaks per frame
@@ -33,7 +33,7 @@ class Light:
 
 
 DAY = Light()
-NIGHT = Light(level=0.16, noise=5.0, lamps=True)
+NIGHT = Light(level=0.28, noise=5.0, lamps=True)
 RAIN = Light(level=0.75, noise=3.0, rain=220, lamps=True)
 
 
@@ -208,14 +208,21 @@ def room(people: Sequence[waiting.Stander], light: Light, width: int, height: in
     return picture
 
 
+def rain(picture: np.ndarray, light: Light, chance: np.random.Generator) -> None:
+    """Streaks before the scene, and behind whatever covers the lens."""
+    height, width = picture.shape
+    for x, y, length in zip(
+        chance.integers(0, width, light.rain),
+        chance.integers(0, height, light.rain),
+        chance.integers(4, 14, light.rain),
+        strict=True,
+    ):
+        picture[y : y + length, x] += 28.0
+
+
 def expose(picture: np.ndarray, light: Light, chance: np.random.Generator) -> Frame:
-    """What the sensor makes of it: noise, rain, 8 bits."""
+    """What the sensor makes of it: noise, 8 bits."""
     height, width = picture.shape
     row, column = chance.integers(0, height), chance.integers(0, width)
     noisy = picture + light.noise * _noise_bank(width, height)[row : row + height, column : column + width]
-    for x, y, length in zip(
-        chance.integers(0, width, light.rain), chance.integers(0, height, light.rain), chance.integers(4, 14, light.rain),
-        strict=True,
-    ):  # fmt: skip
-        noisy[y : y + length, x] += 28.0
     return np.clip(noisy, 0, 255).astype(np.uint8)
