@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from nvr.scene import Detection, Rect, Zone
 
-SMALL_AREA = 0.35  # of the picture; the crop of a larger zone gains less than a factor of 1.7
+SMALL_AREA = 0.45  # of the picture; the crop of a larger zone gains less than a factor of 1.5
 MARGIN = 0.15  # of the zone's size on every side: things stand out of the zone that their feet are in
 HEAD_ROOM = 0.3  # above it, for the same reason
 EDGE = 0.01  # of the crop: a rect that ends there was cut through

@@ -1,6 +1,6 @@
 """Things followed from frame to frame: each goes on as it went, and takes the detection that fits best.
 
-A track is told after three detections, carried on for a second while it is missed, and kept in mind for some seconds more,
+A track is told after one strong detection or three weak ones, carried on for a second while it is missed, and kept in mind for some seconds more,
 so that somebody behind a pillar keeps his number. Whether it *ever moved by itself* is asked separately, because models
 see persons in posters and coats, and half of all cars in a picture are parked. It has moved when
 
@@ -16,23 +16,30 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from math import exp, hypot, sqrt
 from typing import Protocol
 
 from nvr.scene import MOVING, PERSON, VEHICLES, Detection, Point, Rect, Track
 
 BEGIN_SCORE = 0.5  # a new thing; measured on real clips, where false ones gather just below
+MOVING_SCORE = 0.35  # a new vehicle that moves
+MOVING_SHARE = 0.12  # of its rect that changed
 GO_ON_SCORE = 0.3  # enough to go on with a thing that is known
-CONFIRMED_AFTER = 3  # detections
+FIRST_DETECTIONS = 3  # their mean place is where a thing began
+SURE_BY = 0.45  # sum of what scores are above GO_ON_SCORE: one of 0.75 is enough, or two of 0.55, or three of 0.5
+BLOB_VOTE = 0.12  # for MOVING: a thing is what the model says when it says so on every third frame, and weakly
 SHOWN_S = 1.0  # missed, but told all the same
 KEPT_S = 5.0  # missed and not told, but remembered
 TENTATIVE_S = 0.7
 STANDS_S = 20.0  # missed where the scene is not empty, by something that stood: still told for so long
 GONE_AT_ONCE = 0.02  # of the picture: whoever was going out and is missed this near the edge has left
 MOVED_BY = 0.5  # of its own size (root of its area, in picture heights)
+STEP_BY = 0.08  # of its own size
+STEPS = 3
 CAME_SHARE = 0.4  # of its rect that differs from the empty scene
 CAME_FRAMES = 4
-FIDGETS_S = 2.0  # seconds with movement inside, of the last minute
+FIDGETS_S = 2.0  # seconds with movement inside, of the last minute; a lively one counts up to five times
 FRAMES_MOST_S = 0.5  # a frame counts for at most so long
 
 
@@ -64,10 +71,11 @@ class _Thing:
     scores: float = 0.0
     votes: dict[str, float] = field(default_factory=dict)
     missed_s: float = 0.0
+    sure: float = 0.0
     is_confirmed: bool = False
     has_moved: bool = False
     start: Point = (0.0, 0.0)  # mean place of the first detections
-    places: deque[Point] = field(default_factory=lambda: deque(maxlen=5))
+    places: deque[Point] = field(default_factory=lambda: deque(maxlen=8))
     came_frames: int = 0
     fidget_s: float = 0.0
     changed_s: float = 0.0  # with movement in its rect, while it went
@@ -99,9 +107,10 @@ class Tracker:
         gone_s = self._predict(at_ns)
         free = list(self._things)
         objects = [each for each in found if each.kind != MOVING]
-        sure = [each for each in objects if each.score >= BEGIN_SCORE]
+        sure = [each for each in objects if each.score >= BEGIN_SCORE or self._is_on_its_way(each, scene)]
         new, free = self._assign(sure, free, self._cost, gone_s)
-        unsure = [each for each in objects if GO_ON_SCORE <= each.score < BEGIN_SCORE]
+        known = {id(each) for each in sure}
+        unsure = [each for each in objects if GO_ON_SCORE <= each.score and id(each) not in known]
         _, free = self._assign(unsure, free, _strict_cost, gone_s)
         blobs = [each for each in found if each.kind == MOVING and not self._is_covered(each.rect, objects)]
         new_blobs, free = self._assign(blobs, free, self._cost_of_blob, gone_s)
@@ -201,14 +210,12 @@ class Tracker:
         thing.seen_ns, thing.missed_s = self._at_ns, 0.0
         thing.detections += 1
         thing.scores += each.score
-        thing.votes[each.kind] = thing.votes.get(each.kind, 0.0) + (each.score if each.kind != MOVING else 0.05)
-        if len(thing.votes) > 1 and MOVING in thing.votes and each.kind != MOVING:
-            thing.votes.pop(MOVING)
-        if thing.detections <= CONFIRMED_AFTER:
+        thing.votes[each.kind] = thing.votes.get(each.kind, 0.0) + (each.score if each.kind != MOVING else BLOB_VOTE)
+        if thing.detections <= FIRST_DETECTIONS:
             share = 1 / thing.detections
             thing.start = (thing.start[0] + (x - thing.start[0]) * share, thing.start[1] + (y - thing.start[1]) * share)
         thing.places.append((x, y))
-        thing.is_confirmed = thing.is_confirmed or thing.detections >= CONFIRMED_AFTER
+        self._confirm(thing, each)
 
     def _miss(self, things: Sequence[_Thing], gone_s: float, scene: Scene) -> None:
         for thing in things:
@@ -236,11 +243,16 @@ class Tracker:
         return (
             thing.has_moved
             and thing.kind != MOVING
-            and thing.detections >= 2 * CONFIRMED_AFTER
+            and thing.detections >= 2 * FIRST_DETECTIONS
             and hypot(thing.vx * self.aspect, thing.vy) < 0.1
             and scene.foreground(_core(thing.rect)) > 0.5
             and scene.moving(thing.rect) < 0.05
         )
+
+    @staticmethod
+    def _is_on_its_way(each: Detection, scene: Scene) -> bool:
+        """The model is not sure, but something moves just there: what moves on a road is a vehicle more often than not."""
+        return each.kind in VEHICLES and each.score >= MOVING_SCORE and scene.moving(each.rect) > MOVING_SHARE
 
     # -- beginning -----------------------------------------------------------------------------------
 
@@ -250,9 +262,16 @@ class Tracker:
         thing = _Thing(self._number, x, y, each.rect.width, each.rect.height, at_ns, at_ns, at_ns)
         thing.start = thing.last_place = (x, y)
         thing.scores = each.score
-        thing.votes[each.kind] = each.score
+        thing.votes[each.kind] = each.score if each.kind != MOVING else BLOB_VOTE
         thing.places.append((x, y))
+        self._confirm(thing, each)
         self._things.append(thing)
+
+    @staticmethod
+    def _confirm(thing: _Thing, each: Detection) -> None:
+        # A blob's score is no probability: three of them are asked for.
+        thing.sure += SURE_BY / FIRST_DETECTIONS if each.kind == MOVING else each.score - GO_ON_SCORE
+        thing.is_confirmed = thing.is_confirmed or thing.sure > SURE_BY - 1e-9
 
     def _is_double(self, each: Detection) -> bool:
         """A second rect of a thing that is known and was seen on this frame: its half, or it with its shadow."""
@@ -264,7 +283,7 @@ class Tracker:
                 continue
             common = thing.rect.overlap(each.rect)
             least = min(thing.width * thing.height, each.rect.area)
-            if common > (0.3 if each.kind == MOVING else 0.8) * least:
+            if common > (0.3 if each.kind == MOVING or each.score < BEGIN_SCORE else 0.8) * least:
                 if thing.kind == MOVING and each.kind != MOVING:
                     continue  # the model knows better than the blob
                 return True
@@ -296,10 +315,18 @@ class Tracker:
 
     def _went(self, thing: _Thing) -> bool:
         """Its last places are all away from where it began."""
-        if thing.detections < CONFIRMED_AFTER + 1 or thing.changed_s < 0.3:
+        if thing.detections < FIRST_DETECTIONS + 1 or thing.changed_s < 0.3:
             return False
-        far = MOVED_BY * self._size(thing.width, thing.height)
-        return all(self._away(place, thing.start) > far for place in list(thing.places)[-2:])
+        size = self._size(thing.width, thing.height)
+        far = MOVED_BY * size * (2 if self._crossed_by_another(thing, share=0.3) else 1)
+        places = list(thing.places)
+        if not all(self._away(place, thing.start) > far for place in places[-2:]):
+            return False
+        # Where cars stand close together a rect jumps to the neighbour and stays there; whatever goes makes several steps.
+        (x0, y0), (x1, y1) = thing.start, places[-1]
+        away = self._away(thing.start, places[-1])
+        along = [((x - x0) * (x1 - x0) * self.aspect**2 + (y - y0) * (y1 - y0)) / away for x, y in places]
+        return sum(after - before > STEP_BY * size for before, after in pairwise(along)) >= STEPS
 
     def _came(self, thing: _Thing, scene: Scene) -> bool:
         is_here = scene.known_s > 15.0 and scene.foreground(_core(thing.rect)) > CAME_SHARE
@@ -319,13 +346,13 @@ class Tracker:
         around_area = wide.area - rect.clipped().area
         around = max(scene.moving(wide) * wide.area - moving * rect.clipped().area, 0.0) / around_area if around_area > 0 else 0.0
         if moving > 0.01 and moving > 3 * around and not self._crossed_by_another(thing):
-            thing.fidget_s += frame_s
+            thing.fidget_s += frame_s * min(max(moving / 0.03, 1.0), 5.0)
         return thing.fidget_s >= FIDGETS_S
 
-    def _crossed_by_another(self, thing: _Thing) -> bool:
-        """Something else covers part of it, so what changes there is not its own doing."""
+    def _crossed_by_another(self, thing: _Thing, share: float = 0.1) -> bool:
+        """Something else covers a share of it, so what changes there need not be its own doing."""
         rect = thing.rect
-        least = 0.1 * rect.area
+        least = share * rect.area
         return any(
             other is not thing and other.missed_s <= SHOWN_S and other.rect.overlap(rect) > least for other in self._things
         )
