@@ -202,7 +202,12 @@ class Stream:
                 source.close()
             except Exception:
                 log.exception("%s: the source could not be closed", self.name, extra={"stream": self.name})
-        written = self.writer.end_run(reading)
+        written: list[Written] = []
+        try:
+            written = self.writer.end_run(reading)
+        except Exception:
+            log.exception("%s: its open fragment is given up", self.name, extra={"stream": self.name})
+            self.writer.abandon_run()
         self._note(reading)
         return written
 
@@ -426,8 +431,11 @@ class Recorder:
                     stream.source.close()
             except Exception:
                 log.exception("%s: the source could not be closed", stream.name, extra={"stream": stream.name})
-            for each in stream.writer.close(reading):
-                self.announcer.fragment(each.position, each.record)
+            try:
+                for each in stream.writer.close(reading):
+                    self.announcer.fragment(each.position, each.record)
+            except Exception:  # the other streams' open fragments are worth closing all the same
+                log.exception("%s: its open fragment is given up", stream.name, extra={"stream": stream.name})
         self.syncer.stop()
         while self._durable:
             self.announcer.durable(*self._durable.popleft())
