@@ -155,7 +155,7 @@ def run(options: argparse.Namespace) -> int:
                 f"camera {name}: {address.split('://')[0]}://{address.split('://')[-1].rpartition('@')[2]}", flush=True
             )
         print(f"recording into {folder}; Ctrl-C stops\n", flush=True)
-        return supervise([sys.executable, "-m", "nvr", "run", "--site", str(site_path), "--data", str(folder)])
+        return supervise([sys.executable, "-m", "nvr", "run", "--site", str(site_path)])
 
 
 def supervise(arguments: list[str]) -> int:
