@@ -17,6 +17,7 @@ from nvr import __version__
 from nvr.cli.clip import clip
 from nvr.cli.detect import detect
 from nvr.cli.ledger import ledger
+from nvr.cli.model import model
 from nvr.cli.ring import ring
 from nvr.cli.run import run
 from nvr.cli.site import site
@@ -71,7 +72,7 @@ def nvr(debug: bool) -> None:
     """
 
 
-for _command in (run, site, ring, ledger, clip, detect, web):
+for _command in (run, site, ring, ledger, clip, detect, model, web):
     nvr.add_command(_command)
 
 

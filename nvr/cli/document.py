@@ -33,6 +33,9 @@ _SHAPES = """\
 | `nvr clip cut` | `{"file", "stream", "from", "to", "bytes", "fragments", "pictures", "gaps": [{"from", "to", "cause"}], "fingerprint"}`; with `--parts` `{"clips": [..]}` |
 | `nvr clip verify` | `{"genuine", "box", "camera", "from", "to", "reasons": [..]}` and more that the clip says |
 | `nvr clip key` | `{"fingerprint", "public_key"}` |
+| `nvr model add` | its card: `{"name", "sha256", "size_bytes", "licence", "origin", "kinds", "width", "height", ..}` |
+| `nvr model ls` | `{"models": [cards, or {"name", "error"}]}` |
+| `nvr model check` | its card, and `{"ran", "why_not"}` |
 | `nvr web link` | `{"link"}` |
 
 A command that fails prints `{"error", "hint"}`.
