@@ -13,7 +13,9 @@ export function health(box) {
   let askedMs = 0;
   let isClosed = false;
 
-  const fact = (name, value, state = "") => el("div", { class: "fact", "data-state": state }, el("dt", {}, name), el("dd", {}, value ?? "–"));
+  const fact = (name, value, state = "", kind = "fact") => el("div", { class: kind, "data-state": state }, el("dt", {}, name), el("dd", {}, value ?? "–"));
+
+  const faultWords = (fault) => (fault ? `${moment(fault.since_ms)} · ${[causeWords(fault.cause), fault.detail].filter(Boolean).join(": ")}` : "–");
 
   function clockFact(said) {
     if (said.state === 2) return fact(t("clock"), t("clockSynced", number(said.error_ns / 1e9, 2)), "good");
@@ -47,9 +49,9 @@ export function health(box) {
           fact(t("lost"), has(stream.lost_packets) ? number(stream.lost_packets) : t("unknown"), stream.lost_packets > 0 ? "wait" : ""),
           fact(t("reconnects"), has(stream.reconnects) ? number(stream.reconnects) : t("unknown")),
           fact(t("offset"), has(stream.clock_offset_s) ? t("offsetBy", number(stream.clock_offset_s, 1)) : t("unknown"), Math.abs(stream.clock_offset_s) > 5 ? "wait" : ""),
-          fact(t("lastFault"), stream.last_fault ? `${moment(stream.last_fault.since_ms)} · ${causeWords(stream.last_fault.cause)}: ${stream.last_fault.detail}` : "–"),
           fact(t("ring"), has(ring.budget_bytes) && ring.budget_bytes ? `${size(ring.used_bytes)} / ${size(ring.budget_bytes)}` : t("unknown")),
-          fact(t("oldest"), has(ring.from_ms) ? `${moment(ring.from_ms)} (${howLong(answer.now_ms - ring.from_ms)})` : t("unknown"))));
+          fact(t("oldest"), has(ring.from_ms) ? `${moment(ring.from_ms)} (${howLong(answer.now_ms - ring.from_ms)})` : t("unknown")),
+          fact(t("lastFault"), faultWords(stream.last_fault), "", "fact long")));
     });
     return el("article", {}, el("h2", {}, el("a", { href: `#/camera/${camera.name}` }, camera.title)), cards);
   }
