@@ -11,6 +11,7 @@ const VIEWS = {
   "": async () => wall,
   camera: async () => (await import("./camera.js")).camera,
   clips: async () => (await import("./clips.js")).clips,
+  zones: async () => (await import("./zones.js")).zones,
   health: async () => (await import("./health.js")).health,
 };
 
@@ -22,7 +23,7 @@ let showing = 0;
 
 function frame() {
   const here = location.hash.split("/")[1] ?? "";
-  const link = (path, words) => el("a", { href: `#/${path}`, "aria-current": here === path || (path === "" && here === "camera") ? "page" : null }, words);
+  const link = (path, words) => el("a", { href: `#/${path}`, "aria-current": here === path || (path === "" && (here === "camera" || here === "zones")) ? "page" : null }, words);
   header.replaceChildren(
     el("a", { class: "skip", href: "#content", onclick: (event) => (event.preventDefault(), main.focus()) }, t("skip")),
     el("a", { class: "site", href: "#/" }, el("img", { src: document.querySelector("link[rel=icon]").href, alt: "", width: 28, height: 28 }), el("span", {}, box.site, el("small", {}, box.box))),

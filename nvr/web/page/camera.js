@@ -4,12 +4,14 @@ import { get, send } from "./box.js";
 import { boxNow, clock, dayWords, el, howLong, isoDay, moment } from "./dom.js";
 import { now } from "./player.js";
 import { RecordedPlayer } from "./recorded.js";
+import { SeeingPanel } from "./seeing.js";
 import { Tile, set } from "./tile.js";
 import { DAY_MS, Timeline } from "./timeline.js";
 import { causeWords, t } from "./words.js";
 
 const RELOAD_MS = 10000; // of a day that is not over
 const GAPS_SHOWN = 200;
+const EVENT_BEFORE_MS = 2000;
 const NEARLY_LIVE_MS = 3000; // who has played up to here goes on live
 
 export function camera(box, name) {
@@ -43,6 +45,7 @@ class CameraView {
     });
     this.timeline = new Timeline(settings.title, (ms) => this.play(ms), (fromMs, toMs) => this.showChosen(fromMs, toMs));
     this.note = el("p", { class: "note", role: "status" });
+    this.seeing = new SeeingPanel(this.tile, settings, (ms) => this.playEvent(ms));
     this.build();
     this.onkey = (event) => this.key(event);
     document.addEventListener("keydown", this.onkey);
@@ -85,12 +88,14 @@ class CameraView {
       this.tile.element,
       this.controls,
       this.note,
+      this.seeing.element,
       this.dayTitle,
       days,
       this.timeline.element,
       this.dayFacts,
       el("p", { class: "hint keys", id: "timeline-help" }, t("timelineHelp")),
       this.clipForm(),
+      this.seeing.events,
       this.gaps,
       this.loose,
     );
@@ -178,6 +183,13 @@ class CameraView {
     set(this.pauseButton, t("pause"));
     set(this.playedAt, t("loading"));
     this.timeline.setHead(ms);
+  }
+
+  /** An event is looked at from a little before it, on the timeline of its day. */
+  playEvent(ms) {
+    if (isoDay(ms) !== isoDay(this.dayMs)) this.goTo(isoDay(ms));
+    this.play(ms - EVENT_BEFORE_MS);
+    this.tile.element.scrollIntoView({ block: "nearest" });
   }
 
   toLive() {
@@ -311,5 +323,6 @@ class CameraView {
     this.player.stop();
     this.tile.hide();
     this.timeline.close();
+    this.seeing.close();
   }
 }

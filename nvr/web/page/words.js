@@ -115,6 +115,11 @@ export function setLanguage(code) {
   }
 }
 
+/** Words of a part of the page that has a file of its own. */
+export function addWords(words) {
+  for (const code of Object.keys(WORDS)) Object.assign(WORDS[code], words[code]);
+}
+
 /** The words for `key`, with its blanks filled. */
 export function t(key, ...values) {
   const text = WORDS[current][key] ?? WORDS.en[key] ?? key;

@@ -1,0 +1,58 @@
+// The words for what is seen, in Indonesian and English; words.js holds those for all other pages.
+
+import { addWords, t } from "./words.js";
+
+addWords({
+  en: {
+    seeing: "What the box sees", showSeen: "Draw it over the picture", editZones: "Draw zones and lines", events: "Events", noEvents: "Nothing happened yet",
+    noStates: "Nothing is known yet", older: "Show older ones", withMoments: "Everyone who passes, too", playEvent: "Play from {0}", stillOf: "Picture: {0}",
+    looking: "Looks {0} times a second", lookingSome: "Looks at the picture", byModel: "tells things by {0}", noModel: "sees what moves, and not what it is (no object model)", keyframesOnly: "only at whole pictures of the large stream",
+    notLooking: "Detection is not running. Recording goes on.", nothingToDo: "This camera is only recorded. Draw a zone, and it is looked at as well.",
+    shed: "{0} pictures were left out because the box is busy; recording is not affected", asOf: "last known", uncertain: "{0} to {1}", since: "since {0}", over: "over",
+    waiting: "{0} waiting", orMore: "or more", wholePicture: "whole picture", timeUnknown: "time not known", byMotion: "told by movement alone",
+    "kind.person": "Person", "kind.car": "Car", "kind.truck": "Truck", "kind.bus": "Bus", "kind.two-wheeler": "Two-wheeler", "kind.animal": "Animal", "kind.moving": "Something moving",
+    "rule.service_open": "Service", "rule.queue": "Queue", "rule.congestion": "Traffic", "rule.stopped_vehicle": "Stopped vehicle", "rule.line_crossing": "Passed",
+    "rule.intrusion": "Intrusion", "rule.loitering": "Loitering", "rule.crowd": "Crowd", "rule.tamper": "Picture", "rule.camera": "Camera",
+    "state.open": "open", "state.closed": "closed", "state.cannot tell": "cannot tell", "state.free": "free", "state.dense": "dense", "state.jam": "jam", "state.stopped": "stands in the lane",
+    "state.crossed": "passed", "state.visit": "visit over", "state.long queue": "long queue", "state.intrusion": "somebody is there", "state.loitering": "stays long", "state.crowd": "too many people",
+    "state.no picture": "no picture", "state.dark": "dark", "state.covered": "covered", "state.out of focus": "out of focus", "state.moved": "camera was moved", "state.frozen": "picture frozen", "state.looped": "picture repeats itself",
+    "state.down": "sends nothing", "state.wrong clock": "wrong clock", "state.wrong resolution": "wrong picture size", "state.losing packets": "loses packets", "state.damaged stream": "damaged stream",
+    "direction.left": "to the left", "direction.right": "to the right", "direction.up": "away", "direction.down": "towards the camera",
+    "number.waiting": "waiting", "number.longest_s": "longest wait", "number.dwell_s": "stayed", "number.stood_s": "stood", "number.stayed_s": "stayed", "number.people": "people",
+    "number.occupancy": "lane filled", "number.vehicles": "vehicles", "number.speed_m_s": "m/s", "number.count": "number",
+    zones: "Zones", lines: "Lines", masks: "Hidden areas", zonesOf: "Zones of {0}", addZone: "New zone", addLine: "New line", addMask: "New hidden area",
+    masksHint: "Hidden areas are black in stills and for detection. The recording itself is not changed.",
+    zonesHelp: "Drag corners. Click a small dot on a side to add a corner. With the keyboard: Tab to the picture, [ and ] choose a corner, arrow keys move it, Delete takes it away.",
+    drawHelp: "Click corner after corner on the picture; finish at the first one or with Enter. Escape gives up.", drawLineHelp: "Click where the line begins, then where it ends.",
+    name: "Name", nameHelp: "Lower-case letters, digits, - and _", removePlace: "Delete {0}", usedBy: "used by: {0}", save: "Save into the site file", undo: "Undo changes", saved: "Saved. Detection starts anew, recording went on.",
+    unsaved: "Not saved yet", reload: "Load again", picture: "Picture of the camera with its zones", finish: "Finish", cancel: "Cancel", removeCorner: "Delete corner", corner: "Corner {0} of {1}", nothingDrawn: "Nothing is drawn yet",
+    middle: "Place it in the middle", leaveUnsaved: "Leave without saving?",
+  },
+  id: {
+    seeing: "Yang dilihat kotak", showSeen: "Gambar di atas video", editZones: "Gambar zona dan garis", events: "Kejadian", noEvents: "Belum ada kejadian",
+    noStates: "Belum ada yang diketahui", older: "Tampilkan yang lebih lama", withMoments: "Semua yang lewat juga", playEvent: "Putar dari {0}", stillOf: "Gambar: {0}",
+    looking: "Melihat {0} kali per detik", lookingSome: "Melihat gambar", byModel: "mengenali benda dengan {0}", noModel: "melihat apa yang bergerak, bukan apa bendanya (tanpa model objek)", keyframesOnly: "hanya gambar utuh dari aliran besar",
+    notLooking: "Deteksi tidak berjalan. Perekaman tetap jalan.", nothingToDo: "Kamera ini hanya direkam. Gambar sebuah zona agar juga dilihat.",
+    shed: "{0} gambar dilewati karena kotak sibuk; rekaman tidak terpengaruh", asOf: "terakhir diketahui", uncertain: "{0} sampai {1}", since: "sejak {0}", over: "selesai",
+    waiting: "{0} menunggu", orMore: "atau lebih", wholePicture: "seluruh gambar", timeUnknown: "waktu tidak diketahui", byMotion: "hanya dari gerakan",
+    "kind.person": "Orang", "kind.car": "Mobil", "kind.truck": "Truk", "kind.bus": "Bus", "kind.two-wheeler": "Roda dua", "kind.animal": "Hewan", "kind.moving": "Sesuatu bergerak",
+    "rule.service_open": "Layanan", "rule.queue": "Antrean", "rule.congestion": "Lalu lintas", "rule.stopped_vehicle": "Kendaraan berhenti", "rule.line_crossing": "Lewat",
+    "rule.intrusion": "Penyusup", "rule.loitering": "Berlama-lama", "rule.crowd": "Kerumunan", "rule.tamper": "Gambar", "rule.camera": "Kamera",
+    "state.open": "buka", "state.closed": "tutup", "state.cannot tell": "tidak dapat dipastikan", "state.free": "lancar", "state.dense": "padat", "state.jam": "macet", "state.stopped": "berhenti di jalur",
+    "state.crossed": "lewat", "state.visit": "kunjungan selesai", "state.long queue": "antrean panjang", "state.intrusion": "ada orang", "state.loitering": "terlalu lama di sana", "state.crowd": "terlalu banyak orang",
+    "state.no picture": "tidak ada gambar", "state.dark": "gelap", "state.covered": "tertutup", "state.out of focus": "tidak fokus", "state.moved": "kamera bergeser", "state.frozen": "gambar beku", "state.looped": "gambar berulang",
+    "state.down": "tidak mengirim apa pun", "state.wrong clock": "jam salah", "state.wrong resolution": "ukuran gambar salah", "state.losing packets": "kehilangan paket", "state.damaged stream": "aliran rusak",
+    "direction.left": "ke kiri", "direction.right": "ke kanan", "direction.up": "menjauh", "direction.down": "ke arah kamera",
+    "number.waiting": "menunggu", "number.longest_s": "tunggu terlama", "number.dwell_s": "lama", "number.stood_s": "berhenti", "number.stayed_s": "lama", "number.people": "orang",
+    "number.occupancy": "jalur terisi", "number.vehicles": "kendaraan", "number.speed_m_s": "m/dtk", "number.count": "jumlah",
+    zones: "Zona", lines: "Garis", masks: "Area tersembunyi", zonesOf: "Zona {0}", addZone: "Zona baru", addLine: "Garis baru", addMask: "Area tersembunyi baru",
+    masksHint: "Area tersembunyi hitam di foto dan untuk deteksi. Rekamannya sendiri tidak diubah.",
+    zonesHelp: "Geser sudut. Klik titik kecil di sisi untuk menambah sudut. Dengan papan ketik: Tab ke gambar, [ dan ] memilih sudut, tombol panah menggeser, Delete menghapus.",
+    drawHelp: "Klik sudut demi sudut pada gambar; selesai di sudut pertama atau dengan Enter. Escape membatalkan.", drawLineHelp: "Klik awal garis, lalu akhirnya.",
+    name: "Nama", nameHelp: "Huruf kecil, angka, - dan _", removePlace: "Hapus {0}", usedBy: "dipakai oleh: {0}", save: "Simpan ke berkas lokasi", undo: "Batalkan perubahan", saved: "Tersimpan. Deteksi mulai ulang, perekaman tetap jalan.",
+    unsaved: "Belum disimpan", reload: "Muat ulang", picture: "Gambar kamera dengan zonanya", finish: "Selesai", cancel: "Batal", removeCorner: "Hapus sudut", corner: "Sudut {0} dari {1}", nothingDrawn: "Belum ada yang digambar",
+    middle: "Taruh di tengah", leaveUnsaved: "Keluar tanpa menyimpan?",
+  },
+});
+
+export const kindWords = (kind) => t(`kind.${kind}`);
