@@ -17,9 +17,6 @@ from nvr.cli import nvr as program
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("nvr", "tools", "tests", "docs", "requirements", "firmware", "image", "recipes", ".ci", "demo")
 
-# Named by documents and made at run time, or coming with a later part of the system.
-NOT_FILES = {"docs/pictures/page.png"}
-
 # Begin like a command and are bytes that are signed (docs/formats/clip.md).
 NOT_COMMANDS = ("nvr clip manifest 1", "nvr segment seal 1")
 
@@ -65,7 +62,7 @@ def test_every_path_in_a_document_exists(path):
     pattern = re.compile(rf"(?<![\w./-])((?:{'|'.join(map(re.escape, FOLDERS))})/[\w./-]*[\w/])")
     for code in code_in(path.read_text("utf-8")):
         for name in pattern.findall(code):
-            if name in NOT_FILES or any(letter in code for letter in "*<{…"):
+            if any(letter in code for letter in "*<{…"):
                 continue
             assert (ROOT / name).exists(), f"{named(path)} names {name}"
 
