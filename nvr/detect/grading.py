@@ -211,20 +211,13 @@ def _motion(seen: Seen, check: dict[str, Any]) -> Verdict:
 
 
 def _no_claim(seen: Seen, check: dict[str, Any]) -> Verdict:
-    """Whatever moves is not given a class that stands; one look may err."""
-    looks: dict[tuple[int, str], int] = defaultdict(int)
+    """Whatever moves is not given a class, on any look."""
     moved = _moved(seen)
-    for facts in seen.facts:
-        for track in facts.tracks:
-            if track.number in moved:
-                looks[track.number, track.kind] += 1
-    claims = {kind for (_, kind), count in looks.items() if kind != MOVING and count >= 3}
-    slips = sum(count for (_, kind), count in looks.items() if kind != MOVING)
-    told = ", ".join(sorted(claims)) or "none"
-    return (
-        "class claimed for what moves, on three looks or more", f"{told} ({len(moved)} things moved, a class on {slips} looks)",
-        "none", not claims and bool(moved),
-    )  # fmt: skip
+    claims = [
+        track.kind for facts in seen.facts for track in facts.tracks if track.number in moved and track.kind != MOVING
+    ]
+    told = f"{', '.join(sorted(set(claims)))} on {len(claims)} looks" if claims else "none"
+    return "class claimed for what moves", f"{told} ({len(moved)} things moved)", "none", not claims and bool(moved)
 
 
 def _moved(seen: Seen) -> frozenset[int]:

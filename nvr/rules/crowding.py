@@ -1,7 +1,7 @@
 """How many people are in a zone, as a number and the interval that holds the truth: for `queue` and `crowd`.
 
-One frame's count errs: somebody hides somebody, a model misses, a track is not yet sure. So the number is the median of two
-seconds and the interval is what the last ten saw, widened by what the model is known to miss. Who never
+One frame's count errs: somebody hides somebody, a model misses, a track is not yet sure. So the number is the upper quartile of two
+seconds, because misses are far more common than ghosts, and the interval is what the last ten saw, widened by what the model is known to miss. Who never
 moved may be a poster or may have sat there since before the box looked: they widen the interval upwards. A model that told as many
 things as it can tell leaves the interval open.
 """
@@ -44,7 +44,7 @@ class Count:
 def crowd_of(counts: tuple[Count, ...]) -> Crowd:
     """`counts`: of the last seconds, at least one."""
     newest = sorted(count.moved for count in counts if count.at_s >= counts[-1].at_s - NUMBER_S)
-    number = newest[(len(newest) - 1) // 2]
+    number = newest[3 * (len(newest) - 1) // 4]
     moved = sorted(count.moved for count in counts)
     least = moved[len(moved) // 10]
     most = moved[len(moved) - 1 - len(moved) // 10]

@@ -28,6 +28,7 @@ class _Visit:
     entered_ns: int
     seen_ns: int
     tracks: tuple[int, ...]
+    is_counted: bool = False
 
 
 class Queue:
@@ -114,12 +115,11 @@ class Queue:
             number = each.track.number
             visit = self._visits.get(number)
             if visit is None:
-                self._visits[number] = _Visit(each.entered_ns, each.track.seen_ns, (number,))
-            else:
-                was_short = visit.seen_ns - visit.entered_ns < _VISIT_NS
-                visit.seen_ns = max(visit.seen_ns, each.track.seen_ns)
-                if was_short and visit.seen_ns - visit.entered_ns >= _VISIT_NS:
-                    self.visits += 1
+                visit = self._visits[number] = _Visit(each.entered_ns, each.track.seen_ns, (number,))
+            visit.seen_ns = max(visit.seen_ns, each.track.seen_ns)
+            if not visit.is_counted and visit.seen_ns - visit.entered_ns >= _VISIT_NS:
+                visit.is_counted = True
+                self.visits += 1
         told = []
         for number, visit in sorted(self._visits.items()):
             if facts.at_ns - visit.seen_ns <= _LEFT_NS:

@@ -97,11 +97,8 @@ class ServiceOpen:
         quiet_ns = round(self._quiet_s * NS_PER_S) * (_MOTION_FACTOR if is_motion_only(facts) else 1)
         self._follow_hours(facts)
         there = people(facts, zone)
-        is_somebody = (
-            bool(there)
-            or self._sits_still(zone, there)
-            or (is_motion_only(facts) and zone.motion_share >= _MOTION_SHARE)
-        )
+        sits_still = self._sits_still(zone, there)
+        is_somebody = bool(there) or sits_still or (is_motion_only(facts) and zone.motion_share >= _MOTION_SHARE)
         self._evidence = remembered(
             self._evidence, facts.at_ns, bool(blind), is_somebody and not facts.is_light_change, quiet_ns
         )
