@@ -13,7 +13,7 @@ av = pytest.importorskip("av", reason="needs PyAV, the second opinion")
 
 NAMES = sorted(
     path.relative_to(FOOTAGE).as_posix() for path in FOOTAGE.glob("**/*.*") if path.suffix in (".264", ".h264", ".jsv")
-)
+) or ["none.h264"]  # skipped with its reason where the collection is not at hand
 
 
 def shown_order(times: list[int]) -> list[int]:
