@@ -33,7 +33,7 @@ from nvr.announce import Announcer
 from nvr.arena import Arena
 from nvr.clock import Clock, SystemClock, boot_id
 from nvr.errors import NvrError
-from nvr.evidence import Identity
+from nvr.evidence import Identity, IdentityFailed
 from nvr.journal import Journal, JournalFailed, Kind
 from nvr.media import AccessUnit, Cause, ClockReading, ClockState, RunEnded, RunStarted
 from nvr.ring.disk import check_same_disk
@@ -46,6 +46,8 @@ log = logging.getLogger(__name__)
 
 NS_PER_S = 1_000_000_000
 STATUS_EVERY_NS = NS_PER_S
+# Turns that come so late are told: cameras keep a second or two for us, and then leave out pictures.
+LATE_NS, TELL_LATE_NS = 2 * NS_PER_S, 60 * NS_PER_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +280,8 @@ class Recorder:
         run_dir.mkdir(parents=True, exist_ok=True)
         check_same_disk(data_dir)
         self._lock = _locked(run_dir / "record.lock")
-        self.identity = Identity.load_or_create(data_dir / "identity" / "key")
+        self.identity_fault: str | None = None
+        self.identity = self._identity(data_dir / "identity" / "key")
         self.boot_id = boot_id()
         self.journal = self._open_journal(data_dir / "journal")
         self.announcer = Announcer(run_dir)
@@ -323,7 +326,17 @@ class Recorder:
         self._is_stopping = False
         self._has_stopped = threading.Event()
         self._late_ns = 0
+        self._told_late_ns = -TELL_LATE_NS
         self._lost_fragments = 0
+
+    def _identity(self, path: Path) -> Identity:
+        """Footage comes first: with a key that cannot be read it is recorded all the same, signed by one that nobody knows."""
+        try:
+            return Identity.load_or_create(path)
+        except IdentityFailed as error:
+            log.error("%s %s Until then footage is recorded under a key of this process alone.", error, error.hint)
+            self.identity_fault = str(error)
+            return Identity.create()
 
     def _open_journal(self, path: Path) -> Journal | None:
         """Footage comes first: without a journal gaps have no cause, but there is footage."""
@@ -383,7 +396,7 @@ class Recorder:
                     continue
                 next_ns += TURN_NS
                 if next_ns < now_ns:
-                    self._late_ns = max(self._late_ns, now_ns - next_ns)
+                    self._note_late(now_ns - next_ns, now_ns)
                     next_ns = now_ns
                 self.clock.sleep_until(next_ns)
         finally:
@@ -391,6 +404,18 @@ class Recorder:
             if self.journal is not None:
                 journal_thread.join()
             self._shut_down()
+
+    def _note_late(self, late_ns: int, now_ns: int) -> None:
+        """A turn took too long: writes that waited for the disk, or other programs. Nobody else can tell afterwards."""
+        self._late_ns = max(self._late_ns, late_ns)
+        if late_ns < LATE_NS or now_ns - self._told_late_ns < TELL_LATE_NS:
+            return
+        self._told_late_ns = now_ns
+        write_ns = max((stream.writer.longest_write_ns for stream in self.streams), default=0)
+        text = f"recording waited {late_ns / 1e9:.1f} s; the longest write so far took {write_ns / 1e9:.1f} s"
+        log.warning("%s: cameras leave out pictures when they wait so long", text)
+        if self.journal is not None:
+            self.journal.note(Kind.DISK, self.clock.read(), text, "", Cause.DISK_SLOW if write_ns > late_ns // 8 else None)
 
     def turn(self) -> None:
         """Drain every stream once. A fault of one stream stays with it."""
@@ -419,6 +444,7 @@ class Recorder:
             "box_id": self.identity.box_id.hex(),
             "sync": self.syncer.facts(),
             "lost_fragments": self._lost_fragments,
+            "identity_fault": self.identity_fault,
             "journal_fault": self.journal.fault if self.journal is not None else "not open",
             "late_ms": late_ns // 1_000_000,
         }  # fmt: skip

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from clocks import ManualClock
 
-from nvr import recorder
+from nvr import journal, recorder
 from nvr.gather import Gather
 from nvr.media import AccessUnit, Cause, ParameterSets, RunStarted
 from nvr.recorder import RecordedStream, Recorder, Settings
@@ -64,3 +64,97 @@ def test_a_fragment_that_cannot_be_closed_costs_its_own_stream_only(box):
     assert bad.writer.sequence == 0 and sum(bad.writer.dropped.values()) > 10
     told = box.status()["streams"]["bad/main"]
     assert told["cause"] == Cause.CAMERA.value and "ValueError" in told["detail"]
+
+
+def test_a_damaged_key_costs_no_footage(tmp_path, caplog):
+    """The recorder ended at once, again and again, until somebody went to the pole."""
+    (tmp_path / "identity").mkdir()
+    (tmp_path / "identity" / "key").write_bytes(b"garbage")
+    made = Recorder(Settings(str(tmp_path), 5.0, ()), clock=ManualClock())
+    assert "is damaged" in made.status()["identity_fault"] and "is damaged" in caplog.text
+    made._shut_down()
+    assert (tmp_path / "identity" / "key").read_bytes() == b"garbage", "it may still be put right"
+
+
+def test_a_turn_that_waited_for_the_disk_is_told_and_stays_in_the_journal(box, tmp_path, caplog):
+    """With a page cache that is full a write waits for the disk, and every camera with it; nothing said so."""
+    box.turn()
+    box.clock.advance(2_500_000_000)
+    box.streams[1].writer.longest_write_ns = 2_400_000_000
+    for late_ns in (2_500_000_000, 3_000_000_000):  # once a minute is enough
+        box._note_late(late_ns, box.clock.mono_ns())
+    box.journal.sync(box.clock.read())
+    told = [entry for entry in journal.read(tmp_path / "journal").entries if entry.kind is journal.Kind.DISK]
+    assert [(entry.cause, entry.detail[:23]) for entry in told] == [(Cause.DISK_SLOW, "recording waited 2.5 s;")]
+    assert caplog.text.count("recording waited") == 1
+    assert box.status()["late_ms"] == 3000
+
+
+class FallsSilent(Scripted):
+    """Pictures for 20 s, then none; that is noticed 12 s later."""
+
+    def drain(self, now_ns: int) -> list[object]:
+        if self.pictures < 200:
+            return super().drain(now_ns)
+        self.pictures += 1
+        return [RunEnded(Cause.CAMERA, "no picture for 12 s, reconnecting")] if self.pictures == 320 else []
+
+
+def test_a_camera_that_fell_silent_is_missing_from_its_last_picture_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(recorder, "source_of", lambda settings, arena: FallsSilent())
+    streams = (RecordedStream("gate/main", {"kind": "scripted"}, 16 << 20),)
+    box = Recorder(Settings(str(tmp_path), 5.0, streams), clock=ManualClock())
+    box.syncer.open()
+    begin = box.clock.read()
+    for _ in range(400):
+        box.turn()
+        box.clock.advance(100_000_000)
+        if box.clock.mono_ns() % 2_000_000_000 == 0:
+            box.syncer.burst()
+    since_ms = box.status()["streams"]["gate/main"]["since_ms"]
+    assert since_ms == (begin.wall_ns + 19_900_000_000) // 1_000_000
+    box.journal.sync(box.clock.read())
+    now = box.clock.read()
+    told = ledger(tmp_path, now=now, boot_id=box.boot_id)[0]
+    box._shut_down()
+    assert told.by_cause_ns() == {Cause.CAMERA: pytest.approx(20 * 10**9, abs=300_000_000)}
+    entry = next(each for each in read(tmp_path / "journal").entries if each.cause is Cause.CAMERA)
+    assert entry.reading.mono_ns - begin.mono_ns == 19_900_000_000
+    assert entry.reading.wall_ns - begin.wall_ns == 19_900_000_000
+
+
+def test_a_disk_that_fails_is_the_cause_from_when_it_failed_not_from_the_last_picture():
+    now = ClockReading(50_000_000_000, 10**18 + 50_000_000_000, ClockState.SYNCED, 1000)
+    assert recorder._earlier(now, 60_000_000_000) == now
+    before = recorder._earlier(now, 48_000_000_000)
+    assert (before.mono_ns, before.wall_ns) == (48_000_000_000, 10**18 + 48_000_000_000)
+    assert before.error_ns == 1000 + 1_000_000
+
+
+def test_where_all_of_data_went_away_with_its_disk_its_files_are_taken_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(recorder, "source_of", lambda settings, arena: Scripted())
+    data_dir, away = tmp_path / "mount" / "data", tmp_path / "away"
+    streams = (RecordedStream("gate/main", {"kind": "scripted"}, 16 << 20),)
+    box = Recorder(Settings(str(data_dir), 5.0, streams), clock=ManualClock())
+    box.syncer.open()
+    box.turn()
+    box.journal.sync(box.clock.read())
+    listener = Subscriber(data_dir / "run")
+    (tmp_path / "mount").rename(away)
+    box._return_to_disk()
+    assert not (tmp_path / "mount").exists()
+    shutil.copytree(away, tmp_path / "mount", ignore=shutil.ignore_patterns("*.sock"))  # the same disk under another number
+    box.journal.note(Kind.DISK, box.clock.read(), "noted while it was away")
+    box._return_to_disk()
+    box._listen_again()
+    box.journal.sync(box.clock.read())
+    assert "noted while it was away" in [entry.detail for entry in read(data_dir / "journal").entries]
+    with open(data_dir / "run" / "record.lock") as lock, pytest.raises(BlockingIOError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    newcomer = Subscriber(data_dir / "run")
+    for _ in range(2):
+        box.announcer.welcome()
+        box.announcer.status({"streams": {}})
+        box.announcer.flush()
+    assert newcomer.receive(1)["kind"] == listener.receive(1)["kind"] == "status"
+    box._shut_down()
