@@ -57,6 +57,7 @@ log = logging.getLogger(__name__)
 SEEN_SOCKET = "seen.sock"
 NS_PER_S = 1_000_000_000
 SILENT_NS = 3 * NS_PER_S  # fragments come every second, and late ones a little later
+BLIND_NS = 15 * NS_PER_S  # media that comes and gives no frame at all: damaged beyond decoding
 STATUS_NS = NS_PER_S
 DRAIN_S = 0.1
 STILL_EVERY_NS = 2 * NS_PER_S  # of one camera, for things that happen by the thousand; what begins or ends always has one
@@ -87,7 +88,9 @@ def looked_of(camera: Camera) -> Looked:
 class Looker:
     """One camera: what it shows becomes facts, facts become events."""
 
-    def __init__(self, looked: Looked, site: Site, data_dir: Path, model: ObjectModel | None) -> None:
+    def __init__(
+        self, looked: Looked, site: Site, data_dir: Path, model: ObjectModel | None, began_ns: int
+    ) -> None:
         camera = looked.camera
         self.looked = looked
         self.name = camera.name
@@ -104,10 +107,11 @@ class Looker:
         self._number = 0
         self._started: object = None
         self._told_shed = 0
-        self._health = Health(is_sending=False, cause=Cause.CAMERA.value, detail="waiting for the first picture")
+        self._health = Health()
         self._fragments: deque[tuple[int, int]] = deque(maxlen=REMEMBERED_FRAGMENTS)  # (mono_ns, sequence) of `recorded`
         self._still_ns = -STILL_EVERY_NS
-        self._last_ns = 0
+        self._came_ns = began_ns  # end of the last piece that was read
+        self._last_ns = began_ns  # of the last facts: so long nothing is known, and nothing is told
 
     def recorded(self, mono_ns: int, sequence: int) -> None:
         """A fragment of the stream that events point to was announced."""
@@ -145,6 +149,7 @@ class Looker:
                 self.looked.stream.endswith("/main") and started.width * started.height > SMALL_PIXELS
             )
         self._run, self._number, self._started = piece.run, piece.number, started
+        self._came_ns = piece.at_ns + piece.duration_ns
         self.trouble = ""
         for picture in keyframes(pictures) if self.is_keyframes_only else pictures:
             self._take(piece, picture, tell)
@@ -172,8 +177,9 @@ class Looker:
 
     def rest(self, now_ns: int, wall_ns: int, has_wall: bool, tell: Callable[[Looker, Facts, int], None]) -> None:
         """Called once a second: without pictures for a while, that itself is a fact."""
-        at_ns = now_ns - SILENT_NS
-        if at_ns - self._last_ns < SILENT_NS or self.feed.behind_ns(now_ns) > 0:
+        at_ns = now_ns - SILENT_NS  # a picture that comes late may still be younger
+        comes = at_ns - self._came_ns < NS_PER_S  # between two keyframes there may be seconds without a frame
+        if at_ns - self._last_ns < (BLIND_NS if comes else NS_PER_S) or self.feed.behind_ns(now_ns) > 0:
             return
         ahead_ns = wall_ns - now_ns
         if self._run is not None:
@@ -223,7 +229,10 @@ class Process:
         self.clock = clock or SystemClock()
         self.life = os.urandom(6).hex()
         self.model = model
-        self.lookers = [Looker(looked_of(camera), site, data_dir, model) for camera in site.cameras if camera.is_looked_at]
+        began_ns = self.clock.mono_ns()
+        self.lookers = [
+            Looker(looked_of(camera), site, data_dir, model, began_ns) for camera in site.cameras if camera.is_looked_at
+        ]
         self.log = EventLog(data_dir / "events", self.life)
         self._run_dir = data_dir / "run"
         self._run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -240,6 +249,7 @@ class Process:
                 self._by_stream.setdefault(looker.looked.stream, []).append(looker)
             self._by_recorded.setdefault(looker.looked.recorded, []).append(looker)
         self._record_status: dict[str, Any] = {}
+        self._heard_ns = began_ns  # of the recorder
         self._missed = 0  # announcements that came too fast
         self._awake = threading.Event()
         self._is_stopping = False
@@ -287,7 +297,7 @@ class Process:
                     looker.feed.put(piece_of(position, record))
                     self._awake.set()
             elif message.get("kind") == "status":
-                self._record_status = message
+                self._record_status, self._heard_ns = message, self.clock.mono_ns()
             elif message.get("kind") == "dropped":
                 self._missed += int(message.get("messages", 0))
             message = subscriber.receive(0)
@@ -341,7 +351,9 @@ class Process:
         reading = self.clock.read()
         has_wall = reading.state > 0
         for looker in self.lookers:
-            looker.health(self._health_of(looker))
+            health = self._health_of(looker, reading.mono_ns)
+            if health is not None:
+                looker.health(health)
             looker.rest(reading.mono_ns, reading.wall_ns, has_wall, self._tell)
         for stored in self.log.commit():
             _log_event(stored)
@@ -350,7 +362,8 @@ class Process:
         self._announcer.status(self.status(reading.mono_ns))
         self._announcer.flush()
 
-    def _health_of(self, looker: Looker) -> Health:
+    def _health_of(self, looker: Looker, now_ns: int) -> Health | None:
+        """What is known of the camera itself; None while nobody told yet."""
         for own in self._own:
             if own.feed is looker.feed:
                 return Health(
@@ -358,7 +371,11 @@ class Process:
                     height_px=own.size[1], lost_packets=own.lost_packets,
                     camera_clock_error_ns=_offset_ns(own.source.facts()),
                 )  # fmt: skip
-        told = self._record_status.get("streams", {}).get(looker.looked.stream, {})
+        if now_ns - self._heard_ns > SILENT_NS + NS_PER_S:
+            return Health(is_sending=False, cause=Cause.BOX_OFF.value, detail="the recorder is silent")
+        told = self._record_status.get("streams", {}).get(looker.looked.stream)
+        if told is None:
+            return None
         source = told.get("source")
         return Health(
             is_sending=bool(told.get("recording")), cause=str(told.get("cause") or ""), detail=str(told.get("detail") or ""),
