@@ -73,16 +73,31 @@ class Announcer:
 
     def __init__(self, run_dir: Path, name: str = SOCKET_NAME) -> None:
         """Listen in `run_dir`. A socket left behind by a dead recorder is replaced."""
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
-        (run_dir / name).unlink(missing_ok=True)
-        address, run_fd = _address(run_dir, name)
-        try:
-            self._socket.bind(address)
-        finally:
-            os.close(run_fd)
-        self._socket.listen(16)
+        self._name = name
+        self._socket = self._listening(run_dir)
         self._listeners: list[_Listener] = []
         self._status: dict[str, Any] | None = None
+
+    def _listening(self, run_dir: Path) -> socket.socket:
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+        try:
+            (run_dir / self._name).unlink(missing_ok=True)
+            address, run_fd = _address(run_dir, self._name)
+            try:
+                listening.bind(address)
+            finally:
+                os.close(run_fd)
+            listening.listen(16)
+        except BaseException:
+            listening.close()
+            raise
+        return listening
+
+    def listen_again(self, run_dir: Path) -> None:
+        """The disk with `run_dir` was away: newcomers look for us there. Who listens already goes on. Raises OSError."""
+        self.welcome()
+        before, self._socket = self._socket, self._listening(run_dir)
+        before.close()
 
     def fragment(self, position: Position, record: FragmentRecord) -> None:
         if self._listeners:

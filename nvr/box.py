@@ -253,6 +253,7 @@ class Box:
                 if self._watch is not None:
                     self._watch.look(now_s)
                 if self._listen(now_s):
+                    self._keep_lock()
                     on_status(self.health.status)
                 is_good = self.health.is_good(self.streams, now_s)
                 if is_good and not is_ready:
@@ -288,6 +289,17 @@ class Box:
         self._lock.truncate(0)
         self._lock.write(f"{os.getpid()}\n")
         self._lock.flush()
+
+    def _keep_lock(self) -> None:
+        """The disk with the data directory may have gone and come back: our lock is on what was there before."""
+        assert self._lock is not None
+        try:
+            here = os.stat(self.data_dir / "run" / "box.lock")
+        except OSError:
+            return  # it is away
+        if not os.path.samestat(here, os.fstat(self._lock.fileno())):
+            self._lock.close()
+            self._take_lock()
 
     def _listen(self, now_s: float) -> bool:
         """Hear from the recorder for up to a fifth of a second; True when there is a new status."""

@@ -12,6 +12,7 @@ cannot be written says so in `fault` and keeps what it can in memory: it must no
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import struct
@@ -457,6 +458,20 @@ class Journal:
         # What is durable now stays as it is until the next sync has made its successor durable.
         self._syncs += 1
         self._full.clear()
+
+    def go_on_in(self, file: JournalFile) -> None:
+        """The disk was away, and `file` is the same journal opened anew: what it may lack is written again at the next sync.
+
+        Raises OSError when it is another journal; then nothing has changed.
+        """
+        if file.size_bytes != self._file.size_bytes:
+            raise OSError(errno.ESTALE, f"a journal of {file.size_bytes} bytes, not {self._file.size_bytes}")
+        before, self._file = self._file, file
+        self.fault = "the disk was away"  # so that the next write repeats what the last sync did not make durable
+        try:
+            before.close()
+        except OSError:
+            pass  # it is on a disk that is gone
 
     def _failed(self, error: OSError) -> None:
         text = error.strerror or str(error)

@@ -10,12 +10,11 @@ input, because camera passwords do not belong into a command line.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import fcntl
 import gc
 import json
 import logging
+import os
 import signal
 import sys
 import threading
@@ -31,12 +30,13 @@ from typing import Any, TextIO
 from nvr import systemd
 from nvr.announce import Announcer
 from nvr.arena import Arena
-from nvr.clock import Clock, SystemClock, boot_id
+from nvr.clock import MAX_DRIFT_PPM, Clock, SystemClock, boot_id
 from nvr.errors import NvrError
 from nvr.evidence import Identity, IdentityFailed
-from nvr.journal import Journal, JournalFailed, Kind
+from nvr.journal import SIZE_BYTES as JOURNAL_BYTES
+from nvr.journal import Journal, JournalFailed, JournalFile, Kind
 from nvr.media import AccessUnit, Cause, ClockReading, ClockState, RunEnded, RunStarted
-from nvr.ring.disk import check_same_disk
+from nvr.ring.disk import DiskFailed, check_same_disk
 from nvr.ring.layout import RingSettings, fragment_s_for
 from nvr.ring.syncer import Syncer
 from nvr.ring.writer import Writer, Written
@@ -225,6 +225,10 @@ class Stream:
         if now == self._told:
             return
         cause_changed = self._told is None or now[0] is not self._told[0]
+        if now[0] is not None and self._told is not None and self._told[0] is None:
+            # It takes seconds to notice that a camera fell silent, and it is missing from its last picture on.
+            ceased_ns = self._last_picture_ns if self._source_trouble is not None or trouble is None else trouble.since_ns
+            reading = _earlier(reading, ceased_ns)
         self._told = now
         if cause_changed:
             self._since = reading
@@ -265,6 +269,13 @@ class Stream:
         }
 
 
+def _earlier(reading: ClockReading, mono_ns: int) -> ClockReading:
+    """What the clocks said at `mono_ns`, by what they say now; never later than that."""
+    ago_ns = max(reading.mono_ns - mono_ns, 0)
+    error_ns = reading.error_ns + ago_ns * MAX_DRIFT_PPM // 1_000_000
+    return ClockReading(reading.mono_ns - ago_ns, reading.wall_ns - ago_ns, reading.state, error_ns)
+
+
 _DISK_CAUSES = (Cause.DISK_SLOW, Cause.DISK_FULL, Cause.DISK_FAILED, Cause.HELD_BACK)
 
 
@@ -275,10 +286,16 @@ class Recorder:
         """Opens identity, journal and socket. Raises NvrError when a box cannot record like this at all."""
         self.settings = settings
         self.clock = clock or SystemClock()
-        data_dir = Path(settings.data_dir)
+        data_dir = self._data_dir = Path(settings.data_dir)
         run_dir = data_dir / "run"
         run_dir.mkdir(parents=True, exist_ok=True)
-        check_same_disk(data_dir)
+        self._disk_mark = ""
+        try:
+            self._check_disk()
+        except DiskFailed as error:
+            log.error("%s %s", error, error.hint)  # the rings wait for it
+        self._place = _place_of(data_dir)
+        self._announce_again = False
         self._lock = _locked(run_dir / "record.lock")
         self.identity_fault: str | None = None
         self.identity = self._identity(data_dir / "identity" / "key")
@@ -321,7 +338,7 @@ class Recorder:
             holds_path=data_dir / "holds.json",
             on_durable=lambda stream, sequence: self._durable.append((stream, sequence)),
             on_lost=self._lost,
-            before_opening=partial(check_same_disk, data_dir),
+            before_opening=self._check_disk,
         )
         self._is_stopping = False
         self._has_stopped = threading.Event()
@@ -348,6 +365,30 @@ class Recorder:
         journal.note(Kind.STARTED, self.clock.read())
         return journal
 
+    def _check_disk(self) -> None:
+        """Raises DiskFailed unless DATA/rings is on the disk that it was on before."""
+        self._disk_mark = check_same_disk(self._data_dir, self._disk_mark)
+
+    def _return_to_disk(self) -> None:
+        """Where all of DATA went away with its disk and is back now, take its files again: lock, journal, socket.
+
+        The rings see to themselves (keeper.py). What was noted meanwhile is in memory, and goes into the journal now.
+        """
+        place = _place_of(self._data_dir)
+        if place is None or place == self._place:
+            return
+        try:
+            self._check_disk()
+            lock = _locked(self._data_dir / "run" / "record.lock")
+            if self.journal is not None:
+                self.journal.go_on_in(JournalFile(self._data_dir / "journal", JOURNAL_BYTES))
+        except (NvrError, OSError) as error:
+            log.warning("the data directory is not as it was: %s", error)
+            return
+        self._lock.close()
+        self._lock, self._place, self._announce_again = lock, place, True
+        log.info("the disk of %s is back", self._data_dir)
+
     def _lost(self, stream: str, first: int, last: int) -> None:
         """The disk failed to keep what it had taken (syncer's thread): fragments `first` to `last` are not there."""
         self._lost_fragments += last - first + 1
@@ -362,6 +403,7 @@ class Recorder:
         """A thread of its own, because it waits for the disk: causes and signs of life become durable."""
         assert self.journal is not None
         while not self._has_stopped.wait(self.syncer.interval_s()):
+            self._return_to_disk()
             self.journal.sync(self.clock.read())
 
     def stop(self) -> None:
@@ -386,6 +428,8 @@ class Recorder:
                 now_ns = self.clock.mono_ns()
                 if now_ns >= status_ns:
                     status_ns = max(status_ns + STATUS_EVERY_NS, now_ns)
+                    if self._announce_again:
+                        self._listen_again()
                     self.announcer.welcome()
                     self.announcer.status(self.status())
                 self.announcer.flush()
@@ -404,6 +448,13 @@ class Recorder:
             if self.journal is not None:
                 journal_thread.join()
             self._shut_down()
+
+    def _listen_again(self) -> None:
+        self._announce_again = False
+        try:
+            self.announcer.listen_again(self._data_dir / "run")
+        except OSError as error:
+            log.warning("nobody new can hear announcements: %s", error)
 
     def _note_late(self, late_ns: int, now_ns: int) -> None:
         """A turn took too long: writes that waited for the disk, or other programs. Nobody else can tell afterwards."""
@@ -472,6 +523,15 @@ class Recorder:
         self._lock.close()
 
 
+def _place_of(path: Path) -> tuple[int, int] | None:
+    """Which directory that is, on which file system; None while it is away."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def _locked(path: Path) -> TextIO:
     """Two recorders must never write into the same rings. Waits a little for one that is just ending."""
     lock = open(path, "a+")  # noqa: SIM115 - held until the process ends
@@ -486,22 +546,13 @@ def _locked(path: Path) -> TextIO:
     )
 
 
-def _end_with_parent() -> None:
-    """A recorder whose box was killed would go on unwatched, so the kernel is asked to end it (prctl(2))."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-
-
-_PR_SET_PDEATHSIG = 1
-
-
 def main() -> int:
     systemd.set_up_logging("record")
-    _end_with_parent()
+    systemd.end_with_parent()
     try:
         recorder = Recorder(Settings.from_json(sys.stdin.read()))
-    except NvrError as error:
-        log.error("%s %s", error, error.hint)
+    except (NvrError, OSError) as error:
+        log.error("%s %s", error, getattr(error, "hint", "Look whether the data directory can be written."))
         return 1
 
     def stop(number: int, frame: FrameType | None) -> None:

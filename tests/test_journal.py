@@ -20,6 +20,7 @@ from nvr.journal import (
     Entry,
     Journal,
     JournalFailed,
+    JournalFile,
     Kind,
     Reader,
     Story,
@@ -273,6 +274,34 @@ def test_what_a_failed_sync_left_unknown_is_written_again():
     file.now = bytearray(file.durable)  # dropped
     journal.sync(at(101))
     assert len(story_of(bytes(file.durable)).entries) == 3 * ENTRIES_PER_PAGE
+
+
+def test_a_journal_whose_disk_went_away_goes_on_in_the_same_file_when_it_is_back(tmp_path):
+    path = tmp_path / "journal"
+    journal = Journal.open(path, BOOT, at(0), SMALL)
+    for second in range(40):  # more than a page
+        journal.note(Kind.CLOCK, at(second))
+    journal.sync(at(40))
+    durable = path.read_bytes()
+    for second in range(40, 80):
+        journal.note(Kind.CLOCK, at(second))
+    journal.sync(at(80))
+    (tmp_path / "journal").rename(tmp_path / "away")
+    (tmp_path / "journal").write_bytes(durable)  # the same journal, without what the disk did not keep
+    with pytest.raises(OSError, match="not"):
+        journal.go_on_in(JournalFile(tmp_path / "another", 2 * SMALL))
+    for second in range(80, 100):
+        journal.note(Kind.CLOCK, at(second))
+    journal.go_on_in(JournalFile(path, SMALL))
+    journal.sync(at(100))
+    assert journal.fault is None
+    story = read(path)
+    assert [entry.sequence for entry in story.entries][-20:] == list(range(81, 101))
+    assert story.life is not None and story.life.reading == at(100)
+    later = Journal.open(path, BOOT, at(101), SMALL)
+    later.note(Kind.CLOCK, at(101))
+    later.sync(at(102))
+    assert read(path).entries[-1].sequence == 102  # one for having been cut off
 
 
 def test_a_disk_that_takes_nothing_for_very_long_costs_the_oldest_and_counts_them(monkeypatch):

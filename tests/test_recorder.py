@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
+import shutil
 from pathlib import Path
 
 import pytest
 from clocks import ManualClock
 
 from nvr import journal, recorder
+from nvr.announce import Subscriber
 from nvr.gather import Gather
-from nvr.media import AccessUnit, Cause, ParameterSets, RunStarted
+from nvr.journal import Kind, read
+from nvr.ledger import ledger
+from nvr.media import AccessUnit, Cause, ClockReading, ClockState, ParameterSets, RunEnded, RunStarted
 from nvr.recorder import RecordedStream, Recorder, Settings
 
 SETS = ParameterSets(

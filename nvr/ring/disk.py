@@ -197,30 +197,34 @@ _MARK_NAME = ".disk"  # in DATA/rings, on the disk that holds the rings
 _EXPECTED_NAME = "rings.disk"  # in DATA: which disk that must be
 
 
-def check_same_disk(data_dir: Path) -> None:
-    """Make sure that DATA/rings lies on the disk that it lay on before; the first call ever marks it.
+def check_same_disk(data_dir: Path, mark: str = "") -> str:
+    """Make sure that DATA/rings lies on the disk that it lay on before; returns that disk's mark.
 
-    Protects a box whose DATA/rings is a mount point: without the disk, rings would otherwise grow on the root file
-    system. Raises DiskFailed when the disk is not there. To change disks, remove DATA/rings.disk.
+    Protects a box whose DATA/rings, or all of DATA, is a mount point: without the disk, rings would otherwise grow on the
+    root file system. Without `mark` the first call ever marks the disk. With `mark`, what an earlier call returned, nothing
+    is made: not even DATA, when it went away together with its disk. Raises DiskFailed when the disk is not there. To
+    change disks, remove DATA/rings.disk and start again.
     """
     rings_path, expected_path = data_dir / "rings", data_dir / _EXPECTED_NAME
+    mark_path = rings_path / _MARK_NAME
     try:
-        expected = expected_path.read_text().strip() if expected_path.exists() else ""
+        expected = mark or (expected_path.read_text().strip() if expected_path.exists() else "")
         if expected and not rings_path.is_dir():
             raise DiskFailed(f"{rings_path} is not there", hint="Mount the recording disk.", error=errno.ENODEV)
-        rings_path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        mark_path = rings_path / _MARK_NAME
-        mark = mark_path.read_text().strip() if mark_path.exists() else ""
-        if not mark and not expected:
-            mark = secrets.token_hex(16)
-            write_file(mark_path, mark.encode() + b"\n")
         if not expected:
-            write_file(expected_path, mark.encode() + b"\n")
-        elif mark != expected:
+            rings_path.mkdir(mode=0o700, exist_ok=True)
+        found = mark_path.read_text().strip() if mark_path.exists() else ""
+        if not found and not expected:
+            found = secrets.token_hex(16)
+            write_file(mark_path, found.encode() + b"\n")
+        if not expected:
+            write_file(expected_path, found.encode() + b"\n")
+        elif found != expected:
             raise DiskFailed(
-                f"{rings_path} is on another disk than before ({'marked ' + mark[:8] if mark else 'not marked'}, expected {expected[:8]})",
-                hint=f"Mount the recording disk. If the disk was replaced on purpose, remove {expected_path}.",
+                f"{rings_path} is on another disk than before ({'marked ' + found[:8] if found else 'not marked'}, expected {expected[:8]})",
+                hint=f"Mount the recording disk. If the disk was replaced on purpose, remove {expected_path} and start again.",
                 error=errno.ENODEV,
             )
     except OSError as error:
         raise failed(error, f"cannot look at {rings_path}") from error
+    return found

@@ -25,7 +25,7 @@ from nvr.ring.writer import Writer
 log = logging.getLogger(__name__)
 
 NS_PER_S = 1_000_000_000
-_RETRY_NS = (NS_PER_S // 2, NS_PER_S, 2 * NS_PER_S, 5 * NS_PER_S, 10 * NS_PER_S, 30 * NS_PER_S)
+_RETRY_NS = (NS_PER_S // 2, NS_PER_S, 2 * NS_PER_S, 5 * NS_PER_S)  # nothing is recorded meanwhile, so never rarely
 _GROW_RETRY_NS = 600 * NS_PER_S  # a full disk is asked again now and then
 _AGE_EVERY_NS = 60 * NS_PER_S
 _REOPEN_AFTER = 3  # failures in a row; a disk that came back is another one to its old descriptors

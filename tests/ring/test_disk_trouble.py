@@ -232,6 +232,25 @@ def test_an_absent_disk_never_fills_the_root_file_system(tmp_path):
     assert list((tmp_path / "rings").iterdir()) == []
 
 
+def test_a_data_directory_that_went_away_with_its_disk_is_not_begun_anew(tmp_path):
+    data_dir = tmp_path / "mount point" / "data"
+    data_dir.mkdir(parents=True)
+    mark = check_same_disk(data_dir)
+    (tmp_path / "mount point").rename(tmp_path / "the disk")
+    (tmp_path / "mount point").mkdir()
+    for _ in range(2):
+        with pytest.raises(DiskFailed, match="is not there"):
+            check_same_disk(data_dir, mark)
+    assert list((tmp_path / "mount point").iterdir()) == []
+    data_dir.mkdir()
+    with pytest.raises(DiskFailed):
+        check_same_disk(data_dir, mark)
+    (tmp_path / "mount point" / "data").rmdir()
+    (tmp_path / "mount point").rmdir()
+    (tmp_path / "the disk").rename(tmp_path / "mount point")
+    assert check_same_disk(data_dir, mark) == mark
+
+
 def test_a_writer_without_a_disk_counts_and_records_when_it_comes():
     rig = Rig(MemoryDisk())
     rig.start_run()
