@@ -9,6 +9,7 @@ configured stream is either recording or known to be missing for a reason (docs/
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import importlib.util
 import json
@@ -265,8 +266,10 @@ class Box:
             return 0
         finally:
             systemd.notify(STOPPING="1")
-            for child in [*reversed(self.others), self.record]:
-                child.stop()
+            # The last one is stopped first; one that cannot be stopped does not keep the others.
+            with contextlib.ExitStack() as stopping:
+                for child in (self.record, *self.others):
+                    stopping.callback(child.stop)
             if self._subscriber is not None:
                 self._subscriber.close()
 

@@ -242,7 +242,7 @@ class Conversation:
                 "the camera refused user and password",
                 Cause.CAMERA,
                 Again.NEVER_AS_IS,
-                hint="Check them in the camera's own page.",
+                hint="Compare user and password with those in the camera's own page.",
             )
         asked.tries += 1
         self._asked = asked
