@@ -29,7 +29,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from nvr import site, site_edit
 from nvr.announce import Subscriber
 from nvr.errors import NvrError
-from nvr.events import Events, State
+from nvr.events import Events, EventsUnreadable, State
 from nvr.site_edit import CannotEdit, ChangedMeanwhile, Drawing, Drawn
 from nvr.web.answers import SECURITY_HEADERS, NotFound, Unavailable, WrongQuestion, error_answer, json_answer, json_body
 from nvr.web.guard import Guard, is_same_origin
@@ -93,6 +93,8 @@ class Seeing:
         try:
             async with asyncio.timeout(ANSWERS_S):
                 return await asyncio.get_running_loop().run_in_executor(self._readers, work, *arguments)
+        except EventsUnreadable as error:
+            raise Unavailable(str(error), hint=error.hint) from error
         except TimeoutError:
             raise Unavailable(f"the disk has not answered for {ANSWERS_S:.0f} s", hint="Look at the health page.") from None
 

@@ -87,7 +87,7 @@ def stranger(page: Page) -> Visitor:
 
 PATHS = [
     "/api/session", "/api/streams", "/api/status", "/api/day?stream=gate/main&date=2026-07-01", "/api/ledger", "/api/fragments", "/api/clips",
-    "/api/clips/x.mp4", "/api/holds", "/media/gate/main/0/1",
+    "/api/clips/x.mp4", "/api/holds", "/media/gate/main/0/1", "/api/seeing", "/api/events", "/api/events/1/still", "/api/scene?camera=gate",
 ]  # fmt: skip
 
 
@@ -102,6 +102,7 @@ def test_every_way_in_is_closed_without_a_session(stranger):
         ("DELETE", "/api/holds"),
         ("DELETE", "/api/clips/x.mp4"),
         ("POST", "/api/logout"),
+        ("POST", "/api/scene"),
     ]:
         assert stranger.send(method, path).status_code == 401, path
     assert stranger.get("/").headers["location"] == "/login"
@@ -119,11 +120,12 @@ def test_every_route_of_the_page_is_in_this_table_or_meant_to_be_open(page):
         "/login",
         "/enter",
         "/live",
+        "/seen",
         "/api/login",
         "/api/password",
         "/api/logout",
     }
-    known |= {"/page/{version}/{name}", "/media/{camera}/{kind}/{segment}/{lap}", "/api/clips/{name}"}
+    known |= {"/page/{version}/{name}", "/media/{camera}/{kind}/{segment}/{lap}", "/api/clips/{name}", "/api/events/{number}/still"}
     assert {route.path for route in page.app().routes} <= known
 
 
