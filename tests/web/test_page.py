@@ -227,11 +227,15 @@ def test_every_module_that_the_first_page_needs_is_loaded_at_once():
 
 
 def test_both_languages_have_the_same_words():
-    text = (PAGE_DIR / "words.js").read_text()
-    english, indonesian = (
-        set(re.findall(r'(?:^|[{,])\s*("[\w. ]+"|\w+): "', part, re.MULTILINE)) for part in text.split("\n  id: {")
-    )
-    assert english == indonesian
+    english: set[str] = set()
+    for name in ("words.js", "seeing-words.js"):
+        here, there = (
+            set(re.findall(r'(?:^|[{,])\s*("[\w. -]+"|\w+): "', part, re.MULTILINE))
+            for part in (PAGE_DIR / name).read_text().split("\n  id: {")
+        )
+        assert here == there, name
+        assert not here & english, f"{name} says again what words.js says"
+        english |= here
     used = set()
     for path in PAGE_DIR.glob("*.js"):
         used |= set(re.findall(r'\bt\("(\w+)"', path.read_text()))
