@@ -299,7 +299,7 @@ def test_a_segment_that_somebody_removes_while_it_is_written_is_noticed(tmp_path
         rig.syncer.burst()
     assert rig.writer.trouble is None
     rig.stop()
-    first, last = rig.lost[0]
+    _, last = rig.lost[0]
     assert {number for number in rig.durable if number > last}, "later fragments are durable again"
     assert rig.faults() == []
 

@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from rtsp.streams import PPS, SPS, Sender
 from source_suite import CLOCK
 
 from nvr.arena import Arena
 from nvr.media import AccessUnit
 from nvr.source.rtsp import Rtsp
-from rtsp.streams import PPS, SPS, Sender
 
 SDP = b"v=0\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=control:t\r\n"
 TINY_KEYFRAME = bytes((0x65, 0x88)) + b"1234"
