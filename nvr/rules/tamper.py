@@ -2,13 +2,15 @@
 
 `doubts()` judges one moment and is what other rules ask before they say anything; `TamperRule` turns lasting doubts into
 events. A night is not a cover: a picture that got dark is `dark`, which is a reason to say nothing and no reason to
-alert anybody. What the numbers mean is in `scene.Tamper`.
+alert anybody. What is black from one moment to the next, without a trace of a shape, is covered, unless the place has closed and the
+light was switched off. What the numbers mean is in `scene.Tamper`.
 """
 
 from __future__ import annotations
 
 from nvr.rules.debounce import Debounced
 from nvr.rules.rule import NS_PER_S, event, seconds
+from nvr.rules.schedule import Due, Schedule
 from nvr.scene import Event, Facts
 
 ABSENT, DARK, COVERED, DEFOCUSED, TURNED, FROZEN, LOOPED = (
@@ -26,6 +28,9 @@ LEARNED_NS = 60 * NS_PER_S
 
 DARK_BRIGHTNESS = 0.10
 DARK_SHARE = 0.85
+LIT = 0.15  # brightness of a picture that a bag over the camera takes away
+AT_ONCE_NS = 3 * NS_PER_S  # the last dusk takes minutes
+EDGES_LIT = 0.20  # darker pictures may have no edges worth judging
 COVERED_DETAIL = 0.12
 SHIFTED = 0.03  # of width or height; wind on a pole moves less
 SHIFT_TRUST = 0.5
@@ -47,7 +52,9 @@ def doubts(facts: Facts) -> frozenset[str]:
     elif numbers.detail < COVERED_DETAIL:
         found.add(COVERED)
     elif numbers.learned_ns >= LEARNED_NS:
-        if numbers.sharpness < 0.4 * numbers.sharpness_usual and numbers.detail < 0.9:
+        # 0 is a picture without strong edges: out of focus if there is light, and not known if there is little.
+        has_edges = numbers.sharpness > 0 or numbers.brightness >= EDGES_LIT
+        if has_edges and numbers.sharpness < 0.5 * numbers.sharpness_usual and numbers.detail < 0.9:
             found.add(DEFOCUSED)
         is_far = max(abs(numbers.shift[0]), abs(numbers.shift[1])) > SHIFTED and numbers.shift_trust > SHIFT_TRUST
         if is_far or (numbers.edges_kept < 0.25 and DEFOCUSED not in found):
@@ -79,12 +86,19 @@ class TamperRule:
     kind = "tamper"
     where = ""
 
-    def __init__(self) -> None:
+    def __init__(self, schedule: Schedule | None = None) -> None:
+        """`schedule`: of a place with opening hours; outside of them a light that goes off is no cover."""
+        self._schedule = schedule
+        self._lit_ns: int | None = None  # when the picture was last bright
+        self._was_dark = False
+        self._is_black_at_once = False
         self._states = {what: Debounced(False, {True: hold_s, False: 10.0}) for what, hold_s in HOLD_S.items()}
         self._began_ns: dict[str, int] = {}
 
     def look(self, facts: Facts) -> list[Event]:
         found = doubts(facts)
+        if self._covered_at_once(facts, DARK in found):
+            found |= {COVERED}
         if FROZEN in found and facts.tamper.frozen_ns < FROZEN_TOLD_NS:
             found -= {FROZEN}
         if LOOPED in found and facts.tamper.loop_ns < LOOPED_TOLD_NS:
@@ -110,6 +124,21 @@ class TamperRule:
                 )
             )
         return told
+
+    def _covered_at_once(self, facts: Facts, is_dark: bool) -> bool:
+        if not facts.has_picture:
+            return False
+        if is_dark and not self._was_dark:
+            self._is_black_at_once = self._lit_ns is not None and facts.at_ns - self._lit_ns <= AT_ONCE_NS
+        self._was_dark = is_dark
+        if not is_dark and facts.tamper.brightness >= LIT:
+            self._lit_ns = facts.at_ns
+        if not is_dark or not self._is_black_at_once or facts.tamper.detail >= COVERED_DETAIL:
+            return False
+        is_open = (
+            self._schedule is None or facts.wall_ns is None or self._schedule.at(facts.wall_ns).due is not Due.CLOSED
+        )
+        return is_open
 
 
 def _began_ns(facts: Facts, what: str, seen_ns: int) -> int:

@@ -76,7 +76,7 @@ def rules_of(camera: Camera, site: Site) -> list[Rule]:
         elif name == "crowd":
             made.append(CrowdRule(zone, **settings))
         elif name == "tamper":
-            made.append(TamperRule())
+            made.append(TamperRule(schedule if camera.hours else None))
         elif name == "camera":
             made.append(CameraRule())
     return made
