@@ -165,7 +165,7 @@ def as_mp4(path: Path, mp4_path: Path) -> None:
                     hint="Encode it with `ffmpeg -i FILE -c:v libx264 other.mp4`.",
                 )
             target = copy.add_stream_from_template(stream)
-            packets = [packet for packet in film.demux(stream) if packet.size]
+            packets: list[Any] = [packet for packet in film.demux(stream) if packet.size]
             known = [number for number, packet in enumerate(packets) if packet.dts is not None]
             if len(known) < 2:
                 raise NoFilm(f"{path} does not say when its pictures are shown", hint="Give a bare H.264 file and --fps.")
