@@ -93,7 +93,7 @@ def _hashed(token: str) -> str:
 
 def _write(path: Path, text: str) -> None:
     """Replace `path` as a whole, readable by us alone, there after a power cut."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, exist_ok=True)  # DATA itself is never made here: it may be a disk that is away
     new_path = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     fd = os.open(new_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
@@ -199,6 +199,7 @@ class Access:
         self._hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
         self._lock = threading.Lock()  # one hash at a time: memory and CPU of the box belong to recording
         self._sessions_lock = threading.Lock()
+        self._remembered = ""  # the sessions as they were last read
         self._nobody = self._hasher.hash(secrets.token_hex(16))
 
     @property
@@ -281,10 +282,24 @@ class Access:
         """Forget the session; its cookie opens nothing any more, wherever it was copied to."""
         with self._sessions_lock:
             left = [entry for entry in self._sessions() if entry["hash"] != session.name_hash]
-            _write(self._dir / "sessions", json.dumps(left))
+            self._remembered = json.dumps(left)
+            _write(self._dir / "sessions", self._remembered)
 
     def _sessions(self) -> list[dict[str, Any]]:
-        entries = _read_json(self._dir / "sessions")
+        # Whoever is logged in while the disk goes away must be able to see that it is away.
+        try:
+            self._remembered = (self._dir / "sessions").read_text()
+        except FileNotFoundError:
+            if self._dir.parent.is_dir():
+                self._remembered = ""
+        except ValueError:  # damaged: then nobody is let in by it
+            self._remembered = ""
+        except OSError:
+            pass
+        try:
+            entries = json.loads(self._remembered)
+        except (ValueError, RecursionError):
+            entries = []
         if not isinstance(entries, list):
             return []
         good = []

@@ -73,7 +73,13 @@ class Cutting:
 
     def _cut(self, stream: str, from_ns: int, to_ns: int) -> Clip:
         name = self.name_of(stream, from_ns, to_ns)
-        self._dir.mkdir(parents=True, exist_ok=True)
+        try:
+            for folder in (self._dir.parent, self._dir):  # never DATA itself: it may be a disk that is away
+                folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise Unavailable(
+                f"there is no place for clips in {self._data_dir}: {error.strerror}", hint="Is the disk there? Look at the health page."
+            ) from error
         disk = os.statvfs(self._dir)
         free_bytes = disk.f_bavail * disk.f_frsize
         if free_bytes < RESERVE_BYTES:

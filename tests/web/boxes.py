@@ -71,4 +71,4 @@ class DiskBox:
         self.writer.close(self.clock.read())
         self.journal.note(Kind.STOPPED, self.clock.read())
         self.journal.close(self.clock.read())
-        self.syncer.burst()
+        self.syncer.stop()

@@ -430,6 +430,22 @@ def test_clips_are_kept_within_their_budget_and_the_newest_stays(visitor, page):
         visitor.send("DELETE", f"/api/clips/{name}")
 
 
+def test_a_page_whose_disk_is_away_makes_nothing_in_its_place(tmp_path):
+    box = DiskBox(tmp_path / "mount" / "data")
+    box.record(3)
+    box.close()
+    page = Page(box.data_dir, SETTINGS, box.clock)
+    visitor = Visitor(page).enter()
+    (tmp_path / "mount").rename(tmp_path / "away")
+    question = {"stream": "gate/main", "from": START_MS, "to": START_MS + 2000}
+    assert visitor.send("POST", "/api/clips", question).status_code == 503
+    assert visitor.get("/api/status").json()["disk"]["cause"] == "disk failed"
+    visitor.send("POST", "/api/logout")
+    assert visitor.get("/api/status").status_code == 401
+    assert visitor.send("POST", "/api/login", {"password": PASSWORD}).status_code >= 400
+    assert not (tmp_path / "mount").exists()
+
+
 def test_a_page_that_starts_removes_what_a_killed_one_left_and_nothing_else(page):
     mine, other = page.cutting._dir, page.cutting._dir.parent / "uplink"
     for folder in (mine, other):
