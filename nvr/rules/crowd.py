@@ -5,7 +5,7 @@ from __future__ import annotations
 from nvr.rules.crowding import Counter
 from nvr.rules.debounce import Debounced
 from nvr.rules.queue import numbers
-from nvr.rules.rule import NS_PER_S, event, people, seconds
+from nvr.rules.rule import NS_PER_S, event, is_motion_only, people, seconds
 from nvr.rules.tamper import blindness
 from nvr.scene import Event, Facts
 
@@ -23,7 +23,7 @@ class CrowdRule:
 
     def look(self, facts: Facts) -> list[Event]:
         at_s = seconds(facts.at_ns)
-        if blindness(facts):
+        if is_motion_only(facts) or blindness(facts):  # blobs are not counted as people
             self._counter.forget()
             self._state.observe(at_s, None)
             return []

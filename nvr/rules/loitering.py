@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nvr.rules.rule import NS_PER_S, event, people, seconds
+from nvr.rules.rule import NS_PER_S, event, is_motion_only, people, seconds
 from nvr.rules.tamper import blindness
 from nvr.scene import Event, Facts
 
@@ -19,7 +19,7 @@ class Loitering:
 
     def look(self, facts: Facts) -> list[Event]:
         told = []
-        if not blindness(facts):
+        if not is_motion_only(facts) and not blindness(facts):  # a bush stays for hours
             for each in people(facts, facts.zone(self.where)):
                 number, stayed_ns = each.track.number, each.track.seen_ns - each.entered_ns
                 if number in self._told:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from nvr.rules.crowding import Counter, Crowd
 from nvr.rules.debounce import Debounced
-from nvr.rules.rule import CANNOT_TELL, NS_PER_S, event, people, seconds
+from nvr.rules.rule import CANNOT_TELL, NS_PER_S, event, is_motion_only, people, seconds
 from nvr.rules.tamper import blindness
 from nvr.scene import Event, Facts, InZone
 
@@ -21,6 +21,9 @@ _DOUBT_HOLD_S = 5.0
 _LEFT_NS = 3 * NS_PER_S  # somebody behind a pillar has not left
 _VISIT_NS = 1 * NS_PER_S  # shorter ones walked past a corner of the zone
 _END_HOLD_S = 30.0
+
+
+NO_MODEL = "people cannot be counted without a model that knows them"
 
 
 @dataclass(slots=True)
@@ -50,14 +53,15 @@ class Queue:
     def look(self, facts: Facts) -> list[Event]:
         at_s = seconds(facts.at_ns)
         zone = facts.zone(self.where)
-        is_blind = bool(blindness(facts))
+        why = NO_MODEL if is_motion_only(facts) else blindness(facts)
+        is_blind = bool(why)
         self._blind.observe(at_s, is_blind)
-        there = people(facts, zone)
+        there = () if is_motion_only(facts) else people(facts, zone)
         told = self._end_visits(facts, there)
         if self._blind.state:
             self._counter.forget()
             self._is_long.observe(at_s, None)
-            return told + self._tell(facts, CANNOT_TELL, None, ())
+            return told + self._tell(facts, CANNOT_TELL, None, (), detail=why)
         if is_blind:
             return told
         crowd = self._counter.look(at_s, facts, zone)
@@ -74,7 +78,13 @@ class Queue:
         return int(self._told.split()[0])
 
     def _tell(
-        self, facts: Facts, state: str, crowd: Crowd | None, there: tuple[InZone, ...], from_s: float | None = None
+        self,
+        facts: Facts,
+        state: str,
+        crowd: Crowd | None,
+        there: tuple[InZone, ...],
+        from_s: float | None = None,
+        detail: str = "",
     ) -> list[Event]:
         if state == self._told:
             return []
@@ -87,7 +97,7 @@ class Queue:
                 None if from_s is None else round(from_s * NS_PER_S),
                 tracks=tuple(each.track.number for each in there),
                 numbers=() if crowd is None else numbers(facts.at_ns, crowd, there),
-                detail=blindness(facts) if crowd is None else "",
+                detail=detail,
             )
         ]
 
