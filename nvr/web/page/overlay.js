@@ -85,6 +85,14 @@ export class Overlay {
       if (now() - this.drawnMs >= FRAME_MS) this.draw();
     };
     requestAnimationFrame(frame);
+    // Where the browser tells which picture is on screen; its clock runs ahead of that when the computer is busy.
+    const { video } = tile;
+    const shown = (_, picture) => {
+      if (this.isClosed) return;
+      this.pictureS = picture.mediaTime;
+      video.requestVideoFrameCallback(shown);
+    };
+    video.requestVideoFrameCallback?.(shown);
   }
 
   open() {
@@ -109,9 +117,12 @@ export class Overlay {
   /** By the box's clock, when the picture on screen was taken; null without one. */
   shownMs() {
     const player = this.tile.player;
+    if (!player) return null;
+    const clockS = player.video.currentTime;
+    const timeS = this.pictureS !== undefined && Math.abs(this.pictureS - clockS) < 2 ? this.pictureS : clockS;
     let found = null;
-    for (const entry of player?.headers ?? []) if (entry[0] <= player.video.currentTime + 0.01) found = entry;
-    return found ? found[1].wall_ms + (player.video.currentTime - found[0]) * 1000 : null;
+    for (const entry of player.headers) if (entry[0] <= timeS + 0.01) found = entry;
+    return found ? found[1].wall_ms + (timeS - found[0]) * 1000 : null;
   }
 
   lookAt(ms) {

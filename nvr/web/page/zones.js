@@ -11,7 +11,7 @@ import { t } from "./words.js";
 const GROUPS = ["zones", "lines", "masks"];
 const SINGULAR = { zones: "zone", lines: "line", masks: "mask" };
 const COLOURS = { zones: "#40c8eb", lines: "#ffcf5c", masks: "#ff9d94" };
-const NAME = /^[a-z0-9]([a-z0-9_-]{0,38}[a-z0-9])?$/;
+const NAME = /^[a-z0-9]([a-z0-9_\-]{0,38}[a-z0-9])?$/;
 const CORNERS_MOST = 64;
 const NEAR_PX = { mouse: 11, touch: 24, pen: 16 };
 const MIDDLE = { zones: [[0.35, 0.35], [0.65, 0.35], [0.65, 0.65], [0.35, 0.65]], masks: [[0.35, 0.35], [0.65, 0.35], [0.65, 0.65], [0.35, 0.65]], lines: [[0.25, 0.5], [0.75, 0.5]] };
@@ -78,7 +78,7 @@ class Editor {
     this.fault = el("p", { class: "note", role: "alert" });
     this.element = el("div", { class: "camera editor" },
       el("p", {}, el("a", { href: `#/camera/${this.settings.name}` }, `‹ ${this.settings.title}`)),
-      el("h1", {}, this.title), this.stage, this.help, this.addBar, this.drawBar, this.fault, this.lists,
+      el("h1", {}, this.title), this.addBar, this.drawBar, this.stage, this.help, this.fault, this.lists,
       el("p", { class: "hint" }, t("masksHint")), el("div", { class: "bar save" }, this.saveButton, this.undoButton, this.state));
   }
 
