@@ -132,7 +132,8 @@ LIGHTS = {
     ("room", "day"): paint.Light(level=0.9, noise=2.0),
     ("room", "lamp light"): paint.Light(level=0.5, noise=3.0),
 }
-LEARN_S, BROKEN_S = 100.0, 60.0
+LEARN_S = 100.0
+BROKEN_S = {"looped": 150.0}  # a loop has to come round, and show something that moves; all others 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +150,8 @@ def trials(camera: str, light: str, *, per_class: int = 4) -> list[Trial]:
         for number in range(per_class):
             if what == "covered" and light == "night":
                 continue
-            fault = faults.Fault(what, LEARN_S, BROKEN_S, strength=(0.3, 0.55, 0.8, 1.0)[number], flavour=number % 3)
+            fault = faults.Fault(
+                what, LEARN_S, BROKEN_S.get(what, 60.0), strength=(0.3, 0.55, 0.8, 1.0)[number], flavour=number % 3
+            )
             found.append(Trial(camera, light, fault))
     return found

@@ -18,7 +18,9 @@ from tools.scenes.telling import CLEAR, Teller, There
 
 ZONE = Zone("counter", ((0.55, 0.2), (0.95, 0.2), (0.95, 0.9), (0.55, 0.9)))
 TIME_ZONE = ZoneInfo("Asia/Jayapura")
-QUIET_S = 600.0  # an empty counter for less than this closes nothing; whoever leaves is out of the zone some seconds earlier
+QUIET_S = (
+    600.0  # an empty counter for less than this closes nothing; whoever leaves is out of the zone some seconds earlier
+)
 _NS = 1_000_000_000
 _H = 3600
 
@@ -74,7 +76,9 @@ class Day:
         opened_s = max(spell.from_s for spell in self.hours if spell.holds(at_s))
         saw_s = max((spell.to_s for spell in self.wrong if spell.to_s <= at_s), default=0.0)
         if at_s - max(left_s, opened_s, saw_s) < 2 * QUIET_S:
-            return frozenset(("open", "cannot tell", "closed") if at_s - left_s > QUIET_S - 15 else ("open", "cannot tell"))
+            return frozenset(
+                ("open", "cannot tell", "closed") if at_s - left_s > QUIET_S - 15 else ("open", "cannot tell")
+            )
         return frozenset(("closed",))
 
     def _came_s(self, at_s: float) -> float:
@@ -115,12 +119,26 @@ def _days() -> tuple[Day, ...]:
         spell = Spell(what, 9.2 * _H + 137 * number, 11.4 * _H + 61 * number)
         days.append(
             Day(
-                f"{what}, nobody there", tuesday, FULL, (Spell("clerk", 7.9 * _H, 9.1 * _H),), (spell,), until_s=lunch_s
+                f"{what}, nobody there",
+                tuesday,
+                FULL,
+                (Spell("clerk", 7.9 * _H, 9.1 * _H),),
+                (spell,),
+                from_s=8.8 * _H,
+                until_s=lunch_s,
             )
         )
-        days.append(Day(f"{what}, staffed", wednesday, FULL, _NORMAL, (spell,), until_s=lunch_s))
+        days.append(Day(f"{what}, staffed", wednesday, FULL, _NORMAL, (spell,), from_s=8.8 * _H, until_s=lunch_s))
         days.append(
-            Day(f"{what} from before opening", _MONDAY, FULL, (), (Spell(what, 6 * _H, 11 * _H),), until_s=lunch_s)
+            Day(
+                f"{what} from before opening",
+                _MONDAY,
+                FULL,
+                (),
+                (Spell(what, 6 * _H, 9.5 * _H),),
+                from_s=7.8 * _H,
+                until_s=10 * _H,
+            )
         )
     return tuple(days)
 

@@ -7,7 +7,7 @@ pictures are then only nearly the same) is in `film_facts()`, which goes through
 from __future__ import annotations
 
 import copy
-import math
+import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nvr.cli.detect import film_events
 from nvr.detect.motion import Background, small
 from nvr.detect.pipeline import Pipeline
 from nvr.detect.replay import facts_of
@@ -52,7 +53,9 @@ class Eyes:
         ))  # fmt: skip
 
 
-def alarms_of_day(kind: str, *, from_h: float = 0.0, to_h: float = 24.0, every_s: float = 2.0, seed: int = 1) -> list[Event]:
+def alarms_of_day(
+    kind: str, *, from_h: float = 0.0, to_h: float = 24.0, every_s: float = 2.0, seed: int = 1
+) -> list[Event]:
     """Everything the rule tells of a camera with which nothing is wrong."""
     camera, eyes = camera_day.Camera(kind, seed=seed), Eyes()
     told = []
@@ -69,7 +72,9 @@ class Result:
     tamper: Tamper | None = None  # at the end
 
 
-def tried(kind: str, light: str, *, every_s: float = 0.4, only: Sequence[str] = faults.CLASSES, per_class: int = 4) -> list[Result]:
+def tried(
+    kind: str, light: str, *, every_s: float = 0.4, only: Sequence[str] = faults.CLASSES, per_class: int = 4
+) -> list[Result]:
     """Every fault of one camera in one light. It learns once; each trial goes on from there."""
     camera = camera_day.Camera(kind, seed=3, light=camera_day.LIGHTS[kind, light])
     begin_s = 10 * _H + 600  # in the middle of the morning, away from everything that the day itself brings
@@ -88,8 +93,10 @@ def tried(kind: str, light: str, *, every_s: float = 0.4, only: Sequence[str] = 
         for at_s, frame in shown:
             broken.remember(frame, at_s)
         told = []
-        for at_s, frame in one.frames(broken.from_s, camera_day.BROKEN_S, every_s=every_s, broken=broken):
-            told += [(event.state, at_s - broken.from_s) for event in seen.look(frame, at_s - begin_s) if not event.is_end]
+        for at_s, frame in one.frames(broken.from_s, broken.for_s, every_s=every_s, broken=broken):
+            told += [
+                (event.state, at_s - broken.from_s) for event in seen.look(frame, at_s - begin_s) if not event.is_end
+            ]
         name = NAMES[trial.fault.kind]
         after_s = next((at_s for state, at_s in told if state == name), None)
         results.append(Result(trial, after_s, tuple(state for state, _ in told if state != name), seen.last))
@@ -98,13 +105,8 @@ def tried(kind: str, light: str, *, every_s: float = 0.4, only: Sequence[str] = 
 
 def film_facts(name: str, length_s: int, zones: Sequence[Zone]) -> Iterator[tuple[dict[str, object], Facts]]:
     """A drawn scene through encoder, file, decoder and pipeline, without a model; with what is true at that moment."""
-    import json
-
-    from nvr.source.replay import ReplaySource
-
     with tempfile.TemporaryDirectory() as folder:
         path, truth_path = film.write(name, Path(folder), length_s=length_s)
         truth = json.loads(truth_path.read_text("utf-8"))["frames"]
-        source = ReplaySource("scene", str(path), speed=math.inf)
-        for facts in facts_of(_events(source), Pipeline("scene", zones), None):
+        for facts in facts_of(film_events(path, None), Pipeline("scene", zones), None):
             yield truth[min(round(facts.at_ns / _NS * film.FPS), len(truth) - 1)], facts

@@ -1,0 +1,31 @@
+"""The product's eyes on drawn frames: a fault is told by its name, and a bus, a night and a person before the lens are none."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("numpy", reason="scenes are drawn with numpy (extra codecs)")
+pytest.importorskip("av", reason="the pipeline decodes with PyAV (extra codecs)")
+
+from tools.scenes import pixels
+
+
+@pytest.fixture(scope="module")
+def by_day():
+    """One trial of each class, on a street by day."""
+    return {result.trial.fault.kind: result for result in pixels.tried("street", "day", every_s=0.8, per_class=1)}
+
+
+@pytest.mark.parametrize("what", ["covered", "defocused", "moved", "frozen"])
+def test_a_fault_is_told_by_its_name_and_soon(by_day, what):
+    assert by_day[what].after_s is not None
+    assert by_day[what].after_s <= 40
+    assert by_day[what].others == ()
+
+
+def test_a_bus_before_the_camera_is_no_fault():
+    assert pixels.alarms_of_day("street", from_h=11.96, to_h=12.03) == []
+
+
+def test_somebody_who_dusts_the_lens_is_no_fault():
+    assert pixels.alarms_of_day("room", from_h=11.97, to_h=12.02) == []
