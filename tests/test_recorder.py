@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 from clocks import ManualClock
 
-from nvr import journal, recorder
+from nvr import journal, recorder, stream
 from nvr.announce import Subscriber
 from nvr.gather import Gather
 from nvr.journal import Kind, read
 from nvr.ledger import ledger
 from nvr.media import AccessUnit, Cause, ClockReading, ClockState, ParameterSets, RunEnded, RunStarted
-from nvr.recorder import RecordedStream, Recorder, Settings
+from nvr.recorder import Recorder, Settings
+from nvr.stream import RecordedStream
 
 SETS = ParameterSets(
     sps=(bytes.fromhex("6742c01eda0280bfe5c044000003000400000300c83c58ba80"),), pps=(bytes.fromhex("68ce3c80"),)
@@ -130,8 +131,8 @@ def test_a_camera_that_fell_silent_is_missing_from_its_last_picture_on(tmp_path,
 
 def test_a_disk_that_fails_is_the_cause_from_when_it_failed_not_from_the_last_picture():
     now = ClockReading(50_000_000_000, 10**18 + 50_000_000_000, ClockState.SYNCED, 1000)
-    assert recorder._earlier(now, 60_000_000_000) == now
-    before = recorder._earlier(now, 48_000_000_000)
+    assert stream._earlier(now, 60_000_000_000) == now
+    before = stream._earlier(now, 48_000_000_000)
     assert (before.mono_ns, before.wall_ns) == (48_000_000_000, 10**18 + 48_000_000_000)
     assert before.error_ns == 1000 + 1_000_000
 

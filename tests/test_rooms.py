@@ -37,7 +37,8 @@ ROOMS: dict[str, str] = {
     "site": "scene ring",  # of the ring only layout.py: what a budget takes of the disk
     "ledger": "ring clock journal",
     "announce": "media",
-    "recorder": "source ring announce journal systemd",
+    "stream": "source ring journal",
+    "recorder": "stream source ring announce journal systemd",
     "detect": "scene media h264",
     "rules": "scene site",
     "events": "scene errors",

@@ -16,9 +16,10 @@ from nvr.detect.objects import NoRuntime, ObjectModel
 from nvr.detect.process import Process, step_back
 from nvr.detect.tflite_file import BadModel
 from nvr.errors import NvrError
-from nvr.recorder import RecordedStream, source_of
+from nvr.recorder import source_of
 from nvr.site_settings import Camera, source_options
 from nvr.source import Source
+from nvr.stream import RecordedStream
 
 log = logging.getLogger(__name__)
 

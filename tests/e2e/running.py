@@ -17,7 +17,8 @@ from typing import Any
 
 from nvr.announce import Subscriber, fragment_of
 from nvr.media import FragmentRecord, Position
-from nvr.recorder import RecordedStream, Settings
+from nvr.recorder import Settings
+from nvr.stream import RecordedStream
 
 ROOT = Path(__file__).parents[2]
 

@@ -24,7 +24,8 @@ from nvr import h264, recorder
 from nvr.arena import Arena
 from nvr.gather import Gather
 from nvr.media import TICKS_PER_S, AccessUnit, Cause, ParameterSets, RunEnded, RunStarted, StreamEvent
-from nvr.recorder import RecordedStream, Recorder, Settings
+from nvr.recorder import Recorder, Settings
+from nvr.stream import RecordedStream
 from tools.scenes.demo_footage import SCENES, draw
 
 FPS = 25

@@ -110,7 +110,8 @@ class Ours(Peer):
         subprocess.run([sys.executable, "-m", "nvr.recorder"], input=settings, check=True, env=environment({}), stderr=subprocess.DEVNULL)
 
     def _settings(self, directory: Path, sources: list[dict[str, object]], *, once: bool = False) -> bytes:
-        from nvr.recorder import RecordedStream, Settings
+        from nvr.recorder import Settings
+        from nvr.stream import RecordedStream
 
         streams = tuple(
             RecordedStream(name=f"c{number}/main", source=source, ring_bytes=RING_BYTES, evidence=self.evidence)
