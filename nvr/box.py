@@ -28,10 +28,11 @@ from typing import Any, TextIO
 from nvr import systemd
 from nvr.announce import Subscriber
 from nvr.errors import NvrError
-from nvr.recorder import RecordedStream, Settings
+from nvr.recorder import Settings
 from nvr.site import check
 from nvr.site_budget import check_budgets
 from nvr.site_settings import Site, StreamSettings, source_options
+from nvr.stream import RecordedStream
 
 log = logging.getLogger(__name__)
 
@@ -280,7 +281,7 @@ class Box:
         """One box per data directory: two recorders would write into the same rings."""
         run_dir = self.data_dir / "run"
         run_dir.mkdir(parents=True, exist_ok=True)
-        self._lock = open(run_dir / "box.lock", "a+")  # noqa: SIM115 - held until the process ends
+        self._lock = open(run_dir / "box.lock", "a+")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
