@@ -34,6 +34,7 @@ EVENTS_KEPT = 200_000  # a busy road counts 20,000 vehicles a day
 WAITING_MOST = 2_000  # while the disk does not take them
 BUSY_S = 5.0  # a reader holds nothing for long; a backup may
 _VERSION = 1
+_AGAIN_NS = 24 * 3600 * 1_000_000_000  # a state of yesterday is told anew
 _FILE = "events.db"
 
 # Rules whose states follow each other; of all others a state begins, and ends by itself.
@@ -188,6 +189,7 @@ class EventLog:
             base = self._base or self._open()
             with base:
                 base.execute("BEGIN IMMEDIATE")
+                waiting = [each for each in waiting if not self._is_repeated(base, each.event)]
                 numbers = [self._insert(base, each) for each in waiting]
                 self._bound(base)
         except (sqlite3.Error, OSError) as error:
@@ -245,6 +247,26 @@ class EventLog:
             except OSError:
                 pass
 
+    def _is_repeated(self, base: sqlite3.Connection, event: Event) -> bool:
+        """Whether a new process only finds again what the one before had told: then it stays true, and nothing happened."""
+        if _slot(event) != "":
+            return False
+        row = base.execute(
+            "SELECT states.life, events.state, events.wall_ns, events.body FROM states JOIN events ON events.number = states.event "
+            "WHERE states.camera = ? AND states.kind = ? AND states.zone = ? AND states.state = ''",
+            (event.camera, event.kind, event.zone),
+        ).fetchone()
+        if row is None or row[0] == self.life or row[1] != event.state or None in (row[2], event.wall_ns):
+            return False
+        words = dict(json.loads(row[3])["words"])
+        if words.get("due") != dict(event.words).get("due") or not 0 <= event.wall_ns - row[2] < _AGAIN_NS:
+            return False
+        base.execute(
+            "UPDATE states SET life = ? WHERE camera = ? AND kind = ? AND zone = ? AND state = ''",
+            (self.life, event.camera, event.kind, event.zone),
+        )
+        return True
+
     def _insert(self, base: sqlite3.Connection, each: _Waiting) -> int:
         event = each.event
         cursor = base.execute(
@@ -297,10 +319,10 @@ class Events:
             return
         try:
             with closing(sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_S)) as base:
-                yield base
+                # Killed while it made the tables, the last of which is `states`: then nothing was stored yet.
+                has_tables = base.execute("SELECT 1 FROM sqlite_master WHERE name = 'states'").fetchone()
+                yield base if has_tables else None
         except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
-            if isinstance(error, sqlite3.OperationalError) and "no such table" in str(error):
-                raise EventsUnreadable("no event was stored yet", hint="Wait a moment, then try again.") from None
             raise EventsUnreadable(
                 f"the stored events cannot be read: {error}", hint="Look at the disk on the health page, then try again."
             ) from None
@@ -318,16 +340,16 @@ class Events:
             for kind, state in sorted(MOMENTS):
                 where.append("NOT (kind = ? AND state = ?)")
                 values += [kind, state]
-        question = f"SELECT {_COLUMNS} FROM events WHERE {' AND '.join(where)} ORDER BY number DESC LIMIT ?"  # noqa: S608
+        question = f"SELECT {_COLUMNS} FROM events WHERE {' AND '.join(where)} ORDER BY number DESC LIMIT ?"
         return self._rows(question, (*values, limit))
 
     def after(self, number: int, limit: int = 500) -> list[Stored]:
         """What follows on an event, in order: for whoever passes all of them on."""
-        return self._rows(f"SELECT {_COLUMNS} FROM events WHERE number > ? ORDER BY number LIMIT ?", (number, limit))  # noqa: S608
+        return self._rows(f"SELECT {_COLUMNS} FROM events WHERE number > ? ORDER BY number LIMIT ?", (number, limit))
 
     def states(self) -> list[State]:
         """All states; those whose `life` is not of the running process are of yesterday."""
-        question = f"SELECT {_COLUMNS}, states.open, states.life FROM states JOIN events ON events.number = states.event ORDER BY events.number"  # noqa: S608
+        question = f"SELECT {_COLUMNS}, states.open, states.life FROM states JOIN events ON events.number = states.event ORDER BY events.number"
         with self._reading() as base:
             rows = [] if base is None else base.execute(question).fetchall()
             return [State(_stored(row[:9]), row[9], row[10]) for row in rows]

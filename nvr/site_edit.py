@@ -166,7 +166,9 @@ def edited(data: bytes, camera: Camera, drawing: Drawing) -> bytes:
         if pair is None:
             missing.append((group, drawn))
         else:
-            changes += _group_changes(text, node, *pair, group, drawn, {each.name: _rounded(_points(each)) for each in known})
+            key, value = pair
+            before = {each.name: _rounded(_points(each)) for each in known}
+            changes += _group_changes(text, node, key, value, group, drawn, before)
     if missing:
         changes.append(_new_groups(text, node, missing))
     for kind, drawn in (("zone", drawing.zones), ("line", drawing.lines)):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nvr.events import WAITING_MOST, Evidence, EventLog, Events, EventsUnreadable
+from nvr.events import WAITING_MOST, EventLog, Events, EventsUnreadable, Evidence
 from nvr.scene import Event
 
 ROOT = Path(__file__).parents[1]
@@ -153,3 +153,29 @@ def test_what_was_committed_is_there_after_a_kill(tmp_path):
     log = log_of(tmp_path, "two")
     log.add(event(), WHERE)
     assert [stored.number for stored in log.commit()] == [51]
+
+
+def test_a_state_that_a_new_process_finds_again_is_no_event(tmp_path):
+    log = log_of(tmp_path)
+    log.add(event(state="3"), WHERE)
+    log.commit()
+    log.close()
+    log = log_of(tmp_path, "two")
+    log.add(event(state="3", wall_ns=90 * NS), WHERE)
+    assert log.commit() == []
+    assert states(tmp_path) == [("queue", "3", 1, "two")]
+    log.add(event(state="4", wall_ns=95 * NS), WHERE)
+    assert len(log.commit()) == 1
+    log.close()
+    log = log_of(tmp_path, "three")
+    log.add(event(state="4", wall_ns=95 * NS + 25 * 3600 * NS), WHERE)
+    assert len(log.commit()) == 1, "of yesterday: told anew"
+
+
+def test_a_store_whose_tables_were_not_made_yet_is_empty(tmp_path):
+    """A detect process that was killed in its first moment left a file without tables; the page called it damaged."""
+    (tmp_path / "events.db").touch()
+    assert (Events(tmp_path).newest(), Events(tmp_path).states()) == ([], [])
+    log = log_of(tmp_path)
+    log.add(event(), WHERE)
+    assert len(log.commit()) == 1

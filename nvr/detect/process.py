@@ -45,7 +45,7 @@ from nvr.detect.objects import ObjectModel
 from nvr.detect.pipeline import Pipeline, Settings
 from nvr.detect.stills import still
 from nvr.errors import NvrError
-from nvr.events import Evidence, EventLog, Stored
+from nvr.events import EventLog, Evidence, Stored
 from nvr.media import Cause
 from nvr.rules.templates import Rules
 from nvr.scene import Event, Facts, Health, Line, Zone
@@ -99,7 +99,8 @@ class Looker:
         self.looks = 0  # facts so far
         self.trouble = ""
         self.is_keyframes_only = False
-        self._places: dict[str, Zone | Line] = {each.name: each for each in (*camera.zones, *camera.lines)}
+        self._places: dict[str, Zone | Line] = {zone.name: zone for zone in camera.zones}
+        self._places |= {line.name: line for line in camera.lines}
         self._pipeline = Pipeline(camera.name, camera.zones, camera.lines, model=model, settings=Settings(masks=camera.masks))
         self._rules = Rules(camera, site)
         self._pictures = RingPictures(data_dir / "rings" / camera.name / looked.stream.partition("/")[2])
@@ -262,8 +263,9 @@ class Process:
         subscriber: Subscriber | None = None
         try:
             while not self._is_stopping:
-                if any([own.drain() for own in self._own]):
-                    self._awake.set()
+                for own in self._own:
+                    if own.drain():
+                        self._awake.set()
                 if subscriber is None:
                     try:
                         subscriber = Subscriber(self._run_dir)

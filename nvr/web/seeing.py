@@ -38,7 +38,7 @@ from nvr.web.settings import PageSettings
 log = logging.getLogger(__name__)
 
 SEEN_SOCKET = "seen.sock"
-SILENT_S = 5.0  # detect tells its state every second, and gets little CPU on a busy box
+SILENT_S = 20.0  # detect tells its state every second, but a busy box gives it little CPU; when it is gone its socket ends
 RECONNECT_S = 1.0
 WATCHERS_MOST = 40
 WAITING_MOST = 30  # messages for one page: some seconds of one camera
@@ -135,6 +135,7 @@ class Seeing:
                 log.info("detection is gone (%s), waiting for the next one", error)
                 await asyncio.sleep(RECONNECT_S)
             finally:
+                self._heard_s = float("-inf")
                 loop.remove_reader(subscriber.fileno())
                 subscriber.close()
 

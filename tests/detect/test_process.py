@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
 import os
 import signal
@@ -13,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-av = pytest.importorskip("av", reason="frames are decoded with PyAV")
-np = pytest.importorskip("numpy", reason="frames are numpy arrays")
+pytest.importorskip("av", reason="frames are decoded with PyAV")
+pytest.importorskip("numpy", reason="frames are numpy arrays")
 
+import av
 from conftest import SHARED_DATA
 from e2e.running import RunningBox, RunningRecorder, children_of, free_port
-from tools.scenes import demo_footage
 
 from nvr import site
 from nvr.announce import Subscriber
@@ -34,6 +35,7 @@ from nvr.ring import check
 from nvr.ring.reader import Ring
 from nvr.scene import Event, Facts
 from nvr.source.replay import Replay
+from tools.scenes import demo_footage
 
 NS = 1_000_000_000
 MODEL = SHARED_DATA / "model" / "ssd_mobilenet_v1_1_metadata.tflite"
@@ -105,11 +107,11 @@ def look(recorded: tuple[site.Site, Path], *, model: ObjectModel | None = None, 
 def test_a_recorded_ring_becomes_facts_and_events_that_point_into_it(recorded):
     looker, facts, told = look(recorded)
     assert len(facts) >= 30
-    assert all(one.at_ns < other.at_ns for one, other in zip(facts, facts[1:], strict=False))
+    assert all(one.at_ns < other.at_ns for one, other in itertools.pairwise(facts))
     assert {track.kind for each in facts for track in each.tracks} == {"moving"}
     crossings = [(event, evidence, jpeg) for event, evidence, jpeg in told if event.kind == "line_crossing"]
     assert crossings
-    settings, data_dir = recorded
+    _, data_dir = recorded
     with Ring(data_dir / "rings" / "square" / "main") as ring:
         rows = {row.record.sequence: row.record for row in ring.rows()}
     for event, evidence, _ in crossings:
@@ -229,7 +231,7 @@ def test_a_stream_of_our_own_gives_every_picture_in_order(films):
             assert taken.is_keyframe == pictures[0].unit.is_keyframe
             found += pictures
     assert len(found) + own.feed.shed == 8 * demo_footage.FPS
-    assert all(one.at_ns < other.at_ns for one, other in zip(found, found[1:], strict=False))
+    assert all(one.at_ns < other.at_ns for one, other in itertools.pairwise(found))
     assert not own.is_sending  # the film is over
     own.source.close()
 
@@ -247,7 +249,7 @@ def assert_nothing_is_missing(data_dir: Path, *cameras: str) -> None:
     for camera in cameras:
         records = rows_of(data_dir, camera)
         assert len(records) > 5
-        for before, record in zip(records, records[1:], strict=False):
+        for before, record in itertools.pairwise(records):
             assert record.sequence == before.sequence + 1, camera
             if record.run == before.run:
                 gap_ns = record.mono_ns - before.mono_ns - before.duration_ns

@@ -11,7 +11,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from nvr import site
 from nvr.announce import Announcer
-from nvr.events import Evidence, EventLog
+from nvr.events import EventLog, Evidence
 from nvr.scene import Event
 from nvr.web.access import create_one_time_link
 from nvr.web.seeing import SEEN_SOCKET

@@ -36,16 +36,37 @@ export function sharpPen(canvas) {
   return [pen, width, height];
 }
 
-/** Words on a dark ground, inside the picture. */
-export function label(pen, text, x, y, bounds, colour = "#fff") {
-  pen.font = "600 13px system-ui, sans-serif";
-  const width = pen.measureText(text).width + 10;
-  const left = Math.max(bounds.x, Math.min(x, bounds.x + bounds.width - width));
-  const top = Math.max(bounds.y, Math.min(y, bounds.y + bounds.height - 20));
-  pen.fillStyle = "rgb(10 18 23 / 78%)";
-  pen.fillRect(left, top, width, 20);
-  pen.fillStyle = colour;
-  pen.fillText(text, left + 5, top + 14.5);
+const LABEL_PX = 20;
+
+/** Words on a dark ground, inside the picture and none over another. */
+export class Labels {
+  constructor(bounds) {
+    this.bounds = bounds;
+    this.list = [];
+  }
+
+  put(text, x, y, colour = "#fff") {
+    this.list.push({ text, x, y, colour });
+  }
+
+  draw(pen) {
+    const { bounds } = this;
+    const taken = [];
+    pen.font = "600 13px system-ui, sans-serif";
+    for (const { text, x, y, colour } of this.list) {
+      const width = Math.min(pen.measureText(text).width + 10, bounds.width);
+      const left = Math.max(bounds.x, Math.min(x, bounds.x + bounds.width - width));
+      const lowest = bounds.y + bounds.height - LABEL_PX;
+      let top = Math.max(bounds.y, Math.min(y, lowest));
+      const isTaken = (each) => each.left < left + width && left < each.left + each.width && Math.abs(each.top - top) < LABEL_PX;
+      while (taken.some(isTaken) && top + LABEL_PX < lowest) top += LABEL_PX + 1;
+      taken.push({ left, width, top });
+      pen.fillStyle = "rgb(10 18 23 / 78%)";
+      pen.fillRect(left, top, width, LABEL_PX);
+      pen.fillStyle = colour;
+      pen.fillText(text, left + 5, top + 14.5, bounds.width - 10);
+    }
+  }
 }
 
 export function tracePlace(pen, points, at, isClosed) {
@@ -143,7 +164,7 @@ export class Overlay {
       pen.fillStyle = "rgb(0 0 0 / 55%)";
       pen.fill();
     }
-    const labels = [];
+    const labels = new Labels(bounds);
     for (const zone of this.scene.zones) {
       const colour = PLACE[this.moodOf(zone.name)] ?? PLACE.zone;
       tracePlace(pen, zone.points, at, true);
@@ -153,7 +174,7 @@ export class Overlay {
       pen.lineWidth = 2;
       pen.stroke();
       const top = zone.points.reduce((best, point) => (point[1] < best[1] ? point : best));
-      labels.push([[zone.name, this.wordsOf(zone.name)].filter(Boolean).join(": "), at(top), colour]);
+      labels.put([zone.name, this.wordsOf(zone.name)].filter(Boolean).join(": "), at(top)[0] + 2, at(top)[1] + 3, colour);
     }
     for (const line of this.scene.lines) {
       pen.strokeStyle = PLACE.line;
@@ -161,15 +182,16 @@ export class Overlay {
       tracePlace(pen, line.points, at, false);
       pen.stroke();
       traceArrow(pen, at(line.points[0]), at(line.points[1]));
-      labels.push([line.name, at(line.points[0]), PLACE.line]);
+      labels.put(line.name, at(line.points[0])[0] + 2, at(line.points[0])[1] + 3, PLACE.line);
     }
     const shownMs = this.shownMs();
     const look = shownMs === null ? null : this.lookAt(shownMs);
-    for (const track of look?.tracks ?? []) this.drawTrack(pen, track, (shownMs - look.at_ms) / 1000, at, bounds);
-    for (const [text, [x, y], colour] of labels) label(pen, text, x + 2, y + 3, bounds, colour);
+    for (const track of look?.tracks ?? []) this.drawTrack(pen, track, (shownMs - look.at_ms) / 1000, at, labels);
+    labels.draw(pen);
   }
 
-  drawTrack(pen, [number, kind, left, top, right, bottom, dx, dy, hasMoved, missedMs], dtS, at, bounds) {
+  drawTrack(pen, [number, kind, left, top, right, bottom, dx, dy, hasMoved, missedMs], dtS, at, labels) {
+    const { bounds } = labels;
     const goesOn = hasMoved && missedMs < 1000 ? Math.max(0, dtS) : 0;
     const [x0, y0] = at([left + dx * goesOn, top + dy * goesOn]);
     const [x1, y1] = at([right + dx * goesOn, bottom + dy * goesOn]);
@@ -183,7 +205,7 @@ export class Overlay {
     pen.strokeStyle = hasMoved ? PALETTE[kind] ?? "#fff" : "#c4ced4";
     pen.strokeRect(x0, y0, x1 - x0, y1 - y0);
     pen.setLineDash([]);
-    if (hasMoved && missedMs === 0 && bounds.width > 420) label(pen, kind === "moving" ? `${number}` : `${kindWords(kind)} ${number}`, x0, y0 - 21, bounds, pen.strokeStyle);
+    if (hasMoved && missedMs === 0 && bounds.width > 420) labels.put(kind === "moving" ? `${number}` : `${kindWords(kind)} ${number}`, x0, y0 - LABEL_PX - 1, PALETTE[kind]);
     pen.globalAlpha = 1;
   }
 

@@ -4,6 +4,7 @@ import { get } from "./box.js";
 import { el, howLong, moment, number } from "./dom.js";
 import { Overlay, mood, shortState } from "./overlay.js";
 import { kindWords } from "./seeing-words.js";
+import { detailWords } from "./sentences.js";
 import { set } from "./tile.js";
 import { t } from "./words.js";
 
@@ -97,7 +98,7 @@ export class SeeingPanel {
       const since = state.from_ms === null ? "" : t("since", moment(state.from_ms));
       const words = [shortState(state), interval(state)].filter(Boolean).join(", ");
       return el("li", { "data-mood": state.is_now ? mood(state) : "old" },
-        el("strong", {}, words), el("span", {}, title(state)), el("small", {}, [state.is_now ? "" : t("asOf"), since, state.words.by === "motion" ? t("byMotion") : "", state.detail].filter(Boolean).join(" · ")));
+        el("strong", {}, words), el("span", {}, title(state)), el("small", {}, [state.is_now ? "" : t("asOf"), since, state.words.by === "motion" ? t("byMotion") : "", detailWords(state.detail)].filter(Boolean).join(" · ")));
     };
     const states = [...this.told.states].sort((a, b) => Number(b.is_now) - Number(a.is_now) || b.number - a.number);
     const text = JSON.stringify(states);
@@ -152,7 +153,7 @@ export class SeeingPanel {
 
   row(event) {
     const words = event.kind === "line_crossing" ? [kindWords(event.words.class), t(`direction.${event.words.direction}`)] : [shortState(event), event.is_end ? t("over") : ""];
-    const facts = [...NUMBERS.filter((name) => name in event.numbers).map((name) => numberWords(name, event)), event.words.class && event.kind !== "line_crossing" ? kindWords(event.words.class) : "", event.detail];
+    const facts = [...NUMBERS.filter((name) => name in event.numbers).map((name) => numberWords(name, event)), event.words.class && event.kind !== "line_crossing" ? kindWords(event.words.class) : "", detailWords(event.detail)];
     const when = event.from_ms === null ? t("timeUnknown") : moment(event.from_ms);
     const play = event.from_ms !== null && (() => this.onplay(event.from_ms));
     const picture = event.has_still

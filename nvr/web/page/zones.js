@@ -3,7 +3,7 @@
 
 import { get, send } from "./box.js";
 import { el } from "./dom.js";
-import { label, pictureRect, sharpPen, traceArrow, tracePlace } from "./overlay.js";
+import { Labels, pictureRect, sharpPen, traceArrow, tracePlace } from "./overlay.js";
 import "./seeing-words.js";
 import { Tile, set } from "./tile.js";
 import { t } from "./words.js";
@@ -78,8 +78,8 @@ class Editor {
     this.fault = el("p", { class: "note", role: "alert" });
     this.element = el("div", { class: "camera editor" },
       el("p", {}, el("a", { href: `#/camera/${this.settings.name}` }, `‹ ${this.settings.title}`)),
-      el("h1", {}, this.title), this.addBar, this.drawBar, this.stage, this.help, this.fault, this.lists,
-      el("p", { class: "hint" }, t("masksHint")), el("div", { class: "bar save" }, this.saveButton, this.undoButton, this.state));
+      el("h1", {}, this.title), this.addBar, this.drawBar, this.stage, this.help, this.lists,
+      el("p", { class: "hint" }, t("masksHint")), el("div", { class: "save" }, this.fault, el("div", { class: "bar" }, this.saveButton, this.undoButton, this.state)));
   }
 
   async load() {
@@ -309,12 +309,14 @@ class Editor {
     const [pen] = sharp;
     const { bounds } = this;
     const at = ([x, y]) => [bounds.x + x * bounds.width, bounds.y + y * bounds.height];
-    for (const place of this.places) if (place !== this.chosen) this.drawPlace(pen, place, at, bounds);
-    if (this.chosen) this.drawPlace(pen, this.chosen, at, bounds);
+    this.labels = new Labels(bounds);
+    for (const place of this.places) if (place !== this.chosen) this.drawPlace(pen, place, at);
+    if (this.chosen) this.drawPlace(pen, this.chosen, at);
     if (this.drawing) this.drawNew(pen, at);
+    this.labels.draw(pen);
   }
 
-  drawPlace(pen, place, at, bounds) {
+  drawPlace(pen, place, at) {
     const isChosen = place === this.chosen;
     const isLine = place.group === "lines";
     const colour = COLOURS[place.group];
@@ -328,7 +330,7 @@ class Editor {
     pen.stroke();
     if (isLine) traceArrow(pen, at(place.points[0]), at(place.points[1]));
     const top = place.points.reduce((best, point) => (point[1] < best[1] ? point : best));
-    label(pen, place.name, at(top)[0] + 12, at(top)[1] + 6, bounds, colour);
+    this.labels.put(place.name, at(top)[0] + 12, at(top)[1] + 6, colour);
     place.points.forEach((point, number) => {
       const [x, y] = at(point);
       pen.beginPath();
@@ -383,7 +385,6 @@ class Editor {
       const words = [error.message, error.hint].filter(Boolean).join(". ");
       if (error.status === 409) this.fault.replaceChildren(`${words} `, el("button", { type: "button", onclick: () => this.load() }, t("reload")));
       else set(this.fault, words);
-      this.fault.scrollIntoView({ block: "nearest" });
     }
     this.isSaving = false;
     this.update();
