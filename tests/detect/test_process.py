@@ -18,7 +18,6 @@ pytest.importorskip("av", reason="frames are decoded with PyAV")
 pytest.importorskip("numpy", reason="frames are numpy arrays")
 
 import av
-from conftest import SHARED_DATA
 from e2e.running import RunningBox, RunningRecorder, children_of, free_port
 
 from nvr import site
@@ -38,7 +37,7 @@ from nvr.source.replay import Replay
 from tools.scenes import demo_footage
 
 NS = 1_000_000_000
-MODEL = SHARED_DATA / "model" / "ssd_mobilenet_v1_1_metadata.tflite"
+MODEL = Path(__file__).parents[3] / "shared" / "data" / "model" / "ssd_mobilenet_v1_1_metadata.tflite"
 SITE = """\
 site: test
 box: test-1
