@@ -59,6 +59,7 @@ NS_PER_S = 1_000_000_000
 SILENT_NS = 3 * NS_PER_S  # fragments come every second, and late ones a little later
 BLIND_NS = 15 * NS_PER_S  # media that comes and gives no frame at all: damaged beyond decoding
 STATUS_NS = NS_PER_S
+RATE_MARKS = 12  # one a second: fragments come every second, so a shorter time would say too much or too little
 DRAIN_S = 0.1
 STILL_EVERY_NS = 2 * NS_PER_S  # of one camera, for things that happen by the thousand; what begins or ends always has one
 REMEMBERED_FRAGMENTS = 4000  # an hour: what an event rests on seldom began earlier
@@ -255,7 +256,7 @@ class Process:
         self._awake = threading.Event()
         self._is_stopping = False
         self._fault: BaseException | None = None
-        self._looks: dict[str, tuple[int, int]] = {}
+        self._marks: dict[str, deque[tuple[int, int]]] = {}
 
     # -- the thread that fills feeds
 
@@ -389,15 +390,14 @@ class Process:
     def status(self, now_ns: int) -> dict[str, Any]:
         cameras = {}
         for looker in self.lookers:
-            looks, since_ns = self._looks.get(looker.name, (looker.looks, now_ns))
-            if now_ns - since_ns > 10 * NS_PER_S or looker.name not in self._looks:
-                self._looks[looker.name] = (looker.looks, now_ns)
-            seconds = (now_ns - since_ns) / NS_PER_S
+            marks = self._marks.setdefault(looker.name, deque(maxlen=RATE_MARKS))
+            marks.append((now_ns, looker.looks))
+            seconds = (now_ns - marks[0][0]) / NS_PER_S
             cameras[looker.name] = {
                 "stream": looker.looked.stream,
                 "is_keyframes_only": looker.is_keyframes_only,
                 "looks": looker.looks,
-                "looks_per_s": round((looker.looks - looks) / seconds, 1) if seconds > 0 else None,
+                "looks_per_s": round((looker.looks - marks[0][1]) / seconds, 1) if seconds > 0 else None,
                 "shed": looker.feed.shed,
                 "behind_s": round(looker.feed.behind_ns(now_ns) / NS_PER_S, 1),
                 "trouble": looker.trouble,
