@@ -9,9 +9,10 @@ import logging
 import re
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
@@ -32,6 +33,7 @@ from nvr.web.footage import Footage
 from nvr.web.guard import Guard, address_of, is_same_origin
 from nvr.web.live import Live, Watcher
 from nvr.web.missing import Missing
+from nvr.web.seeing import Seeing
 from nvr.web.settings import PageSettings
 
 log = logging.getLogger(__name__)
@@ -61,6 +63,7 @@ class Page:
         missing = Missing(self.footage)
         self.cutting = Cutting(data_dir, settings, self.footage, clock)
         self.api = Api(data_dir, settings, self.live, self.footage, missing, self.cutting, clock)
+        self.seeing = Seeing(data_dir, settings, self.guard)
         self._pages_open = 0
         self._readers = ThreadPoolExecutor(READS_AT_ONCE, "live")
 
@@ -76,6 +79,7 @@ class Page:
             Route("/api/logout", guard.closed(self._log_out), methods=["POST"]),
             Route("/api/session", guard.closed(self._session)),
             *self.api.routes(guard),
+            *self.seeing.routes(),
             WebSocketRoute("/live", self._live),
         ]
         app = Starlette(routes=routes, lifespan=self._lifespan)
@@ -87,13 +91,17 @@ class Page:
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(work) for work in (self.live.listen(), self.live.tell(), self.cutting.tidy_up())]
+        tasks = [asyncio.create_task(work) for work in self._works()]
         for task in tasks:
             task.add_done_callback(_say_if_failed)
         yield
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _works(self) -> tuple[Coroutine[Any, Any, None], ...]:
+        """What goes on all the time beside the answers."""
+        return self.live.listen(), self.live.tell(), self.cutting.tidy_up(), self.seeing.listen()
 
     async def _start(self, request: Request) -> Response:
         if self.guard.session(request) is None:
