@@ -50,6 +50,8 @@ class Visitor:
         self.site_path = folder / "site.yaml"
         self.site_path.write_text(SITE)
         self.data_dir = folder / "data"
+        self.data_dir.mkdir()
+        self.data_dir.mkdir(parents=True, exist_ok=True)  # the recorder makes it; the page never does
         self.page = Page(self.data_dir, PageSettings.from_site(site.load(self.site_path)))
         self.client = TestClient(self.page.app(), base_url=ORIGIN, raise_server_exceptions=False)
         self.headers = {"origin": ORIGIN}
