@@ -20,7 +20,8 @@ Mask = NDArray[np.bool_]
 
 HEIGHT_BLOCKS = 90  # a person of 10 % of the picture's height is 9 blocks high; noise is averaged over 16 pixels at 640x360
 EMPTY_S = 10.0  # what looks like the empty scene is learned with this time constant
-STAYS_S = 300.0  # what differs from it: an object of strong contrast is part of the scene after some 10 minutes
+STAYS_S = 600.0  # what differs from it and stays as it is: then it belongs to the scene
+SAME_LEVELS = 8.0  # it is still the same thing that stands there
 NOISE_LEAST = 1.0  # levels; a coded picture of a still scene pulses by this much with its keyframes
 DIFFERS_LEAST = 9.0  # levels of 255
 MOVES_LEAST = 7.0
@@ -94,6 +95,8 @@ class Background:
     def __init__(self) -> None:
         self._empty: Luma | None = None
         self._spread: Luma = np.zeros((0, 0), np.float32)  # mean absolute deviation of each block
+        self._standing: Luma = self._spread  # what hides the empty scene
+        self._stood_s: Luma = self._spread  # for how long it has been the same
         self._before: Luma = self._spread
         self._at_ns = 0
         self._known_s = 0.0
@@ -121,28 +124,36 @@ class Background:
         if is_light:
             self._begin(picture, at_ns)
         else:
-            self._learn(away, light, size, foreground_sums.mask, gone_s)
+            self._learn(away, light, size, foreground_sums.mask, moving, gone_s)
         self._before, self._at_ns = picture, at_ns
         return Motion(picture, moving_sums, foreground_sums, is_light, self._noise, self._known_s)
 
     def _begin(self, picture: Luma, at_ns: int) -> None:
         self._empty, self._before = picture.copy(), picture
         self._spread = np.full(picture.shape, 1.5, np.float32)
+        self._standing, self._stood_s = picture, np.zeros_like(picture)
         self._at_ns, self._known_s = at_ns, 0.0
 
-    def _learn(self, away: Luma, light: Luma, size: Luma, foreground: Mask, gone_s: float) -> None:
+    def _learn(self, away: Luma, light: Luma, size: Luma, foreground: Mask, moving: Mask, gone_s: float) -> None:
         """At the beginning everything is learned fast, so that what left at once leaves no ghost for long."""
         assert self._empty is not None
-        stays_s = min(STAYS_S, 2.0 + self._known_s)
-        quick = 1.0 - exp(-gone_s / min(EMPTY_S, 1.0 + self._known_s))
-        slow = 1.0 - exp(-gone_s / stays_s)
-        rate = np.where(foreground, np.float32(slow), np.float32(quick))
-        # Light is followed everywhere at once, also under what stands there; the rest only as fast as it may be learned.
+        quick = np.float32(1.0 - exp(-gone_s / min(EMPTY_S, 1.0 + self._known_s)))
+        # Light is followed everywhere at once, also under what stands there.
         follow = np.float32(1.0 - exp(-gone_s / LIGHT_S))
-        self._empty += follow * light + rate * (away - light)
-        # Swaying leaves and flickering lamps: what often differs must differ more. Half the speed, so that
-        # somebody who walks through changes little.
-        self._spread += (np.minimum(size, 40.0) - self._spread) * (rate * np.float32(0.5))
+        picture = self._empty + away
+        self._empty += follow * light + np.where(foreground, np.float32(0), quick) * (away - light)
+        # What stands there hides the empty scene, which is not touched: when it leaves, no ghost stays behind.
+        is_same = foreground & (np.abs(picture - self._standing) < SAME_LEVELS)
+        self._stood_s = np.where(is_same, self._stood_s + np.float32(gone_s), np.maximum(self._stood_s - np.float32(3 * gone_s), 0))
+        self._standing = np.where(is_same | (self._stood_s > 0), self._standing, picture)
+        belongs = is_same & (self._stood_s > min(STAYS_S, 2.0 + 3.0 * self._known_s))
+        if belongs.any():
+            self._empty = np.where(belongs, picture, self._empty)
+            self._stood_s = np.where(belongs, np.float32(0), self._stood_s)
+        # Swaying leaves and flickering lamps: what often differs must differ more. Half the speed, so that somebody who
+        # walks through changes little; what stands still teaches nothing.
+        wavers = np.where(foreground, np.where(moving, quick / 30, np.float32(0)), quick)
+        self._spread += (np.minimum(size, 40.0) - self._spread) * (wavers * np.float32(0.5))
         self._known_s += gone_s
 
 

@@ -354,7 +354,11 @@ class Tracker:
         rect = thing.rect
         least = share * rect.area
         return any(
-            other is not thing and other.missed_s <= SHOWN_S and other.rect.overlap(rect) > least for other in self._things
+            other is not thing
+            and other.missed_s <= SHOWN_S
+            and other.rect.overlap(rect) > least
+            and (other.kind != MOVING or hypot(other.vx * self.aspect, other.vy) > 0.05)
+            for other in self._things
         )
 
     # -- telling -------------------------------------------------------------------------------------
