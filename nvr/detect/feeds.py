@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from nvr.clock import Clock, RunClock
 from nvr.errors import NvrError
@@ -182,7 +181,7 @@ class OwnStream:
     detail: str = "waiting for the first picture"
     size: tuple[int, int] = (0, 0)
     lost_packets: int = 0
-    last_ns: int = 0
+    rest_until_ns: int = 0  # not drained before
     _started: RunStarted | None = None
     _runs: int = 0
     _number: int = 0
@@ -200,7 +199,6 @@ class OwnStream:
                     put = self._flush(reading.wall_ns - reading.mono_ns, reading.state is not ClockState.UNKNOWN) or put
                 self._units.append((event, self._at_ns(event)))
                 self.lost_packets += event.lost_packets
-                self.last_ns = reading.mono_ns
                 continue
             put = self._flush(reading.wall_ns - reading.mono_ns, reading.state is not ClockState.UNKNOWN) or put
             if isinstance(event, RunStarted):
@@ -243,9 +241,6 @@ class OwnStream:
             )
         )
         return True
-
-    def facts(self) -> dict[str, Any]:
-        return {"width": self.size[0], "height": self.size[1], "lost_packets": self.lost_packets}
 
 
 def own_pictures(piece: Piece) -> tuple[RunStarted, list[Picture]]:

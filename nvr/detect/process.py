@@ -58,6 +58,7 @@ SEEN_SOCKET = "seen.sock"
 NS_PER_S = 1_000_000_000
 SILENT_NS = 3 * NS_PER_S  # fragments come every second, and late ones a little later
 BLIND_NS = 15 * NS_PER_S  # media that comes and gives no frame at all: damaged beyond decoding
+GIVE_UP_NS = 10 * NS_PER_S
 STATUS_NS = NS_PER_S
 RATE_MARKS = 12  # one a second: fragments come every second, so a shorter time would say too much or too little
 DRAIN_S = 0.1
@@ -102,10 +103,10 @@ class Looker:
         self.is_keyframes_only = False
         self._places: dict[str, Zone | Line] = {zone.name: zone for zone in camera.zones}
         self._places |= {line.name: line for line in camera.lines}
-        self._pipeline = Pipeline(camera.name, camera.zones, camera.lines, model=model, settings=Settings(masks=camera.masks))
-        self._rules = Rules(camera, site)
+        self._site, self._model = site, model
+        self._begin()
+        self._rest_until_ns = 0
         self._pictures = RingPictures(data_dir / "rings" / camera.name / looked.stream.partition("/")[2])
-        self._run: object = None
         self._number = 0
         self._started: object = None
         self._told_shed = 0
@@ -114,6 +115,22 @@ class Looker:
         self._still_ns = -STILL_EVERY_NS
         self._came_ns = began_ns  # end of the last piece that was read
         self._last_ns = began_ns  # of the last facts: so long nothing is known, and nothing is told
+
+    def _begin(self) -> None:
+        camera = self.looked.camera
+        self._pipeline = Pipeline(
+            camera.name, camera.zones, camera.lines, model=self._model, settings=Settings(masks=camera.masks)
+        )
+        self._rules = Rules(camera, self._site)
+        self._run: object = None
+
+    def give_up(self, now_ns: int, error: Exception) -> None:
+        """Looking failed in a way it should not have: begin anew a little later, and leave the other cameras alone."""
+        log.error("%s: detection failed and begins anew in %d s", self.name, GIVE_UP_NS // NS_PER_S, exc_info=error)
+        self._begin()
+        self._pictures.close()
+        self._rest_until_ns = now_ns + GIVE_UP_NS
+        self.trouble = f"detection failed: {type(error).__name__}: {error}"
 
     def recorded(self, mono_ns: int, sequence: int) -> None:
         """A fragment of the stream that events point to was announced."""
@@ -126,6 +143,8 @@ class Looker:
 
     def look(self, piece: Piece, tell: Callable[[Looker, Facts, int], None]) -> None:
         """Take one piece; `tell` gets each facts with the box's wall time, and asks for events by judge()."""
+        if piece.at_ns < self._rest_until_ns:
+            return
         shed = self.feed.shed
         if shed > self._told_shed:
             self._pipeline.shed(shed - self._told_shed)
@@ -245,8 +264,13 @@ class Process:
         arena = Arena()
         for looker in self.lookers:
             if looker.looked.is_own and make_source is not None:
-                source = make_source(looker.looked.camera, arena)
-                self._own.append(OwnStream(source, looker.feed, self.clock))
+                try:
+                    source = make_source(looker.looked.camera, arena)
+                except NvrError as error:
+                    looker.trouble = f"{looker.looked.stream} cannot be opened: {error}"
+                    log.error("%s", looker.trouble)
+                else:
+                    self._own.append(OwnStream(source, looker.feed, self.clock))
             else:
                 self._by_stream.setdefault(looker.looked.stream, []).append(looker)
             self._by_recorded.setdefault(looker.looked.recorded, []).append(looker)
@@ -265,7 +289,7 @@ class Process:
         try:
             while not self._is_stopping:
                 for own in self._own:
-                    if own.drain():
+                    if self._drained(own):
                         self._awake.set()
                 if subscriber is None:
                     try:
@@ -286,6 +310,19 @@ class Process:
                 subscriber.close()
             for own in self._own:
                 own.source.close()
+
+    def _drained(self, own: OwnStream) -> bool:
+        """One turn of a source of our own; one that fails rests, and no other stream with it."""
+        now_ns = self.clock.mono_ns()
+        if now_ns < own.rest_until_ns:
+            return False
+        try:
+            return own.drain()
+        except Exception as error:
+            log.error("%s: its source failed, asked again in %d s", own.feed.name, GIVE_UP_NS // NS_PER_S, exc_info=error)
+            own.rest_until_ns = now_ns + GIVE_UP_NS
+            own.is_sending, own.cause, own.detail = False, Cause.CAMERA.value, f"the source failed: {error}"
+            return False
 
     def _hear(self, subscriber: Subscriber) -> None:
         message = subscriber.receive(DRAIN_S)
@@ -320,8 +357,11 @@ class Process:
                 for looker in self.lookers:
                     piece = looker.feed.take()
                     if piece is not None:
-                        looker.look(piece, self._tell)
                         has_looked = True
+                        try:
+                            looker.look(piece, self._tell)
+                        except Exception as error:
+                            looker.give_up(self.clock.mono_ns(), error)
                     if self.clock.mono_ns() - told_ns >= STATUS_NS:
                         told_ns = self.clock.mono_ns()
                         self._beat()
@@ -357,7 +397,10 @@ class Process:
             health = self._health_of(looker, reading.mono_ns)
             if health is not None:
                 looker.health(health)
-            looker.rest(reading.mono_ns, reading.wall_ns, has_wall, self._tell)
+            try:
+                looker.rest(reading.mono_ns, reading.wall_ns, has_wall, self._tell)
+            except Exception as error:
+                looker.give_up(reading.mono_ns, error)
         for stored in self.log.commit():
             _log_event(stored)
             self._announcer.tell({"kind": "event", "event": stored.to_json()})

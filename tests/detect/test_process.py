@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import itertools
 import json
@@ -165,6 +166,24 @@ def test_a_fragment_that_is_gone_is_counted_as_trouble_and_the_next_one_is_looke
     looker.look(piece_of(*rows[1]), lambda *_: None)
     assert looker.trouble == ""
     assert looker.looks > 0
+    looker.close()
+
+
+def test_a_camera_whose_looking_fails_begins_anew_and_the_others_go_on(recorded):
+    settings, data_dir = recorded
+    looker = Looker(looked_of(settings.cameras[0]), settings, data_dir, None, 0)
+    with Ring(data_dir / "rings" / "square" / "main") as ring:
+        rows = list(ring.rows())
+    looker.look(piece_of(*rows[0]), lambda *_: None)
+    before = looker.looks
+    looker.give_up(rows[1].record.mono_ns, ZeroDivisionError("a rule"))
+    assert "ZeroDivisionError" in looker.trouble
+    looker.look(piece_of(*rows[2]), lambda *_: None)
+    assert looker.looks == before, "it rests"
+    late = piece_of(rows[3].position, dataclasses.replace(rows[3].record, mono_ns=rows[3].record.mono_ns + 20 * NS))
+    looker.look(late, lambda *_: None)
+    assert looker.looks > before
+    assert looker.trouble == ""
     looker.close()
 
 
