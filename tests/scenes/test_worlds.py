@@ -19,7 +19,7 @@ JAM = road.Phase(0, 1000, 11.0, light_m=185.0, green_s=8, cycle_s=45)
 RED_LIGHT = road.Phase(0, 600, 11.0, light_m=152.0, green_s=30, cycle_s=60)
 
 
-def looks_of(phase, length_s=600, **more):
+def looks_of(phase, length_s=420, **more):
     return list(road.Street([phase], **more).run(length_s, every_s=1.0))
 
 
@@ -31,7 +31,7 @@ def test_the_same_seed_gives_the_same_street():
 
 @pytest.mark.parametrize(("phase", "state"), [(FREE, "free"), (DENSE, "dense"), (JAM, "jam")])
 def test_a_street_is_what_its_demand_makes_of_it(phase, state):
-    states = road.traffic_states(looks_of(phase))[240:]
+    states = road.traffic_states(looks_of(phase))[200:]
     assert states.count(state) / len(states) > 0.97
 
 

@@ -25,6 +25,8 @@ from tools.scenes import camera_day, faults, office, pixels, road, score, script
 
 _NS = 1_000_000_000
 
+SEEDS = (31, 32)  # rules were tried on seeds below 20 while they were written; these were kept for the table
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -78,7 +80,7 @@ _RUSH = (
 )
 
 
-def congestion(scale: float = 1.0, seeds: Sequence[int] = (1, 2)) -> list[Row]:
+def congestion(scale: float = 1.0, seeds: Sequence[int] = SEEDS) -> list[Row]:
     """`scale` below 1 makes everything shorter, for tests."""
     total: dict[str, score.Counts] = {}
     false_jam_s = 0.0
@@ -120,7 +122,7 @@ def _congestion_of(street: road.Street, length_s: float) -> dict[str, score.Coun
 # -- stopped vehicles --------------------------------------------------------------------------------
 
 
-def stopped_vehicle(scale: float = 1.0, seeds: Sequence[int] = (1, 2)) -> list[Row]:
+def stopped_vehicle(scale: float = 1.0, seeds: Sequence[int] = SEEDS) -> list[Row]:
     found_s: list[float] = []
     count = wrong = 0
     for seed in seeds:
@@ -141,9 +143,9 @@ def stopped_vehicle(scale: float = 1.0, seeds: Sequence[int] = (1, 2)) -> list[R
             wrong += sum(not any(from_s <= at_s <= to_s + 5 for _, from_s, to_s in stood) for at_s in told)
     hour_s = 3600 * scale
     alarms = {
-        "dense moving traffic": _stops(road.Street([road.Phase(0, 1300, 8.0)], seed=11, parked=3), hour_s),
-        "a red light": _stops(road.Street([_LIGHT], seed=12), hour_s / 2),
-        "a jam that creeps": _stops(road.Street([road.Phase(0, 1000, 11.0, light_m=185.0, green_s=8, cycle_s=45)], seed=13), hour_s / 4),
+        "dense moving traffic": _stops(road.Street([road.Phase(0, 1300, 8.0)], seed=41, parked=3), hour_s),
+        "a red light": _stops(road.Street([_LIGHT], seed=42), hour_s / 2),
+        "a jam that creeps": _stops(road.Street([road.Phase(0, 1000, 11.0, light_m=185.0, green_s=8, cycle_s=45)], seed=43), hour_s / 4),
     }  # fmt: skip
     in_time = sum(each <= 15 for each in found_s)
     rows = [
@@ -175,7 +177,7 @@ QUEUES = {
 }
 
 
-def queue(scale: float = 1.0, seeds: Sequence[int] = (1, 2)) -> list[Row]:
+def queue(scale: float = 1.0, seeds: Sequence[int] = SEEDS) -> list[Row]:
     rows = []
     for name, rates in QUEUES.items():
         covered = total = wide = near = 0
