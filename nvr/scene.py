@@ -199,7 +199,9 @@ class Tamper:
     detail: float  # share of picture cells with any texture; a covered lens has hardly any
     shift: Point  # whole-picture displacement against the learned picture, fractions; (0, 0) while not measured
     shift_trust: float  # 0 to 1: how clear that displacement is
-    frozen_ns: int  # how long pictures have been the same, but for what coding makes of the same picture; see change_usual
+    frozen_ns: (
+        int  # how long pictures have been the same, but for what coding makes of the same picture; see change_usual
+    )
     loop_ns: int  # how long what changes from frame to frame has repeated earlier changes; 0 for a living camera
     loop_period_ns: int  # how long ago they were shown first; 0 without a loop
     learned_ns: int  # how much was seen to learn from; below 60 s the learned numbers say little
@@ -229,7 +231,9 @@ class Sight:
 
     model: str = ""  # name of the object model; "" without one: then tracks are MOVING
     kinds: frozenset[str] = frozenset((MOVING,))  # what can be told at all
-    looked_ns: int = 0  # media time of the last frame the model saw; older than at_ns while nothing moves, or when short of CPU
+    looked_ns: int = (
+        0  # media time of the last frame the model saw; older than at_ns while nothing moves, or when short of CPU
+    )
     is_saturated: bool = False  # the model told as many as it can tell: there may be more
     shed: int = 0  # frames left out because the box was too slow, since the process began
 
@@ -279,7 +283,9 @@ class Event:
     wall_ns: int | None  # of from_ns
     tracks: tuple[int, ...] = ()
     numbers: tuple[tuple[str, float], ...] = ()  # (name with unit, value): ("waiting", 4.0), ("waiting_most", 6.0)
-    words: tuple[tuple[str, str], ...] = ()  # what is no number: ("class", "car"), ("direction", "down"), ("due", "open")
+    words: tuple[
+        tuple[str, str], ...
+    ] = ()  # what is no number: ("class", "car"), ("direction", "down"), ("due", "open")
     detail: str = ""  # one line for a person
     is_end: bool = False  # the state that began earlier is over
 

@@ -15,8 +15,12 @@ _FOLDER = "models"  # in the data directory
 
 def _of_box(command: Command) -> Command:
     """--site or --data, as elsewhere; but a box may get its models before it records, so the directory need not be there."""
-    command = click.option("--data", "data_dir", type=FOLDER, help="Data directory, instead of the one in the site file.")(command)
-    return click.option("--site", "site_path", type=FILE, help="Site file of the box: names the data directory.")(command)
+    command = click.option(
+        "--data", "data_dir", type=FOLDER, help="Data directory, instead of the one in the site file."
+    )(command)
+    return click.option("--site", "site_path", type=FILE, help="Site file of the box: names the data directory.")(
+        command
+    )
 
 
 @click.group()
@@ -89,7 +93,12 @@ def ls(site_path: Path | None, data_dir: Path | None, as_json: bool) -> None:
 @_of_box
 @json_option
 def check(
-    model_name: str, labels_path: Path | None, licence: str, site_path: Path | None, data_dir: Path | None, as_json: bool
+    model_name: str,
+    labels_path: Path | None,
+    licence: str,
+    site_path: Path | None,
+    data_dir: Path | None,
+    as_json: bool,
 ) -> None:
     """Tell whether a model can be used, and run it once if this machine can.
 
@@ -158,7 +167,9 @@ def _as_values(card: Any) -> dict[str, Any]:
 
 def _print_card(card: Any) -> None:
     told = ", ".join(sorted(set(card.kinds.values())))
-    click.echo(f"{card.name}: {card.notes or 'a detection model'}, {card.size_bytes / 1e6:.1f} MB, sha256 {card.sha256[:16]}…")
+    click.echo(
+        f"{card.name}: {card.notes or 'a detection model'}, {card.size_bytes / 1e6:.1f} MB, sha256 {card.sha256[:16]}…"
+    )
     click.echo(f"  input    {card.width} x {card.height}, {card.input_type}")
     click.echo(f"  tells    {told} (from {len(card.labels)} labels)")
     click.echo(f"  licence  {card.licence}")

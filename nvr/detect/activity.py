@@ -136,7 +136,12 @@ class Gate:
         self._trusted = onsets >= ONSETS_LEAST and sum(self._onsets[place:]) >= ONSETS_SEEN * onsets
 
     def facts(self) -> dict[str, object]:
-        return {"trusted": self._trusted, "threshold": round(self._threshold, 2), "quiet": round(sum(self._quiet)), "movements": round(sum(self._onsets))}
+        return {
+            "trusted": self._trusted,
+            "threshold": round(self._threshold, 2),
+            "quiet": round(sum(self._quiet)),
+            "movements": round(sum(self._onsets)),
+        }
 
 
 def _bin(level: float) -> int:

@@ -45,13 +45,13 @@ class Frame:
     def luma(self) -> Pixels:
         """Height x width, as the camera sent it: usually 16 to 235. A view of the decoder's memory."""
         plane = self._picture.planes[0]
-        return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: self.height, : self.width]
+        return np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: self.height, : self.width]
 
     @property
     def rgb(self) -> Pixels:
         """Height x width x 3."""
         if self._rgb is None:
-            self._rgb = self._picture.to_ndarray(format="rgb24")
+            self._rgb = np.asarray(self._picture.to_ndarray(format="rgb24"), np.uint8)
         return self._rgb
 
 
@@ -60,7 +60,7 @@ def resized(rgb: Pixels, width: int, height: int) -> Pixels:
     if rgb.shape[:2] == (height, width):
         return rgb
     picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
-    return picture.reformat(width, height, "rgb24", interpolation="BILINEAR").to_ndarray()
+    return np.asarray(picture.reformat(width, height, "rgb24", interpolation="BILINEAR").to_ndarray(), np.uint8)
 
 
 class Decoder:
@@ -88,7 +88,12 @@ class Decoder:
         Access units are given in decoding order from a keyframe on; ones that no other needs may be left out.
         """
         data = annex_b(unit)
-        if unit.is_keyframe or self._needs_head:
+        if not data:  # to the decoder an empty packet is the end of the stream
+            self.damaged += 1
+            return []
+        # Once; and again where a damaged picture may have brought damaged parameter sets. FFmpeg takes them for the
+        # beginning of another sequence, and would leave out pictures that are shown before the keyframe.
+        if self._needs_head and unit.is_keyframe:
             data = self._head + data
             self._needs_head = False
         packet = av.Packet(data)
@@ -106,6 +111,7 @@ class Decoder:
             pictures = self._context.decode(packet)
         except (av.FFmpegError, ValueError, OverflowError):
             self.damaged += 1
+            self._needs_head = True
             return []
         frames = []
         for picture in pictures:
@@ -168,7 +174,9 @@ def as_mp4(path: Path, mp4_path: Path) -> None:
             packets: list[Any] = [packet for packet in film.demux(stream) if packet.size]
             known = [number for number, packet in enumerate(packets) if packet.dts is not None]
             if len(known) < 2:
-                raise NoFilm(f"{path} does not say when its pictures are shown", hint="Give a bare H.264 file and --fps.")
+                raise NoFilm(
+                    f"{path} does not say when its pictures are shown", hint="Give a bare H.264 file and --fps."
+                )
             # Matroska has no decoding times; FFmpeg works them out from the third picture or so on.
             step = max((packets[known[-1]].dts - packets[known[0]].dts) // (len(known) - 1), 1)
             for number, packet in enumerate(packets):

@@ -72,7 +72,9 @@ def describe(data: bytes, name: str, *, labels: str | None = None, licence: str 
         missing.append("labels: the file holds none. Give a label file, one name a line, with --labels")
     kinds = {label: KIND_OF_LABEL[label] for label in dict.fromkeys(names) if label in KIND_OF_LABEL}
     if names and not kinds:
-        missing.append(f"labels that mean something here: none of {', '.join(sorted(KIND_OF_LABEL))} is among {len(names)} labels")
+        missing.append(
+            f"labels that mean something here: none of {', '.join(sorted(KIND_OF_LABEL))} is among {len(names)} labels"
+        )
     licence = licence or model.licence
     if not licence:
         missing.append("a licence: the file names none. Say which one it has with --licence")
@@ -123,7 +125,9 @@ def missing_of(model: ModelFile) -> list[str]:
             "detection post-processing"
         )
     else:
-        lacking = [name for name, tensor in zip(OUTPUTS, model.post_process, strict=False) if tensor.index not in graph_outputs]
+        lacking = [
+            name for name, tensor in zip(OUTPUTS, model.post_process, strict=False) if tensor.index not in graph_outputs
+        ]
         lacking += OUTPUTS[len(model.post_process) :]
         if lacking:
             missing.append(f"the outputs {', '.join(lacking)} of {POST_PROCESS}")
@@ -165,7 +169,8 @@ def load(folder: Path, name: str) -> tuple[Card, bytes]:
     except OSError as error:
         known = ", ".join(sorted(path.stem for path in folder.glob("*.json"))) or "none"
         raise BadModel(
-            f"there is no model {name} in {folder}: {error.strerror}", hint=f"nvr model add puts one there. Known: {known}."
+            f"there is no model {name} in {folder}: {error.strerror}",
+            hint=f"nvr model add puts one there. Known: {known}.",
         ) from None
     if (digest := hashlib.sha256(data).hexdigest()) != card.sha256:
         raise BadModel(
@@ -185,7 +190,9 @@ def card_of(text: bytes, name: str) -> Card:
         fields: dict[str, Any] = json.loads(text)
         if fields.get("version") != CARD_VERSION:
             raise ValueError(f"version {fields.get('version')}, this program reads {CARD_VERSION}")
-        card = Card(**{**fields, "labels": tuple(map(str, fields["labels"])), "output_tensors": tuple(fields["output_tensors"])})
+        card = Card(
+            **{**fields, "labels": tuple(map(str, fields["labels"])), "output_tensors": tuple(fields["output_tensors"])}
+        )
         whole = (card.size_bytes, card.width, card.height, card.zero, card.input_tensor, *card.output_tensors)
         if not all(isinstance(number, int) for number in whole) or len(card.output_tensors) != 4:
             raise ValueError("a number is not whole, or one is missing")
@@ -195,17 +202,23 @@ def card_of(text: bytes, name: str) -> Card:
             raise ValueError(f"it calls itself {card.name!r}")
         if not isinstance(card.kinds, dict) or not set(card.kinds.values()) <= set(KINDS):
             raise ValueError(f"kinds other than {', '.join(KINDS)}")
-        if not all(isinstance(each, str) for each in (card.sha256, card.licence, card.origin, card.input_type, card.notes)):
+        if not all(
+            isinstance(each, str) for each in (card.sha256, card.licence, card.origin, card.input_type, card.notes)
+        ):
             raise ValueError("a text is missing")
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise BadModel(f"the card of model {name} cannot be read: {error}", hint="Add the model again with nvr model add.") from None
+        raise BadModel(
+            f"the card of model {name} cannot be read: {error}", hint="Add the model again with nvr model add."
+        ) from None
     return card
 
 
 def _file_bytes(path: Path) -> bytes:
     size = path.stat().st_size
     if size > FILE_MOST_BYTES:
-        raise BadModel(f"{path} has {size >> 20} MiB, {FILE_MOST_BYTES >> 20} at most", hint="Take a model for small boards.")
+        raise BadModel(
+            f"{path} has {size >> 20} MiB, {FILE_MOST_BYTES >> 20} at most", hint="Take a model for small boards."
+        )
     return path.read_bytes()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import exp
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,9 @@ from nvr.scene import Rect, Zone
 Luma = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
-HEIGHT_BLOCKS = 90  # a person of 10 % of the picture's height is 9 blocks high; noise is averaged over 16 pixels at 640x360
+HEIGHT_BLOCKS = (
+    90  # a person of 10 % of the picture's height is 9 blocks high; noise is averaged over 16 pixels at 640x360
+)
 EMPTY_S = 10.0  # what looks like the empty scene is learned with this time constant
 STAYS_S = 600.0  # what differs from it and stays as it is: then it belongs to the scene
 SAME_LEVELS = 8.0  # it is still the same thing that stands there
@@ -35,7 +38,7 @@ def small(luma: Pixels) -> Luma:
     rows, columns = luma.shape[0] // side * side, luma.shape[1] // side * side
     if not rows or not columns:
         return luma.astype(np.float32)
-    down = luma[0:rows:side, :columns].astype(np.uint16 if side < 17 else np.uint32)
+    down: Any = luma[0:rows:side, :columns].astype(np.uint16 if side < 17 else np.uint32)
     for line in range(1, side):
         down += luma[line:rows:side, :columns]
     total = down[:, 0::side].astype(np.uint32 if side > 15 else down.dtype)
@@ -144,7 +147,9 @@ class Background:
         self._empty += follow * light + np.where(foreground, np.float32(0), quick) * (away - light)
         # What stands there hides the empty scene, which is not touched: when it leaves, no ghost stays behind.
         is_same = foreground & (np.abs(picture - self._standing) < SAME_LEVELS)
-        self._stood_s = np.where(is_same, self._stood_s + np.float32(gone_s), np.maximum(self._stood_s - np.float32(3 * gone_s), 0))
+        self._stood_s = np.where(
+            is_same, self._stood_s + np.float32(gone_s), np.maximum(self._stood_s - np.float32(3 * gone_s), 0)
+        )
         self._standing = np.where(is_same | (self._stood_s > 0), self._standing, picture)
         belongs = is_same & (self._stood_s > min(STAYS_S, 2.0 + 3.0 * self._known_s))
         if belongs.any():

@@ -124,6 +124,8 @@ def _is_same(each: Detection, other: Detection) -> bool:
 def _rides(person: Rect, bike: Rect) -> bool:
     """Most of a bike's upper part lies under the person, and the person's middle above the bike's wheels."""
     x, _ = person.centre
-    return bike.left <= x <= bike.right and bike.top < person.bottom <= bike.bottom + 0.15 * bike.height and (
-        person.overlap(bike) > 0.2 * min(person.area, bike.area)
+    return (
+        bike.left <= x <= bike.right
+        and bike.top < person.bottom <= bike.bottom + 0.15 * bike.height
+        and (person.overlap(bike) > 0.2 * min(person.area, bike.area))
     )

@@ -32,12 +32,16 @@ BLOB_MOST = 0.6  # of the picture; larger ones are light, not things
 @dataclass(frozen=True, slots=True)
 class Settings:
     frames_per_s: float = 5.0  # looked at; 5 are enough to follow a walker and a car in town
-    motion_least: float = 0.001  # of the picture or of a zone: less is no movement. 0.1 % is a person of 4 % of its height
+    motion_least: float = (
+        0.001  # of the picture or of a zone: less is no movement. 0.1 % is a person of 4 % of its height
+    )
     look_again_s: float = 2.0  # the model looks this often while nothing moves
     is_gated: bool = True  # sizes of access units decide what is decoded
     has_crops: bool = True  # small zones are looked at enlarged
     crops_most: int = 2  # each costs as much as the whole picture
-    masks: tuple[Zone, ...] = ()  # privacy: black in all that leaves the box and in what the model sees; nothing moves there
+    masks: tuple[
+        Zone, ...
+    ] = ()  # privacy: black in all that leaves the box and in what the model sees; nothing moves there
 
 
 @dataclass(slots=True)
@@ -138,7 +142,9 @@ class Pipeline:
     def start_run(self, started: RunStarted) -> None:
         """New parameter sets. What was learned of the scene stays. Raises CannotDecode; then take() gives nothing."""
         self._close()
-        self._health = replace(self._health, is_sending=True, cause="", detail="", width_px=started.width, height_px=started.height)
+        self._health = replace(
+            self._health, is_sending=True, cause="", detail="", width_px=started.width, height_px=started.height
+        )
         self._decoder = Decoder(started)
 
     def take(self, unit: AccessUnit, at_ns: int, wall_ns: int | None = None) -> list[Facts]:
@@ -161,7 +167,7 @@ class Pipeline:
         is_asleep = self.settings.is_gated and shown_ns > self._awake_until_ns and self._gate.is_trusted
         if (is_asleep and activity.type is not Type.KEYFRAME) or self._held.is_lost:
             return self._hold(unit, shown_ns, activity.type)
-        facts = []
+        facts: list[Facts] = []
         if self._held.units:
             held, self._held = self._held, _Held()
             for earlier, earlier_ns in held.units:
@@ -281,7 +287,10 @@ class Pipeline:
         found, self._is_saturated = self._model.detect(rgb)
         self.spent.model += 1
         for crop in self._crops:
-            part = rgb[round(crop.top * frame.height) : round(crop.bottom * frame.height), round(crop.left * frame.width) : round(crop.right * frame.width)]
+            part = rgb[
+                round(crop.top * frame.height) : round(crop.bottom * frame.height),
+                round(crop.left * frame.width) : round(crop.right * frame.width),
+            ]
             inside, is_full = self._model.detect(part, crop)
             self.spent.model += 1
             self._is_saturated = self._is_saturated or is_full
@@ -348,7 +357,9 @@ class Pipeline:
             foreground_share=round(self._motion.foreground.share, 5) if self._motion is not None else 0.0,
             is_light_change=motion is not None and motion.is_light_change,
             tamper=self._tamper.last if motion is not None else self._tamper.still(at_ns),
-            health=replace(self._health, damaged=self._damaged + (self._decoder.damaged if self._decoder is not None else 0)),
+            health=replace(
+                self._health, damaged=self._damaged + (self._decoder.damaged if self._decoder is not None else 0)
+            ),
             sight=Sight(
                 model=model.card.name if model is not None else "",
                 kinds=model.kinds | {MOVING} if model is not None else frozenset((MOVING,)),

@@ -172,7 +172,9 @@ class _LoopLook:
             since, rests, hits = self._since[:known], self._rests[:known], self._hits[:known]
             same = alike > LOOP_CORRELATION
             rests[:] = np.where(same, 0, rests + 1)
-            since[:] = np.where(same & (since == 0), at_ns, np.where(rests > (LOOP_RESTS if lively else 10 * LOOP_RESTS), 0, since))
+            since[:] = np.where(
+                same & (since == 0), at_ns, np.where(rests > (LOOP_RESTS if lively else 10 * LOOP_RESTS), 0, since)
+            )
             since[:LOOP_LAG_LEAST] = 0
             hits[:] = np.where(since == 0, 0, hits + same)
             running = np.flatnonzero(hits >= LOOP_HITS)

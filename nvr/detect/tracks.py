@@ -46,7 +46,9 @@ FRAMES_MOST_S = 0.5  # a frame counts for at most so long
 class Scene(Protocol):
     """What the motion stage knows of a place at this moment."""
 
-    known_s: float  # how long the empty scene has been learned
+    @property
+    def known_s(self) -> float:
+        """How long the empty scene has been learned."""
 
     def moving(self, rect: Rect) -> float:
         """Share of the rect that changed against the frame before."""
@@ -110,7 +112,7 @@ class Tracker:
         sure = [each for each in objects if each.score >= BEGIN_SCORE or self._is_on_its_way(each, scene)]
         new, free = self._assign(sure, free, self._cost, gone_s)
         known = {id(each) for each in sure}
-        unsure = [each for each in objects if GO_ON_SCORE <= each.score and id(each) not in known]
+        unsure = [each for each in objects if each.score >= GO_ON_SCORE and id(each) not in known]
         _, free = self._assign(unsure, free, _strict_cost, gone_s)
         blobs = [each for each in found if each.kind == MOVING and not self._is_covered(each.rect, objects)]
         new_blobs, free = self._assign(blobs, free, self._cost_of_blob, gone_s)
@@ -224,7 +226,9 @@ class Tracker:
             kept_s = KEPT_S if thing.is_confirmed else TENTATIVE_S
             if self._still_stands(thing, scene):
                 kept_s = STANDS_S + KEPT_S
-                thing.missed_s = min(thing.missed_s, SHOWN_S) if (self._at_ns - thing.seen_ns) / 1e9 < STANDS_S else thing.missed_s
+                thing.missed_s = (
+                    min(thing.missed_s, SHOWN_S) if (self._at_ns - thing.seen_ns) / 1e9 < STANDS_S else thing.missed_s
+                )
             if gone or thing.missed_s > kept_s:
                 self._things.remove(thing)
 
@@ -305,7 +309,9 @@ class Tracker:
             if moving > 0.08:
                 thing.changed_s += frame_s
             if not thing.has_moved:
-                thing.has_moved = self._went(thing) or self._came(thing, scene) or self._fidgets(thing, scene, moving, frame_s)
+                thing.has_moved = (
+                    self._went(thing) or self._came(thing, scene) or self._fidgets(thing, scene, moving, frame_s)
+                )
                 if thing.has_moved:
                     thing.moved_ns, thing.last_place = at_ns, (thing.x, thing.y)
             elif self._away((thing.x, thing.y), thing.last_place) > 0.25 * self._size(thing.width, thing.height) or (
@@ -342,9 +348,15 @@ class Tracker:
             return False
         thing.fidget_s *= exp(-frame_s / 60.0)
         rect = thing.rect
-        wide = Rect(rect.left - 0.25 * rect.width, rect.top - 0.1 * rect.height, rect.right + 0.25 * rect.width, rect.bottom).clipped()
+        wide = Rect(
+            rect.left - 0.25 * rect.width, rect.top - 0.1 * rect.height, rect.right + 0.25 * rect.width, rect.bottom
+        ).clipped()
         around_area = wide.area - rect.clipped().area
-        around = max(scene.moving(wide) * wide.area - moving * rect.clipped().area, 0.0) / around_area if around_area > 0 else 0.0
+        around = (
+            max(scene.moving(wide) * wide.area - moving * rect.clipped().area, 0.0) / around_area
+            if around_area > 0
+            else 0.0
+        )
         if moving > 0.01 and moving > 3 * around and not self._crossed_by_another(thing):
             thing.fidget_s += frame_s * min(max(moving / 0.03, 1.0), 5.0)
         return thing.fidget_s >= FIDGETS_S

@@ -90,7 +90,9 @@ class LineKeeper:
     def __init__(self, lines: Sequence[Line], aspect: float) -> None:
         self._lines = lines
         self.aspect = aspect
-        self._sure: dict[tuple[str, int], tuple[Point, bool]] = {}  # (line, track) -> where it was, and whether on the right
+        self._sure: dict[
+            tuple[str, int], tuple[Point, bool]
+        ] = {}  # (line, track) -> where it was, and whether on the right
         self._pending: list[Crossing] = []
         self._last_ns: dict[int, int] = {}
 

@@ -17,7 +17,9 @@ def unit(size_bytes: int, header: int = P) -> AccessUnit:
     return AccessUnit(payload, 0, 0, 0, header == IDR)
 
 
-def play(gate: Gate, quiet_bytes: int, moving_bytes: int, *, rounds: int, noise: float = 0.1) -> list[tuple[bool, bool]]:
+def play(
+    gate: Gate, quiet_bytes: int, moving_bytes: int, *, rounds: int, noise: float = 0.1
+) -> list[tuple[bool, bool]]:
     """(is moving, is active) of each picture: ten seconds of quiet, four of movement, five pictures a second."""
     chance = random.Random(1)
     seen = []

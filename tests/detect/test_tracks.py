@@ -43,7 +43,9 @@ def car(x: float, y: float = 0.5, score: float = 0.7, kind: str = "car") -> Dete
     return Detection(Rect(x - 0.06, y - 0.05, x + 0.06, y + 0.05), kind, score)
 
 
-def follow(frames: list[list[Detection]], scene: Scenery = STILL, tracker: Tracker | None = None) -> list[tuple[Track, ...]]:
+def follow(
+    frames: list[list[Detection]], scene: Scenery = STILL, tracker: Tracker | None = None
+) -> list[tuple[Track, ...]]:
     tracker = tracker or Tracker()
     told = []
     for number, found in enumerate(frames):
@@ -76,7 +78,9 @@ def test_two_who_pass_each_other_keep_their_numbers():
 
 
 def test_a_number_survives_two_seconds_behind_a_pillar():
-    frames = [[person(0.2 + 0.02 * n)] for n in range(10)] + [[]] * 10 + [[person(0.2 + 0.02 * n)] for n in range(20, 25)]
+    frames = (
+        [[person(0.2 + 0.02 * n)] for n in range(10)] + [[]] * 10 + [[person(0.2 + 0.02 * n)] for n in range(20, 25)]
+    )
     told = follow(frames, LIVELY)
     assert told[18] == (), "after a second it is not told any more"
     assert {track.number for tracks in told for track in tracks} == {1}

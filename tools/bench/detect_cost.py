@@ -31,14 +31,19 @@ from nvr.scene import Line, Zone
 from nvr.source.replay import Replay
 
 WIDTH, HEIGHT = 640, 360
-ZONES = (Zone("left", ((0.0, 0.3), (0.5, 0.3), (0.5, 1.0), (0.0, 1.0))), Zone("right", ((0.5, 0.3), (1.0, 0.3), (1.0, 1.0), (0.5, 1.0))))
+ZONES = (
+    Zone("left", ((0.0, 0.3), (0.5, 0.3), (0.5, 1.0), (0.0, 1.0))),
+    Zone("right", ((0.5, 0.3), (1.0, 0.3), (1.0, 1.0), (0.5, 1.0))),
+)
 LINES = (Line("across", (0.0, 0.6), (1.0, 0.6)),)
 
 
 def small_stream(source: Path | None, target: Path, fps: int, seconds: int = 60) -> None:
     """Write `source`, or a drawn scene, as a camera's small stream would be."""
     with av.open(str(target), "w", options={"movflags": "faststart"}) as out:
-        stream = out.add_stream("libx264", rate=fps, options={"preset": "veryfast", "bf": "0", "g": str(2 * fps), "crf": "26"})
+        stream = out.add_stream(
+            "libx264", rate=fps, options={"preset": "veryfast", "bf": "0", "g": str(2 * fps), "crf": "26"}
+        )
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         for number, picture in enumerate(_drawn(fps, seconds) if source is None else _frames(source, fps)):
             frame = av.VideoFrame.from_ndarray(picture, "rgb24")
@@ -128,20 +133,34 @@ def stages(events: list[Any], model: ObjectModel | None) -> tuple[dict[str, floa
     spent: list[Pipeline] = []
 
     def whole(*, is_gated: bool, with_model: bool) -> None:
-        pipeline = Pipeline("bench", ZONES, LINES, model=model if with_model else None, settings=Settings(is_gated=is_gated, has_crops=False))
+        pipeline = Pipeline(
+            "bench",
+            ZONES,
+            LINES,
+            model=model if with_model else None,
+            settings=Settings(is_gated=is_gated, has_crops=False),
+        )
         pipeline.start_run(started)
         for unit in units:
             pipeline.take(unit, at_ns(unit))
         pipeline.end_run()
         spent.append(pipeline)
 
-    found = {"activity": cpu_ms(activity, 5), "decode": cpu_ms(decode), "motion": cpu_ms(motion), "blobs": cpu_ms(shapes), "tamper": cpu_ms(tamper)}
+    found = {
+        "activity": cpu_ms(activity, 5),
+        "decode": cpu_ms(decode),
+        "motion": cpu_ms(motion),
+        "blobs": cpu_ms(shapes),
+        "tamper": cpu_ms(tamper),
+    }
     found["all without a model, everything decoded"] = cpu_ms(lambda: whole(is_gated=False, with_model=False))
     found["all without a model"] = cpu_ms(lambda: whole(is_gated=True, with_model=False))
     facts: dict[str, object] = {"without a model": spent[-1].spent}
     if model is not None:
         pictures = [frame.rgb for frame in frames[:: max(len(frames) // 20, 1)]]
-        found["model, for one picture (ms)"] = cpu_ms(lambda: [model.detect(picture) for picture in pictures]) / len(pictures) * seconds
+        found["model, for one picture (ms)"] = (
+            cpu_ms(lambda: [model.detect(picture) for picture in pictures]) / len(pictures) * seconds
+        )
         found["all with the model"] = cpu_ms(lambda: whole(is_gated=True, with_model=True))
         facts["with the model"] = spent[-1].spent
     return {name: ms / seconds for name, ms in found.items()}, facts
@@ -162,7 +181,9 @@ def main() -> None:
             path = Path(folder) / "small.mp4"
             small_stream(film, path, options.fps)
             costs, facts = stages(events_of(path), model)
-        print(f"\n{film.name if film else 'drawn scene'}, {WIDTH}x{HEIGHT}, {options.fps} pictures/s: CPU ms for each camera-second")
+        print(
+            f"\n{film.name if film else 'drawn scene'}, {WIDTH}x{HEIGHT}, {options.fps} pictures/s: CPU ms for each camera-second"
+        )
         for name, ms in costs.items():
             print(f"  {name:45} {ms:8.3f}")
         print(f"  {'activity against decode':45} 1/{costs['decode'] / costs['activity']:.0f}")
