@@ -23,6 +23,7 @@ from nvr.media import AccessUnit, RunStarted
 from nvr.scene import MOVING, Detection, Facts, Health, Line, Rect, Sight, Zone
 
 NS_PER_S = 1_000_000_000
+FPS_OVER_NS = 10 * NS_PER_S
 HELD_MOST = 1024  # access units that are kept undecoded; a GOP of 40 s at 25 a second
 AWAKE_NS = 2 * NS_PER_S  # after the last movement everything is decoded for so long
 GAP_NS = 2 * NS_PER_S  # without pictures; then nobody knows where those who walked are
@@ -131,6 +132,7 @@ class Pipeline:
         self._wall_offset_ns: int | None = None
         self._health = Health()
         self._moving_before = False
+        self._fps_since: tuple[int, int] | None = None  # (media time, access units then)
 
     @property
     def frame(self) -> Pixels | None:
@@ -143,8 +145,9 @@ class Pipeline:
         """New parameter sets. What was learned of the scene stays. Raises CannotDecode; then take() gives nothing."""
         self._close()
         self._health = replace(
-            self._health, is_sending=True, cause="", detail="", width_px=started.width, height_px=started.height
-        )
+            self._health, is_sending=True, cause="", detail="", width_px=started.width, height_px=started.height,
+            wanted_px=self._health.wanted_px or (started.width, started.height),
+        )  # fmt: skip
         self._decoder = Decoder(started)
 
     def take(self, unit: AccessUnit, at_ns: int, wall_ns: int | None = None) -> list[Facts]:
@@ -156,6 +159,9 @@ class Pipeline:
         if self._decoder is None:
             return []
         self.spent.units += 1
+        self._count_fps(at_ns)
+        if not self._health.is_sending:
+            self._health = replace(self._health, is_sending=True, cause="", detail="")
         activity = self._gate.look(unit)
         shown_ns = at_ns + unit.composition_ticks * 100_000 // 9
         if unit.lost_packets:
@@ -195,15 +201,26 @@ class Pipeline:
         mine = self._health
         self._health = replace(
             health, width_px=health.width_px or mine.width_px, height_px=health.height_px or mine.height_px,
-            lost_packets=max(health.lost_packets, mine.lost_packets),
+            lost_packets=max(health.lost_packets, mine.lost_packets), fps=health.fps or mine.fps,
+            wanted_px=health.wanted_px or mine.wanted_px,
         )  # fmt: skip
 
     def shed(self, count: int = 1) -> None:
-        """The caller left out access units, because it is behind; the next one is a keyframe."""
+        """The caller left out access units, because it is behind; until the next keyframe nothing is decoded."""
         self.spent.shed += count
-        self._held = _Held()
+        self._held = _Held(is_lost=True)
+
+    def _count_fps(self, at_ns: int) -> None:
+        """Every ten seconds of media."""
+        if self._fps_since is None or at_ns < self._fps_since[0]:
+            self._fps_since = (at_ns, self.spent.units)
+        elif (gone_ns := at_ns - self._fps_since[0]) >= FPS_OVER_NS:
+            fps = (self.spent.units - self._fps_since[1]) * NS_PER_S / gone_ns
+            self._health = replace(self._health, fps=round(fps, 2))
+            self._fps_since = (at_ns, self.spent.units)
 
     def _close(self) -> None:
+        self._fps_since = None
         if self._decoder is not None:
             self._damaged += self._decoder.damaged
         self._decoder = None

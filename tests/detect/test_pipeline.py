@@ -137,6 +137,19 @@ def test_while_there_is_no_picture_that_is_said_and_nothing_else():
     assert absent.wall_ns is None
 
 
+def test_what_was_shed_is_counted_and_nothing_is_decoded_before_the_next_keyframe():
+    events = films.play(films.footage(films.DRAWN[0]))
+    pipeline = Pipeline("cam")
+    watch(pipeline, events[:20])
+    pipeline.shed(12)
+    decoded = pipeline.spent.decoded
+    facts = watch(pipeline, events[32:51])  # up to the keyframe at 50, not included
+    assert pipeline.spent.decoded <= decoded + 1
+    assert watch(pipeline, events[51:])
+    assert all(each.sight.shed == 12 for each in facts)
+    assert pipeline.absent(99_000_000_000, None, Health()).health.fps == 0, "less than ten seconds were seen"
+
+
 def test_wall_time_goes_with_media_time():
     events = films.play(films.footage(films.DRAWN[0]))
     pipeline = Pipeline("cam")
