@@ -335,6 +335,8 @@ class Tracker:
         return sum(after - before > STEP_BY * size for before, after in pairwise(along)) >= STEPS
 
     def _came(self, thing: _Thing, scene: Scene) -> bool:
+        if thing.kind == MOVING:  # a blob is nothing but what differs: a wet leaf, a new shadow
+            return False
         is_here = scene.known_s > 15.0 and scene.foreground(_core(thing.rect)) > CAME_SHARE
         if is_here and not self._crossed_by_another(thing):
             thing.came_frames += 1

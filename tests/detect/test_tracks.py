@@ -157,6 +157,12 @@ def test_somebody_who_stands_where_the_scene_was_empty_has_come():
     assert follow([[person(0.5)]] * 8, Scenery(differs=lambda rect: 0.7))[-1][0].has_moved
 
 
+def test_a_blob_that_only_differs_has_not_moved():
+    """car-detection: a bush in the corner was counted as a vehicle for the rest of the film."""
+    blob = Detection(Rect(0.9, 0.9, 1.0, 1.0), "moving", 0.6)
+    assert not any(track.has_moved for track in follow([[blob]] * 60, Scenery(differs=lambda rect: 0.7))[-1])
+
+
 def test_nothing_came_while_the_scene_is_not_known_yet():
     assert not follow([[person(0.5)]] * 8, Scenery(differs=lambda rect: 0.7, known_s=3.0))[-1][0].has_moved
 
