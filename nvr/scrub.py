@@ -3,7 +3,8 @@
 Cards lie: they acknowledge what they never keep, wrap round at half the size that is printed on them, or lose blocks after years. A
 CRC at the next start finds that when it is too late. This process reads every finished segment, the newest and the oldest in turn, past the
 page cache, at a rate that no camera notices, with the priority of nobody. What does not read back twice is written into `forgotten` in
-its ring (ring/forgotten.py), logged, and told in DATA/run/scrub.json; the footage before and after it stays what it is.
+its ring (ring/forgotten.py), logged, and told in DATA/run/scrub.json; the footage before and after it stays what it is. It also keeps
+the account of what was written to the disk (wear.py).
 
     python -m nvr.scrub --data DIR
 """
@@ -24,7 +25,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nvr import fmp4, systemd
+from nvr import fmp4, systemd, wear
+from nvr.clock import SystemClock, boot_id
 from nvr.errors import NvrError
 from nvr.fmp4 import BadAtom
 from nvr.priority import step_back
@@ -40,6 +42,7 @@ RATE_BYTES_PER_S = 2_000_000  # a tenth of what a slow card reads; 16 GB in two 
 LOOK_AGAIN_S = 20.0
 STATUS_EVERY_S = 5.0
 TOLD_MOST = 50
+WEAR_EVERY_S = 600.0  # the account of what was written is kept this often: a power cut costs ten minutes of it
 STATUS_NAME = "scrub.json"
 
 
@@ -77,6 +80,20 @@ class Scrub:
         self.told: list[dict[str, Any]] = []  # the newest faults
         self.trouble = ""
         self.is_direct = True
+        self._wear = wear.load(data_dir)
+        self._kept_wear_s = float("-inf")
+
+    def look_at_wear(self, mono_s: float) -> dict[str, Any] | None:
+        """How much was written to the recording disk, and how long it will bear that; None where the kernel does not say."""
+        disk = wear.disk_of(self.data_dir / "rings")
+        if disk is None:
+            return None
+        self._wear = wear.looked(self._wear, disk, boot_id().hex(), mono_s)
+        if mono_s - self._kept_wear_s >= WEAR_EVERY_S:
+            self._kept_wear_s = mono_s
+            with contextlib.suppress(OSError):
+                wear.save(self.data_dir, self._wear)
+        return {"disk": disk.name, "size_bytes": disk.size_bytes, **wear.forecast(self._wear, disk).to_json()}
 
     def turn(self) -> bool:
         """Read back one segment; False when there was nothing left to read. Never raises for the disk."""
@@ -172,7 +189,7 @@ class Scrub:
         return {
             "read_bytes": self.read_bytes, "segments": self.segments, "passes": self.passes, "is_direct": self.is_direct,
             "forgotten": {stream: count for stream, count in self.forgotten.items() if count}, "newest": self.told,
-            "trouble": self.trouble, "at_ms": time.time_ns() // 1_000_000,
+            "trouble": self.trouble, "at_ms": time.time_ns() // 1_000_000, "wear": self.look_at_wear(SystemClock().mono_ns() / 1e9),
         }  # fmt: skip
 
     def write_status(self) -> None:

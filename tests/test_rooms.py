@@ -43,7 +43,8 @@ ROOMS: dict[str, str] = {
     "detect": "scene media h264",
     "rules": "scene site",
     "events": "scene errors",
-    "scrub": "ring systemd priority",
+    "wear": "ring",
+    "scrub": "ring systemd priority wear clock",
     "looking": "detect rules events recorder priority",  # the detect process around the pure files of detect/
     "clips": "ring evidence ledger verify_clip",
     "uplink": "wire clips ledger events announce site systemd scrub priority",
