@@ -48,6 +48,22 @@ class PyGather:
         self._views += other.views()
         self.size_bytes += other.size_bytes
 
+    def split(self, size_bytes: int) -> PyGather:
+        """Take the first `size_bytes` away, as a gather of their own. Raises ValueError when there are fewer."""
+        if not 0 <= size_bytes <= self.size_bytes:
+            raise ValueError(f"{size_bytes} bytes of {self.size_bytes}")
+        views, left, whole = self._views, size_bytes, 0
+        while left and left >= len(views[whole]):
+            left -= len(views[whole])
+            whole += 1
+        head = views[:whole]
+        del views[:whole]
+        if left:
+            head.append(views[0][:left])
+            views[0] = views[0][left:]
+        self.size_bytes -= size_bytes
+        return PyGather.of(head, size_bytes)
+
     def views(self) -> tuple[memoryview, ...]:
         """The pieces themselves, for readers and tests."""
         return tuple(self._views)

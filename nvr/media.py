@@ -73,6 +73,31 @@ class AccessUnit(NamedTuple):
     camera_wall_ns: int = 0  # the camera's own idea of when (RTCP sender report); 0 when it never said
 
 
+class AccessUnits(NamedTuple):
+    """Pictures in a row that arrived together, of which nothing else is to be said: the same as so many `AccessUnit`.
+
+    None is a keyframe, nothing was lost between them, and each is shown when it is decoded. A turn brings five of a
+    camera, and handing them on as one costs a fifth.
+    """
+
+    payload: Gather  # of all, one behind the other
+    sizes_bytes: list[int]
+    decode_ticks: list[int]
+    arrival_ns: int
+    camera_wall_ns: int = 0  # of the first
+
+    def singly(self) -> list[AccessUnit]:
+        """The same, one by one. The payload is used up by this."""
+        first_ticks, wall_ns = self.decode_ticks[0], self.camera_wall_ns
+        return [
+            AccessUnit(
+                self.payload.split(size_bytes), ticks, 0, self.arrival_ns, False, 0,
+                wall_ns + (ticks - first_ticks) * 100_000 // 9 if wall_ns else 0,
+            )
+            for size_bytes, ticks in zip(self.sizes_bytes, self.decode_ticks, strict=True)
+        ]  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class RunStarted:
     """From here on a stream is uninterrupted; the next access unit is a keyframe at tick 0."""
@@ -92,7 +117,7 @@ class RunEnded:
     is_final: bool = False  # the source has nothing more to give: a replay at its end
 
 
-StreamEvent = RunStarted | AccessUnit | RunEnded
+StreamEvent = RunStarted | AccessUnit | AccessUnits | RunEnded
 
 
 @dataclass(frozen=True, slots=True)

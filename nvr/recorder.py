@@ -70,14 +70,17 @@ class Settings:
         return cls(**fields)
 
 
-def source_of(settings: RecordedStream, arena: Arena) -> Source:
-    """The source that a stream's settings name. Raises NvrError for settings it does not take."""
+def source_of(settings: RecordedStream, arena: Arena, *, joins: bool = False) -> Source:
+    """The source that a stream's settings name. Raises NvrError for settings it does not take.
+
+    `joins`: the caller takes `AccessUnits` as well as `AccessUnit`.
+    """
     options = {key: value for key, value in settings.source.items() if key != "kind"}
     kind = settings.source["kind"]
     if kind == "rtsp":
         from nvr.source.rtsp import Rtsp
 
-        return Rtsp(arena=arena, label=settings.name, **options)
+        return Rtsp(arena=arena, label=settings.name, joins=joins, **options)
     if kind == "replay":
         from nvr.source.replay import Replay
 
@@ -136,7 +139,7 @@ class Recorder:
         self.streams = [
             Stream(
                 stream,
-                partial(source_of, stream, self.arena),
+                partial(source_of, stream, self.arena, joins=True),
                 writers[stream.name],
                 self.journal,
                 first_turn=number % 2,

@@ -12,7 +12,7 @@ from typing import Any
 
 from nvr.clock import MAX_DRIFT_PPM
 from nvr.journal import Journal
-from nvr.media import AccessUnit, Cause, ClockReading, ClockState, RunEnded, RunStarted
+from nvr.media import AccessUnit, AccessUnits, Cause, ClockReading, ClockState, RunEnded, RunStarted
 from nvr.ring.writer import Writer, Written
 from nvr.source import Source
 
@@ -90,11 +90,11 @@ class Stream:
                 return []
             self.source = self._make_source()
         written: list[Written] = []
-        units: list[AccessUnit] = []
+        units: list[AccessUnit | AccessUnits] = []
         events = self.source.drain(reading.mono_ns)
         self._rest_turns = 0 if self.is_hurried else self.source.may_wait()
         for event in events:
-            if type(event) is AccessUnit:
+            if type(event) is AccessUnits or type(event) is AccessUnit:
                 units.append(event)
                 continue
             if units:
@@ -114,11 +114,14 @@ class Stream:
         self._note(reading)
         return written
 
-    def _push(self, units: list[AccessUnit], reading: ClockReading) -> list[Written]:
-        self._pictures += len(units)
+    def _push(self, units: list[AccessUnit | AccessUnits], reading: ClockReading) -> list[Written]:
         for unit in units:  # before the writer takes the payloads over
             self._payload_bytes += unit.payload.size_bytes
-            self._lost_packets += unit.lost_packets
+            if type(unit) is AccessUnits:
+                self._pictures += len(unit.sizes_bytes)
+            else:
+                self._pictures += 1
+                self._lost_packets += unit.lost_packets
         self._last_picture_ns = units[-1].arrival_ns
         return self.writer.push_all(units, reading)
 

@@ -15,12 +15,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from operator import sub
 from typing import NamedTuple
 
 from nvr import fmp4, h264
 from nvr.clock import RunClock
 from nvr.gather import Gather
-from nvr.media import PAGE_BYTES, TICKS_PER_S, AccessUnit, Cause, ClockReading, FragmentRecord, Position, RunStarted
+from nvr.media import PAGE_BYTES, TICKS_PER_S, AccessUnit, AccessUnits, Cause, ClockReading, FragmentRecord, Position, RunStarted
 from nvr.ring import disk, layout
 from nvr.ring.disk import Trouble
 from nvr.ring.layout import ZERO_HASH, RingSettings, Row
@@ -42,11 +43,15 @@ _BACK_OFF_NS = (NS_PER_S // 2, 2 * NS_PER_S, 5 * NS_PER_S, 10 * NS_PER_S)
 _PAGES = ~(PAGE_BYTES - 1)
 
 
+
 class Written(NamedTuple):
     """A fragment that is in the file; durable when the syncer says so."""
 
     position: Position
     record: FragmentRecord
+
+
+_NOTHING: list[Written] = []
 
 
 class _Fragment:
@@ -161,55 +166,87 @@ class Writer:
         """
         return self.push_all((unit,), reading)
 
-    def push_all(self, units: Sequence[AccessUnit], reading: ClockReading) -> list[Written]:
+    def push_all(self, units: Sequence[AccessUnit | AccessUnits], reading: ClockReading) -> list[Written]:
         """push() for each of `units`, in order; at least one."""
         self._observe(units)
         written: list[Written] = []
-        fragment = self._fragment
         for unit in units:
-            payload, ticks, composition_ticks, _, is_keyframe, lost_packets, _ = unit
-            size_bytes = payload.size_bytes
-            if fragment is not None:
-                self._picture_ticks = picture_ticks = ticks - fragment.last_ticks
-                if (
-                    is_keyframe
-                    or ticks + picture_ticks > fragment.ticks_max
-                    or len(fragment.sizes) >= fmp4.MAX_SAMPLES
-                    or fragment.payload_bytes + size_bytes > fragment.payload_max
-                ):
-                    written += self._close_fragment(picture_ticks, reading)
-                    fragment = None
-                else:
-                    fragment.ticks.append(picture_ticks)
-                    fragment.last_ticks = ticks
-            if fragment is None:
-                fragment = self._open_fragment(unit, size_bytes, reading)
-                if fragment is None:
-                    continue
-            fragment.sizes.append(size_bytes)
-            fragment.composition.append(composition_ticks)
-            fragment.lost_packets += lost_packets
-            fragment.payload_bytes += size_bytes
-            fragment.crc = payload.crc32c(fragment.crc)
-            if fragment.hasher is not None:
-                payload.update(fragment.hasher)  # type: ignore[arg-type]
-            gather = fragment.gather
-            gather.extend(payload)
-            if gather.size_bytes >= WRITE_BYTES:
-                self._write(fragment, gather.size_bytes & _PAGES, reading)
-                fragment = self._fragment  # None when the disk failed
+            if type(unit) is not AccessUnits:
+                written += self._push(unit, reading)  # type: ignore[arg-type]
+            elif not self._push_together(unit, reading):
+                for each in unit.singly():
+                    written += self._push(each, reading)
         return written
 
-    def _observe(self, units: Sequence[AccessUnit]) -> None:
+    def _push(self, unit: AccessUnit, reading: ClockReading) -> list[Written]:
+        payload, ticks, composition_ticks, _, is_keyframe, lost_packets, _ = unit
+        size_bytes = payload.size_bytes
+        fragment, written = self._fragment, _NOTHING  # which nobody changes
+        if fragment is not None:
+            self._picture_ticks = picture_ticks = ticks - fragment.last_ticks
+            if (
+                is_keyframe
+                or ticks + picture_ticks > fragment.ticks_max
+                or len(fragment.sizes) >= fmp4.MAX_SAMPLES
+                or fragment.payload_bytes + size_bytes > fragment.payload_max
+            ):
+                written = self._close_fragment(picture_ticks, reading)
+                fragment = None
+            else:
+                fragment.ticks.append(picture_ticks)
+                fragment.last_ticks = ticks
+        if fragment is None:
+            fragment = self._open_fragment(unit, size_bytes, reading)
+            if fragment is None:
+                return written
+        fragment.sizes.append(size_bytes)
+        fragment.composition.append(composition_ticks)
+        fragment.lost_packets += lost_packets
+        self._put(fragment, payload, size_bytes, reading)
+        return written
+
+    def _push_together(self, units: AccessUnits, reading: ClockReading) -> bool:
+        """The same for all of `units`, when the fragment that is open takes them; whether it does."""
+        fragment = self._fragment
+        if fragment is None:
+            return False
+        payload, sizes, times, _, _ = units
+        size_bytes, last_ticks = payload.size_bytes, times[-1]
+        ticks = [times[0] - fragment.last_ticks, *map(sub, times[1:], times)]
+        if (
+            last_ticks + max(ticks) > fragment.ticks_max
+            or len(fragment.sizes) + len(sizes) > fmp4.MAX_SAMPLES
+            or fragment.payload_bytes + size_bytes > fragment.payload_max
+        ):
+            return False
+        self._picture_ticks = ticks[-1]
+        fragment.last_ticks = last_ticks
+        fragment.ticks += ticks
+        fragment.sizes += sizes
+        fragment.composition += [0] * len(sizes)
+        self._put(fragment, payload, size_bytes, reading)
+        return True
+
+    def _put(self, fragment: _Fragment, payload: Gather, size_bytes: int, reading: ClockReading) -> None:
+        """The media of pictures that are in the fragment's tables; on its way to the disk as soon as there is enough of it."""
+        fragment.payload_bytes += size_bytes
+        fragment.crc = payload.crc32c(fragment.crc)
+        if fragment.hasher is not None:
+            payload.update(fragment.hasher)  # type: ignore[arg-type]
+        gather = fragment.gather
+        gather.extend(payload)
+        if gather.size_bytes >= WRITE_BYTES:
+            self._write(fragment, gather.size_bytes & _PAGES, reading)
+
+    def _observe(self, units: Sequence[AccessUnit | AccessUnits]) -> None:
         """Show the run's clock what arrived; of units that arrived together the last was delayed least."""
-        clock = self._clock
+        clock, last = self._clock, units[-1]
         if clock is None:
             clock = self._clock = RunClock(units[0].arrival_ns, not_before_ns=self._end_mono_ns)
-        last = units[-1]
         if units[0].arrival_ns != last.arrival_ns:
             for unit in units[:-1]:
-                clock.observe(unit.decode_ticks, unit.arrival_ns)
-        clock.observe(last.decode_ticks, last.arrival_ns)
+                clock.observe(_last_ticks(unit), unit.arrival_ns)
+        clock.observe(_last_ticks(last), last.arrival_ns)
 
     def end_run(self, reading: ClockReading) -> list[Written]:
         """The stream was interrupted: close the fragment that is open."""
@@ -445,3 +482,7 @@ class Writer:
             f"a picture needs {need_bytes} bytes, a segment of this ring has {segment.data_end - segment.header.header_bytes}: raise ring_gb",
             reading.mono_ns,
         ))  # fmt: skip
+
+
+def _last_ticks(unit: AccessUnit | AccessUnits) -> int:
+    return unit.decode_ticks[-1] if type(unit) is AccessUnits else unit.decode_ticks  # type: ignore[return-value]

@@ -46,10 +46,12 @@ class Session:
         answer_s: float = 10.0,
         label: str = "",
         learned: Learned | None = None,
+        joins: bool = False,
     ) -> None:
         """`url` may hold a user and password; they are not sent. Raises BadRtsp when it is not an RTSP url.
 
-        `learned` is what earlier sessions of this camera found out; this one adds to it.
+        `learned` is what earlier sessions of this camera found out; this one adds to it. `joins`: pictures come as
+        `AccessUnits` where they can.
         """
         self._is_udp = transport == "udp"
         self._talk = Conversation(url, credentials, is_udp=self._is_udp, client_port=client_port, answer_s=answer_s)
@@ -62,6 +64,7 @@ class Session:
         self._carry = b""  # what of the last receive was incomplete
         self._out_control: list[bytes] = []
         self._end: SessionEnded | None = None  # to be raised by the next call
+        self._joins = joins
         self._walker = Walker(0, -1, -1)
         self._is_set_up = False  # the walker is that of the camera's stream
         self._control_channel = 1
@@ -264,7 +267,7 @@ class Session:
             return
         self._is_set_up = True
         channel, self._control_channel = (-1, -1) if self._is_udp else talk.agreed.channels or (0, 1)
-        self._walker = Walker(talk.video.payload_type, channel, self._control_channel)
+        self._walker = Walker(talk.video.payload_type, channel, self._control_channel, self._joins)
         detail = f"rtsp/{'udp' if self._is_udp else 'tcp'}" + (f", {talk.server}" if talk.server else "")
         self.runs = Runs(talk.video.parameter_sets, detail, self._learned)
 
@@ -322,7 +325,10 @@ class Session:
             return []
         self._last_picture_ns = self._now_ns
         last = pictures[-1]
-        self._reception.picture(last[1], last[5])
+        if len(last) == 4:
+            self._reception.picture(last[1][-1], last[3])
+        else:
+            self._reception.picture(last[1], last[5])
         return self.runs.push_all(pictures)
 
     def _control(self, data: bytes) -> None:

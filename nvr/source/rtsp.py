@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from nvr.arena import Arena
 from nvr.clock import Clock, SystemClock
-from nvr.media import AccessUnit, Cause, RunEnded, RunStarted, StreamEvent
+from nvr.media import AccessUnit, AccessUnits, Cause, RunEnded, RunStarted, StreamEvent
 from nvr.rtsp.digest import Credentials
 from nvr.rtsp.messages import BadRtsp, without_login
 from nvr.rtsp.session import Again, Learned, Session, SessionEnded, State
@@ -56,12 +56,16 @@ class Rtsp:
         *,
         arena: Arena,
         label: str = "",
+        joins: bool = False,
         clock: Clock | None = None,
         backoff: Backoff | None = None,
     ) -> None:
-        """`transport`: tcp, udp, or auto: TCP, and UDP where the camera will not. Raises BadRtsp for a bad url."""
+        """`transport`: tcp, udp, or auto: TCP, and UDP where the camera will not. Raises BadRtsp for a bad url.
+
+        `joins`: pictures come as `AccessUnits` where they can.
+        """
         self._url = without_login(url)
-        self._arena, self._label = arena, label
+        self._arena, self._label, self._joins = arena, label, joins
         self._clock = clock or SystemClock()
         self._login = Credentials(user, password) if user else None
         self._learned = Learned()
@@ -190,6 +194,7 @@ class Rtsp:
             stall_s=self._stall_s,
             label=self._label,
             learned=self._learned,
+            joins=self._joins,
         )
         self._session.start(now_ns)
         return True
@@ -344,7 +349,7 @@ class Rtsp:
     def _note(self, events: list[StreamEvent]) -> None:
         """Remember whether a run is open, and that its start made old reasons old."""
         for event in events:
-            if type(event) is AccessUnit:
+            if type(event) is AccessUnits or type(event) is AccessUnit:
                 continue
             if isinstance(event, RunStarted):
                 self._has_run, self._told = True, None
