@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections import deque
 
-BUFFER_BYTES = 256 * 1024
+BUFFER_BYTES = 512 * 1024
 LEAST_ROOM_BYTES = 32 * 1024  # less than this is not worth a system call
 _ONLY_OURS = 2  # references to a buffer while only `_unused` looks at it: its variable, and getrefcount's argument
 _SPENT_MAX = 64  # buffers that are remembered; more views than 16 MiB in use is somebody else's leak

@@ -86,9 +86,30 @@ class PyGather:
         Raises OSError as the system call does; a short write is continued. After an error the gather
         still holds everything that was not written. Raises ValueError when there are fewer bytes.
         """
-        if size_bytes > self.size_bytes:
+        over = self.size_bytes - size_bytes
+        if over < 0:
             raise ValueError(f"{size_bytes} bytes of {self.size_bytes}")
         views = self._views
+        if len(views) <= IOV_MAX and size_bytes:
+            # Almost all is written, and by one call: looking from the end there are few pieces to look at.
+            count, kept = len(views), 0
+            while kept < over:
+                count -= 1
+                kept += len(views[count])
+            batch, tail = views[:count], views[count:]
+            if kept > over:
+                cut = kept - over
+                batch.append(tail[0][:cut])
+                tail[0] = tail[0][cut:]
+            written = os.pwritev(fd, batch, offset)
+            if written == size_bytes:
+                self._views, self.size_bytes = tail, over
+                return
+            if written == 0:  # a file never takes nothing
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            offset += written
+            size_bytes -= written
+            self._drop(written)
         while size_bytes > 0:
             count, taken = 0, 0
             for view in views[:IOV_MAX]:

@@ -86,16 +86,18 @@ class AccessUnits(NamedTuple):
     arrival_ns: int
     camera_wall_ns: int = 0  # of the first
 
-    def singly(self) -> list[AccessUnit]:
-        """The same, one by one. The payload is used up by this."""
-        first_ticks, wall_ns = self.decode_ticks[0], self.camera_wall_ns
-        return [
-            AccessUnit(
-                self.payload.split(size_bytes), ticks, 0, self.arrival_ns, False, 0,
-                wall_ns + (ticks - first_ticks) * 100_000 // 9 if wall_ns else 0,
-            )
-            for size_bytes, ticks in zip(self.sizes_bytes, self.decode_ticks, strict=True)
-        ]  # fmt: skip
+    def take(self, count: int) -> tuple[AccessUnits, AccessUnits]:
+        """(the first `count`, the others); `self` is used up by this."""
+        sizes, times = self.sizes_bytes, self.decode_ticks
+        wall_ns = self.camera_wall_ns
+        if wall_ns and count < len(times):
+            wall_ns += (times[count] - times[0]) * 100_000 // 9
+        first = AccessUnits(self.payload.split(sum(sizes[:count])), sizes[:count], times[:count], self.arrival_ns, self.camera_wall_ns)  # fmt: skip
+        return first, AccessUnits(self.payload, sizes[count:], times[count:], self.arrival_ns, wall_ns)
+
+    def single(self) -> AccessUnit:
+        """The same, when it is one."""
+        return AccessUnit(self.payload, self.decode_ticks[0], 0, self.arrival_ns, False, 0, self.camera_wall_ns)
 
 
 @dataclass(frozen=True, slots=True)

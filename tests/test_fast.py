@@ -49,9 +49,18 @@ COUNTERS = (
 )  # fmt: skip
 
 
-def outcome(make, data: bytes, cuts: list[int], *, payload_type: int = 96, channel: int = 0, by_packet: bool = False):
+def outcome(
+    make,
+    data: bytes,
+    cuts: list[int],
+    *,
+    payload_type: int = 96,
+    channel: int = 0,
+    by_packet: bool = False,
+    joins: bool = False,
+):
     """Everything that can be seen of a walker that got `data` in pieces; what is no packet is skipped byte by byte."""
-    walker = make(payload_type, channel, channel + 1)
+    walker = make(payload_type, channel, channel + 1, joins)
     seen: list[object] = []
     carry, at = b"", 0
     for number, cut in enumerate([*cuts, len(data)]):
@@ -79,6 +88,7 @@ def outcome(make, data: bytes, cuts: list[int], *, payload_type: int = 96, chann
 
 def assert_same(data: bytes, cuts: list[int], **more) -> None:
     assert outcome(FastWalker, data, cuts, **more) == outcome(PyWalker, data, cuts, **more)
+    assert outcome(FastWalker, data, cuts, joins=True, **more) == outcome(PyWalker, data, cuts, joins=True, **more)
 
 
 def cut_points(size: int, noise: random.Random, count: int) -> list[int]:

@@ -21,7 +21,17 @@ from typing import NamedTuple
 from nvr import fmp4, h264
 from nvr.clock import RunClock
 from nvr.gather import Gather
-from nvr.media import PAGE_BYTES, TICKS_PER_S, AccessUnit, AccessUnits, Cause, ClockReading, FragmentRecord, Position, RunStarted
+from nvr.media import (
+    PAGE_BYTES,
+    TICKS_PER_S,
+    AccessUnit,
+    AccessUnits,
+    Cause,
+    ClockReading,
+    FragmentRecord,
+    Position,
+    RunStarted,
+)
 from nvr.ring import disk, layout
 from nvr.ring.disk import Trouble
 from nvr.ring.layout import ZERO_HASH, RingSettings, Row
@@ -43,7 +53,6 @@ _BACK_OFF_NS = (NS_PER_S // 2, 2 * NS_PER_S, 5 * NS_PER_S, 10 * NS_PER_S)
 _PAGES = ~(PAGE_BYTES - 1)
 
 
-
 class Written(NamedTuple):
     """A fragment that is in the file; durable when the syncer says so."""
 
@@ -52,6 +61,7 @@ class Written(NamedTuple):
 
 
 _NOTHING: list[Written] = []
+_NO_UNITS = AccessUnits(Gather(), [], [], 0)
 
 
 class _Fragment:
@@ -62,7 +72,9 @@ class _Fragment:
         "lost_packets", "payload_bytes", "payload_max", "segment", "sizes", "ticks", "ticks_max", "written_bytes",
     )  # fmt: skip
 
-    def __init__(self, segment: OpenSegment, unit: AccessUnit, payload_max: int, ticks_max: int, hasher: object) -> None:
+    def __init__(
+        self, segment: OpenSegment, unit: AccessUnit, payload_max: int, ticks_max: int, hasher: object
+    ) -> None:
         self.segment = segment
         self.gather = Gather()
         self.gather.append(memoryview(fmp4.open_head(segment.data_end - segment.end)))
@@ -171,11 +183,10 @@ class Writer:
         self._observe(units)
         written: list[Written] = []
         for unit in units:
-            if type(unit) is not AccessUnits:
+            if type(unit) is AccessUnits:
+                self._push_together(unit, reading, written)
+            else:
                 written += self._push(unit, reading)  # type: ignore[arg-type]
-            elif not self._push_together(unit, reading):
-                for each in unit.singly():
-                    written += self._push(each, reading)
         return written
 
     def _push(self, unit: AccessUnit, reading: ClockReading) -> list[Written]:
@@ -205,27 +216,29 @@ class Writer:
         self._put(fragment, payload, size_bytes, reading)
         return written
 
-    def _push_together(self, units: AccessUnits, reading: ClockReading) -> bool:
-        """The same for all of `units`, when the fragment that is open takes them; whether it does."""
-        fragment = self._fragment
-        if fragment is None:
-            return False
-        payload, sizes, times, _, _ = units
-        size_bytes, last_ticks = payload.size_bytes, times[-1]
-        ticks = [times[0] - fragment.last_ticks, *map(sub, times[1:], times)]
-        if (
-            last_ticks + max(ticks) > fragment.ticks_max
-            or len(fragment.sizes) + len(sizes) > fmp4.MAX_SAMPLES
-            or fragment.payload_bytes + size_bytes > fragment.payload_max
-        ):
-            return False
-        self._picture_ticks = ticks[-1]
-        fragment.last_ticks = last_ticks
-        fragment.ticks += ticks
-        fragment.sizes += sizes
-        fragment.composition += [0] * len(sizes)
-        self._put(fragment, payload, size_bytes, reading)
-        return True
+    def _push_together(self, units: AccessUnits, reading: ClockReading, written: list[Written]) -> None:
+        """_push() for each, those that the open fragment takes at once. What it closes is added to `written`."""
+        while units.sizes_bytes:
+            fragment, count = self._fragment, 0
+            if fragment is not None:
+                times, sizes = units.decode_ticks, units.sizes_bytes
+                ticks = [times[0] - fragment.last_ticks, *map(sub, times[1:], times)]
+                count = _fitting(fragment, times, ticks, sizes)
+            if fragment is None or not count:
+                one, units = units.take(1)
+                written += self._push(one.single(), reading)
+                continue
+            taken = units
+            if count == len(sizes):
+                units = _NO_UNITS
+            else:
+                taken, units = units.take(count)
+            self._picture_ticks = ticks[count - 1]
+            fragment.last_ticks = times[count - 1]
+            fragment.ticks += ticks[:count]
+            fragment.sizes += taken.sizes_bytes
+            fragment.composition += [0] * count
+            self._put(fragment, taken.payload, taken.payload.size_bytes, reading)
 
     def _put(self, fragment: _Fragment, payload: Gather, size_bytes: int, reading: ClockReading) -> None:
         """The media of pictures that are in the fragment's tables; on its way to the disk as soon as there is enough of it."""
@@ -364,7 +377,9 @@ class Writer:
         segment = fragment.segment
         before_ns = time.monotonic_ns()
         try:
-            segment.directory.write_gather(segment.fd, fragment.gather, segment.end + fragment.written_bytes, size_bytes)
+            segment.directory.write_gather(
+                segment.fd, fragment.gather, segment.end + fragment.written_bytes, size_bytes
+            )
         except OSError as error:
             self._disk_failed(error, reading)
             return False
@@ -393,20 +408,17 @@ class Writer:
             self._run_number = self.run
         fragment.ticks.append(last_ticks)
         is_keyframe = fragment.is_keyframe
-        samples = [
-            fmp4.Sample(size, ticks, composition, False)
-            for size, ticks, composition in zip(fragment.sizes, fragment.ticks, fragment.composition, strict=True)
-        ]
-        if is_keyframe:
-            samples[0] = samples[0]._replace(is_keyframe=True)
         mono_ns = self._clock.mono_ns(fragment.first_ticks, fragment.arrival_ns)
         decode_ticks = segment.decode_ticks(self._run_number, fragment.first_ticks, mono_ns, self.boot_id)
-        head = fmp4.head(segment.next_in_file, decode_ticks, samples, fragment.payload_bytes)
+        head = fmp4.head_of_tables(
+            segment.next_in_file, decode_ticks, fragment.sizes, fragment.ticks, fragment.composition, fragment.payload_bytes,
+            is_keyframe=is_keyframe,
+        )  # fmt: skip
         duration_ticks = fragment.last_ticks + last_ticks - fragment.first_ticks
         record = FragmentRecord(
             self.box_id, self.boot_id, self.settings.stream, self._run_number, segment.lap, segment.number, self.sequence + 1,
             mono_ns, reading.wall_ns - reading.mono_ns + mono_ns, reading.state, reading.error_ns, fragment.first_ticks,
-            duration_ticks, len(samples), fragment.payload_bytes, fragment.lost_packets, is_keyframe, fragment.camera_wall_ns,
+            duration_ticks, len(fragment.sizes), fragment.payload_bytes, fragment.lost_packets, is_keyframe, fragment.camera_wall_ns,
             self._hash, ZERO_HASH,
         )  # fmt: skip
         if fragment.hasher is not None:
@@ -482,6 +494,21 @@ class Writer:
             f"a picture needs {need_bytes} bytes, a segment of this ring has {segment.data_end - segment.header.header_bytes}: raise ring_gb",
             reading.mono_ns,
         ))  # fmt: skip
+
+
+def _fitting(fragment: _Fragment, times: list[int], ticks: list[int], sizes: list[int]) -> int:
+    """How many of these pictures go into the open fragment; by the rules of _push()."""
+    room = fmp4.MAX_SAMPLES - len(fragment.sizes)
+    room_bytes = fragment.payload_max - fragment.payload_bytes
+    if times[-1] + max(ticks) <= fragment.ticks_max and len(sizes) <= room and sum(sizes) <= room_bytes:
+        return len(sizes)
+    count = 0
+    for at_ticks, picture_ticks, size_bytes in zip(times, ticks, sizes, strict=True):
+        room_bytes -= size_bytes
+        if at_ticks + picture_ticks > fragment.ticks_max or count >= room or room_bytes < 0:
+            break
+        count += 1
+    return count
 
 
 def _last_ticks(unit: AccessUnit | AccessUnits) -> int:

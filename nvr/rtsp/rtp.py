@@ -38,6 +38,9 @@ CONTROL_LIMIT = 256  # RTCP packets kept between two take_control()
 JOIN_LIMIT = 32  # pictures: a mad camera may send thousands in a turn
 TRUST_AFTER = 8  # pictures
 LATE_LIMIT = 100  # RFC 3550, A.1: MAX_MISORDER; older than that is a jump of the sender
+_ALIKE_LEAST = 5
+_ALIKE_PLACES = (6, 3, 5, 10, 11, 2, 0, 1, 4, 8, 9, 12, 13, 14, 15, 16)  # of the 18 bytes of a head, all but 7 and 17
+_BYTES = bytes(range(256))
 GAP_LIMIT = 3000  # RFC 3550, A.1: MAX_DROPOUT
 
 _HEAD = Struct(
@@ -57,6 +60,29 @@ Picture = tuple[Gather, int, bool, int, tuple[bytes, ...], int, bool]
 # Pictures in a row of which nothing else is to be said: no IDR picture, nothing lost, no parameter sets, all complete at one
 # time. Payload of all, RTP time stamps, bytes of each, arrival (ns).
 Joined = tuple[Gather, list[int], list[int], int]
+
+
+def _alike(buffer: bytearray, at: int, end: int, stride: int) -> int:
+    """How many packets there are from `at` on, each `stride` bytes behind the other, that differ in nothing but their
+    sequence number, which rises by one, and their payload; at least 1: the one at `at` is known to be whole.
+
+    Most packets of a picture are so. Looked at byte for byte of the head, all packets at once, they cost half of what they
+    cost one by one.
+    """
+    stop = at + (end - at) // stride * stride
+    lead = buffer[at + 17 : stop : stride]
+    count = len(lead) - len(lead.lstrip(lead[:1]))
+    low = buffer[at + 7]
+    count = min(count, 256 - low)  # as far as the upper byte of the sequence number stays
+    if count < _ALIKE_LEAST:
+        return 1
+    stop = at + count * stride
+    if buffer[at + 7 : stop : stride] != _BYTES[low : low + count]:
+        return 1
+    for place in _ALIKE_PLACES:
+        if buffer[at + place : stop : stride].count(buffer[at + place]) != count:
+            return 1
+    return count
 
 
 class PyWalker:
@@ -138,7 +164,7 @@ class PyWalker:
             raise ValueError(f"bytes {start} to {end} of {len(buffer)}, of which {SLACK_BYTES} must stay free")
         view = memoryview(buffer)
         video, plain = self._video, self._plain
-        unpack, add = _HEAD, self._views.append
+        unpack, add_all = _HEAD, self._views.extend
         want, middle, source, size, packets = self._want, self._middle, self._source, self._size, self.packets
         at, last = start, end - 4
         while at <= last:
@@ -148,18 +174,36 @@ class PyWalker:
                 break
             # Nine of ten packets are the middle of a fragmented slice.
             if lead == middle and seq == want and stamp == source and flags == plain and key == video and length > 14:
-                add(view[at + 18 : after])
-                size += length - 14
-                want = seq + 1 & 0xFFFF
-                packets += 1
-                at = after
+                stride = length + 4
+                count = _alike(buffer, at, end, stride)
+                add_all([view[start : start + length - 14] for start in range(at + 18, at + count * stride, stride)])
+                size += count * (length - 14)
+                want = seq + count & 0xFFFF
+                packets += count
+                at += count * stride
                 continue
             if key >> 8 != 0x24:
                 break
-            if key == video:
+            if (
+                lead == middle | 0x40 and seq == want and stamp == source and flags | 0x80 == plain | 0x80 and key == video
+                and length > 14 and middle >= 0
+            ):  # fmt: skip
+                # The last packet of a slice: what _packet() does with it, without looking at what is known.
+                add_all((view[at + 18 : after],))
+                self._size, self._want, self.packets = size + length - 14, seq + 1 & 0xFFFF, packets + 1
+                self._arrival_ns = arrival_ns
+                self._end_fragments(unended=False)
+                self._limit()
+                if flags & 0x80:
+                    self._marker()
+                elif self._has_slice:
+                    self._last_marked = False
+                add_all = self._views.extend
+                want, middle, source, size, packets = self._want, self._middle, self._source, self._size, self.packets
+            elif key == video:
                 self._want, self._size, self.packets = want, size, packets
                 self._packet(buffer, view, at + 4, after, arrival_ns)
-                add = self._views.append
+                add_all = self._views.extend
                 want, middle, source, size, packets = self._want, self._middle, self._source, self._size, self.packets
             else:
                 self.other_packets += 1

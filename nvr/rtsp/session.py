@@ -13,7 +13,7 @@ from __future__ import annotations
 import random
 import struct
 
-from nvr.arena import Arena
+from nvr.arena import LEAST_ROOM_BYTES, Arena
 from nvr.media import Cause, ParameterSets, StreamEvent
 from nvr.rtsp import messages, rtcp
 from nvr.rtsp.conversation import Again, Conversation, SessionEnded, State
@@ -66,6 +66,7 @@ class Session:
         self._end: SessionEnded | None = None  # to be raised by the next call
         self._joins = joins
         self._walker = Walker(0, -1, -1)
+        self._other_packets = 0  # of the walker, when its control packets were taken
         self._is_set_up = False  # the walker is that of the camera's stream
         self._control_channel = 1
         self._reorder = ReorderWindow()
@@ -110,9 +111,9 @@ class Session:
         out, self._out_control = self._out_control, []
         return out
 
-    def room(self) -> memoryview:
-        """Where to receive from the connection."""
-        return self._arena.room(self._carry)
+    def room(self, at_least: int = LEAST_ROOM_BYTES) -> memoryview:
+        """Where to receive from the connection; at least so many bytes."""
+        return self._arena.room(self._carry, at_least)
 
     def received(self, size_bytes: int, now_ns: int) -> list[StreamEvent]:
         """`size_bytes` lie in room(). Raises SessionEnded."""
@@ -140,7 +141,7 @@ class Session:
                 raise end_error from None
             self._end = end_error
             return events
-        self._carry = bytes(memoryview(buffer)[at:end])
+        self._carry = bytes(memoryview(buffer)[at:end]) if at < end else b""
         return self._events()
 
     def datagram_room(self) -> memoryview:
@@ -253,8 +254,10 @@ class Session:
             at, is_waiting = self._resync(buffer, at, end)
             if is_waiting:
                 break
-        for _, packet in self._walker.take_control():
-            self._control(packet)
+        if self._walker.other_packets != self._other_packets:
+            self._other_packets = self._walker.other_packets
+            for _, packet in self._walker.take_control():
+                self._control(packet)
         return at
 
     def _look_at_agreement(self) -> None:
@@ -268,6 +271,7 @@ class Session:
         self._is_set_up = True
         channel, self._control_channel = (-1, -1) if self._is_udp else talk.agreed.channels or (0, 1)
         self._walker = Walker(talk.video.payload_type, channel, self._control_channel, self._joins)
+        self._other_packets = 0
         detail = f"rtsp/{'udp' if self._is_udp else 'tcp'}" + (f", {talk.server}" if talk.server else "")
         self.runs = Runs(talk.video.parameter_sets, detail, self._learned)
 

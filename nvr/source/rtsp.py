@@ -13,7 +13,7 @@ import struct
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-from nvr.arena import Arena
+from nvr.arena import BUFFER_BYTES, LEAST_ROOM_BYTES, Arena
 from nvr.clock import Clock, SystemClock
 from nvr.media import AccessUnit, AccessUnits, Cause, RunEnded, RunStarted, StreamEvent
 from nvr.rtsp.digest import Credentials
@@ -29,10 +29,10 @@ _TURN_BYTES = 6 << 20
 _TURN_EVENTS = 256  # ... or so many pictures: a mad one may send 75,000 in as many bytes, each of them a fragment
 _TURN_DATAGRAMS = 4096
 # Keep-alives, reports and timeouts are looked at so often while pictures come by TCP; nobody waits for them.
-_TICK_NS = _NS // 2
+_TICK_NS = _NS
 # Every second turn may be left out (more saves nothing: what waits longer leaves the cache), as long as a fifth of the buffer is used:
 # the kernel counts about twice the payload, and a keyframe comes at once.
-_REST_TURNS, _BUFFER_PART = 1, 5
+_REST_TURNS, _BUFFER_PART = 3, 5
 _UNSENT_BYTES = 256 * 1024  # a camera that reads so little is not reading at all
 _UDP_WAIT_NS = 5 * _NS  # nothing by UDP for so long: it is blocked somewhere on the way
 _REDIRECTS = 4
@@ -92,6 +92,7 @@ class Rtsp:
         self._ticked_ns = 0
         self._buffer_bytes = 0  # of the socket, as the kernel says
         self._turn_bytes = 0  # what lately came in one turn, at most
+        self._expected_bytes = LEAST_ROOM_BYTES
         self._drained_ns = 0
         self._told: tuple[Cause, str] | None = None
         self._has_run = False
@@ -266,7 +267,7 @@ class Rtsp:
         connection, taken_bytes = self._socket, 0
         assert connection is not None
         while taken_bytes < _TURN_BYTES and len(events) < _TURN_EVENTS:
-            room = session.room()
+            room = session.room(self._expected_bytes)
             try:
                 size_bytes = connection.recv_into(room)
             except BlockingIOError:
@@ -283,9 +284,11 @@ class Rtsp:
             # gives one record at a time and must be asked.
             if size_bytes < len(room) and not self._is_tls:
                 break
-        turns = max((now_ns - self._drained_ns) // TURN_NS, 1)
+        turns = max((now_ns - self._drained_ns + TURN_NS // 2) // TURN_NS, 1)
         self._drained_ns = now_ns
         self._turn_bytes = max(self._turn_bytes, taken_bytes // turns)
+        # A socket that is emptied by one call saves a second one, and all that follows from it.
+        self._expected_bytes = min(max(taken_bytes * 9 // 8, LEAST_ROOM_BYTES), BUFFER_BYTES // 2)
 
     def _receive_datagrams(self, session: Session, now_ns: int, events: list[StreamEvent]) -> None:
         assert self._pair is not None
