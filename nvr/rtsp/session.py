@@ -28,6 +28,8 @@ __all__ = ["Again", "Learned", "Session", "SessionEnded", "State"]
 KEYFRAME_WAIT_S = 30  # the longest keyframe interval that cameras offer by default is 10 s
 GARBAGE_LIMIT_BYTES = 1 << 20  # between two good packets
 DATAGRAM_BYTES = 65_536
+# What comes over Ethernet has at most 1500 bytes. Many at once are received into slots; larger ones only one by one.
+DATAGRAM_SLOT_BYTES, DATAGRAMS = 2048, 64
 _NS = 1_000_000_000
 _DOLLAR = 0x24
 _FRAME_HEAD = struct.Struct(">BBHBB").unpack_from
@@ -158,6 +160,29 @@ class Session:
         if size_bytes >= 12:
             seq = buffer[start + 2] << 8 | buffer[start + 3]
             self._walk_places(self._reorder.push(seq, (buffer, start, start + size_bytes, now_ns)))
+        return self._events()
+
+    def datagrams_room(self) -> tuple[bytearray, int]:
+        """(buffer, start) where to receive many RTP datagrams, each in a slot of DATAGRAM_SLOT_BYTES."""
+        self._arena.room(at_least=DATAGRAMS * DATAGRAM_SLOT_BYTES)
+        return self._arena.buffer, self._arena.used
+
+    def datagrams(self, sizes_bytes: list[int], now_ns: int) -> list[StreamEvent]:
+        """In the first slots of datagrams_room() lie RTP datagrams of these sizes; below 12 bytes it is none."""
+        arena, reorder, packet = self._arena, self._reorder, self._walker.packet
+        buffer, start = arena.buffer, arena.used
+        arena.took(len(sizes_bytes) * DATAGRAM_SLOT_BYTES)
+        self._now_ns = now_ns
+        for size_bytes in sizes_bytes:
+            if size_bytes >= 12:
+                self._last_bytes_ns = now_ns
+                self._received_bytes += size_bytes
+                seq = buffer[start + 2] << 8 | buffer[start + 3]
+                if reorder.is_next(seq):
+                    packet(buffer, start, start + size_bytes, now_ns)
+                else:
+                    self._walk_places(reorder.push(seq, (buffer, start, start + size_bytes, now_ns)))
+            start += DATAGRAM_SLOT_BYTES
         return self._events()
 
     def control_datagram(self, data: bytes, now_ns: int) -> list[StreamEvent]:

@@ -8,6 +8,8 @@ is to be sent. A user's password is known to `Credentials` alone and stands in n
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
 import struct
 from collections.abc import Sequence
@@ -18,10 +20,17 @@ from nvr.clock import Clock, SystemClock
 from nvr.media import AccessUnit, AccessUnits, Cause, RunEnded, RunStarted, StreamEvent
 from nvr.rtsp.digest import Credentials
 from nvr.rtsp.messages import BadRtsp, without_login
-from nvr.rtsp.session import Again, Learned, Session, SessionEnded, State
+from nvr.rtsp.session import DATAGRAM_SLOT_BYTES, DATAGRAMS, Again, Learned, Session, SessionEnded, State
 from nvr.source import TURN_NS
 from nvr.source.backoff import Backoff
 from nvr.source.dial import Dial, DialFailed, Names, Tls, udp_pair
+
+try:
+    if os.environ.get("NVR_PURE") == "1":  # for tests and for the bench
+        raise ImportError
+    from nvr._fast import receive_datagrams
+except ImportError:  # no compiler at installation: one system call for each
+    receive_datagrams = None
 
 _NS = 1_000_000_000
 # What one camera may bring in one turn, so that a mad one cannot keep the others waiting: ten times 50 Mbit/s.
@@ -85,6 +94,7 @@ class Rtsp:
         self._is_tls = False
         self._pair: tuple[socket.socket, socket.socket] | None = None
         self._peer: tuple = ("", 0)  # type: ignore[type-arg]  # of the connection, as the socket has it
+        self._packed_hosts: tuple[bytes, ...] = ()  # the same, while datagrams are received many at once
         self._hosts: frozenset[str] = frozenset()  # who may send us datagrams; empty: the way is not open yet
         self._session: Session | None = None
         self._unsent = b""
@@ -297,8 +307,12 @@ class Rtsp:
             if session.peer_ports is None:
                 return  # before SETUP is answered nobody has anything to send
             self._hosts = frozenset((self._peer[0], session.peer_host)) - {""}
+            self._packed_hosts = _packed(media.family, self._hosts) if receive_datagrams is not None else ()
             self._send_datagram(media, _OPENING, session.peer_ports[0])
-        for _ in range(_TURN_DATAGRAMS):
+        for _ in range(_TURN_DATAGRAMS // DATAGRAMS if self._packed_hosts else 0):
+            if len(self._many_datagrams(session, media, now_ns, events)) < DATAGRAMS:
+                break
+        for _ in range(_TURN_DATAGRAMS if not self._packed_hosts else 0):
             room = session.datagram_room()
             try:
                 size_bytes, sender = media.recvfrom_into(room)
@@ -327,6 +341,26 @@ class Rtsp:
                 cause=Cause.NETWORK,
                 again=Again.OTHER_TRANSPORT,
             )
+
+    def _many_datagrams(
+        self, session: Session, media: socket.socket, now_ns: int, events: list[StreamEvent]
+    ) -> list[int]:
+        """Take what is there by one system call; sizes as receive_datagrams() gives them."""
+        assert receive_datagrams is not None
+        buffer, start = session.datagrams_room()
+        try:
+            end = start + DATAGRAMS * DATAGRAM_SLOT_BYTES
+            sizes_bytes = receive_datagrams(
+                media.fileno(), memoryview(buffer)[:end], start, DATAGRAM_SLOT_BYTES, self._packed_hosts
+            )
+        except BlockingIOError:
+            return []
+        except ConnectionRefusedError:  # the answer to what we sent to a port that is closed: nobody minds
+            return [0] * DATAGRAMS
+        if -2 in sizes_bytes:  # what was cut off is lost; the next ones are not
+            self._packed_hosts = ()
+        events += session.datagrams(sizes_bytes, now_ns)
+        return sizes_bytes
 
     def _send_datagram(self, sender: socket.socket, data: bytes, port: int) -> None:
         try:
@@ -366,6 +400,14 @@ class Rtsp:
             return None
         reading = self._clock.read()
         return round((wall_ns - (reading.wall_ns - (reading.mono_ns - arrival_ns))) / _NS, 3)
+
+
+def _packed(family: int, hosts: frozenset[str]) -> tuple[bytes, ...]:
+    packed = []
+    for host in hosts:
+        with contextlib.suppress(OSError):  # a name, or an address of the other family: nothing comes from there
+            packed.append(socket.inet_pton(family, host.partition("%")[0]))
+    return tuple(packed)
 
 
 def _transports(wanted: str, *, is_tls: bool) -> tuple[str, ...]:
