@@ -45,7 +45,7 @@ def facts_of(events: Iterable[StreamEvent], pipeline: Looks, wall_at_0_ns: int |
             if is_running:
                 yield from pipeline.end_run()
             is_running = False
-        else:
+        elif isinstance(event, AccessUnit):
             at_ns = base_ns + event.decode_ticks * 100_000 // 9
             last_ns = max(last_ns, at_ns)
             yield from pipeline.take(event, at_ns, None if wall_at_0_ns is None else wall_at_0_ns + at_ns)
