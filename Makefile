@@ -46,7 +46,7 @@ docs: setup
 lock: setup
 	$(RUN) -m pip install --quiet 'uv>=0.4,<1'
 	$(RUN) -m uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-	    --extra box --extra codecs pyproject.toml -o requirements/box.txt
+	    --extra box --extra detect pyproject.toml -o requirements/box.txt
 	$(RUN) -m uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	    --extra dev pyproject.toml -o requirements/dev.txt
 	$(RUN) -m uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \

@@ -125,8 +125,9 @@ def place_of(rule: str, place: str) -> dict[str, str]:
 def line_of(event: Event, zone: tzinfo) -> dict[str, Any]:
     """One event or change of state, as `--json` prints it. Times in seconds of the film, `wall` as ISO 8601."""
     is_moment = (event.kind, event.state) in MOMENTS
+    told_ns = event.from_ns if event.kind == "line_crossing" else event.to_ns
     line: dict[str, Any] = {
-        "at_s": round((event.from_ns if event.kind == "line_crossing" else event.to_ns) / _NS, 3),
+        "at_s": round(told_ns / _NS + dict(event.numbers).get("behind_s", 0.0), 3),  # `closed` is said of the past
         "kind": "event" if is_moment else "state",
         "what": event.kind,
         "camera": event.camera,
