@@ -159,7 +159,11 @@ def offered_reading(run_dir: Path, boot: bytes, now: ClockReading) -> ClockReadi
         reading = ClockReading(int(mono_ns), int(wall_ns), ClockState(state), int(error_ns))
     except (OSError, ValueError, TypeError, RecursionError):
         return None
-    if boot_hex != boot.hex() or not 0 <= reading.mono_ns <= now.mono_ns or not SOURCE_DATE_NS < reading.wall_ns < 2**62:
+    if (
+        boot_hex != boot.hex()
+        or not 0 <= reading.mono_ns <= now.mono_ns
+        or not SOURCE_DATE_NS < reading.wall_ns < 2**62
+    ):
         return None
     if reading.state is not ClockState.PLAUSIBLE or not 0 < reading.error_ns < RTC_ERROR_NS:
         return None

@@ -122,7 +122,9 @@ class Hub:
     fingerprint: str = ""
     cap_kbit_s: float | None = None  # None: as much as the link takes
     floor_kbit_s: float = 16.0  # of the cap, for what is urgent
-    quiet_hours: tuple[tuple[int, int], ...] = ()  # minutes of the day, site time; the end is not part of it, and may be smaller
+    quiet_hours: tuple[
+        tuple[int, int], ...
+    ] = ()  # minutes of the day, site time; the end is not part of it, and may be smaller
     still_s: float = 10.0
     clips: str = "all"  # all, alarms, none
     clip_before_s: float = 10.0

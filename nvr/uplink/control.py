@@ -9,6 +9,7 @@ it was parsed: a message that is none is counted and answered by nothing.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import deque
@@ -133,14 +134,15 @@ class Control:
         self.connections += 1
         try:
             await self._send(socket, Message("hello", self._hello()))
-            receiving = asyncio.create_task(self._receive(socket))
-            sending = asyncio.create_task(self._send_all(socket))
-            done, pending = await asyncio.wait((receiving, sending), return_when=asyncio.FIRST_COMPLETED)
-            for task in pending:
-                task.cancel()
-            await asyncio.gather(*pending, return_exceptions=True)
-            for task in done:
-                error = task.exception()
+            works = [asyncio.create_task(self._receive(socket)), asyncio.create_task(self._send_all(socket))]
+            try:
+                done, _ = await asyncio.wait(works, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for work in works:
+                    work.cancel()
+                await asyncio.gather(*works, return_exceptions=True)
+            for work in done:
+                error = work.exception()
                 if error is not None and not isinstance(error, ConnectionClosed):
                     raise error
         except ConnectionClosed:
@@ -210,7 +212,7 @@ class Control:
     async def _take_refused(self, message: Message) -> None:
         what, hint = message.text("what", default=""), message.text("hint", default="")
         log.warning("the hub refuses: %s %s", what[:200], hint[:200])
-        named = [id for id in self._on_the_way if id in what or id == message.body.get("id")]
+        named = [id for id in self._on_the_way if id == message.body.get("event")]
         if named:
             await self._refused(named, f"the hub refused it: {what[:120]}")
             for each in named:
@@ -223,11 +225,10 @@ class Control:
             self._awake.clear()
             if await self._send_one(socket):
                 continue
-            try:
+            with contextlib.suppress(TimeoutError):
                 # What waits for the budget, or for an acknowledgement that does not come, is looked at again.
-                await asyncio.wait_for(self._awake.wait(), 0.1 if self._queued else 1.0)
-            except TimeoutError:
-                pass
+                async with asyncio.timeout(0.1 if self._queued else 1.0):
+                    await self._awake.wait()
 
     async def _send_one(self, socket: ClientConnection) -> bool:
         """The most urgent thing there is; False when there is none that may be sent now."""

@@ -54,13 +54,10 @@ def event_body(
     stored: Stored, box_id: bytes, clip: str | None, still_sha256: str | None, from_ms: int | None
 ) -> dict[str, Any]:
     """An event as it goes to the hub; `from_ms` is the best that is known of when it was, None unknown."""
-    body = stored.to_json()
     event = stored.event
-    length_ms = (event.to_ns - event.from_ns) // 1_000_000
-    body |= {
-        "id": wire.event_id(box_id, stored.life, stored.number), "boot_id": stored.evidence.boot_id,
+    body: dict[str, Any] = {
+        "id": wire.event_id(box_id, stored.life, stored.number), "event": _told(stored, from_ms), "boot_id": stored.evidence.boot_id,
         "from_mono_ns": event.from_ns, "to_mono_ns": event.to_ns, "value": value_of(stored),
-        "from_ms": from_ms or 0, "to_ms": from_ms + length_ms if from_ms else 0, "life": stored.life,
     }  # fmt: skip
     if clip is not None:
         body["clip"] = clip
@@ -69,16 +66,21 @@ def event_body(
     return body
 
 
+def _told(stored: Stored, from_ms: int | None) -> dict[str, Any]:
+    length_ms = (stored.event.to_ns - stored.event.from_ns) // 1_000_000
+    return {**stored.to_json(), "from_ms": from_ms, "to_ms": None if from_ms is None else from_ms + length_ms}
+
+
 def states_body(states: Iterable[State], life: str, box_id: bytes) -> list[dict[str, Any]]:
-    """What is true now, by the detect process that runs (`life`; "" while that is not known: then nothing is claimed)."""
-    now = [
-        state for state in states if life and state.life == life and state.open > 0 and not state.stored.event.is_end
-    ]
+    """What is true now, by the detect process that runs (`life`); nothing is claimed for one that is gone."""
+    now = [state for state in states if state.life == life and state.open > 0 and not state.stored.event.is_end]
     bodies = []
     for state in now[-STATES_MOST:]:
-        wall_ns = state.stored.event.wall_ns
-        body = event_body(state.stored, box_id, None, None, None if wall_ns is None else wall_ns // 1_000_000)
-        bodies.append({**body, "tracks": [], "open": state.open})
+        stored, wall_ns = state.stored, state.stored.event.wall_ns
+        body = _told(stored, None if wall_ns is None else wall_ns // 1_000_000)
+        bodies.append(
+            {**body, "tracks": [], "id": wire.event_id(box_id, stored.life, stored.number), "open": state.open}
+        )
     return bodies
 
 

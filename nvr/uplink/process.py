@@ -55,6 +55,7 @@ STATUS_S = 3.0
 SETTLE_S = 0.2
 REFUSED_S = 60.0  # until a hub that refuses us is asked again
 OFFER_S = 600.0
+DETECT_SILENT_S = 30.0  # then nobody knows any more what is true
 
 
 class Uplink:
@@ -88,7 +89,7 @@ class Uplink:
         self.lanes = [self._lane("alarms"), self._lane("clips 1"), self._lane("clips 2")]
         self._sending: set[str] = set()
         self._new_clips = [asyncio.Event() for _ in self.lanes]
-        self._new_events, self._to_cut = asyncio.Event(), asyncio.Event()
+        self._new_events, self._to_cut, self._beat_now = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._welcome = asyncio.Event()  # enrolled, and the hub's time is known
         self._heartbeat_s, self._still_s = wire.HEARTBEAT_S, self.hub.still_s
         self._still_wanted: set[str] = set()
@@ -211,11 +212,7 @@ class Uplink:
         log.info("the hub welcomes us")
         self._last_error = ""
 
-        async def after() -> None:
-            await self.commands.final()
-            self._send_heartbeat()
-
-        self._soon = asyncio.create_task(after())
+        self._beat_now.set()
 
     async def _command(self, message: Message) -> None:
         await self.commands.take(message)
@@ -233,7 +230,8 @@ class Uplink:
             if taken < TAKE_MOST:
                 self._new_events.clear()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._new_events.wait(), TAKE_S)
+                    async with asyncio.timeout(TAKE_S):
+                        await self._new_events.wait()
 
     def _take_some_events(self) -> int:
         number, life = self.outbox.cursor()
@@ -342,7 +340,8 @@ class Uplink:
             if clip is None:
                 self._to_cut.clear()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._to_cut.wait(), 1.0)
+                    async with asyncio.timeout(1.0):
+                        await self._to_cut.wait()
                 continue
             try:
                 await asyncio.to_thread(self.cutter.cut, clip)
@@ -386,7 +385,8 @@ class Uplink:
                         await lane.warm()
                 self._new_clips[number].clear()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._new_clips[number].wait(), 1.0)
+                    async with asyncio.timeout(1.0):
+                        await self._new_clips[number].wait()
                 continue
             self._sending.add(clip.id)
             try:
@@ -424,21 +424,31 @@ class Uplink:
         while True:
             self._depth = await asyncio.to_thread(self.outbox.depth)
             self._send_heartbeat()
-            await asyncio.sleep(self._heartbeat_s)
+            if self.control.is_connected:
+                await self.commands.final()
+            self._beat_now.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._heartbeat_s):
+                    await self._beat_now.wait()
 
     def _send_heartbeat(self) -> None:
         reading = self.clock.read()
-        detect = self.heard.detect if time.monotonic() - self.heard.detect_s < 30.0 else {}
-        looks = detect.get("cameras") if isinstance(detect.get("cameras"), dict) else {}
-        life = str(detect.get("life") or "")
+        detect = self.heard.detect if time.monotonic() - self.heard.detect_s < DETECT_SILENT_S else {}
+        looks = detect.get("cameras")
         try:
-            states = heartbeat.states_body(self.events.states(), life, self.identity.box_id)
+            states = (
+                heartbeat.states_body(self.events.states(), str(detect.get("life")), self.identity.box_id)
+                if detect
+                else []
+            )
         except EventsUnreadable:
             states = []
-        cameras = heartbeat.cameras_body(self.site, self.heard.record, self.heard.silent_s(), looks or {})
+        cameras = heartbeat.cameras_body(
+            self.site, self.heard.record, self.heard.silent_s(), looks if isinstance(looks, dict) else {}
+        )
         causes = {str(each["cause"]) for each in cameras.values() if str(each["cause"] or "").startswith("disk")}
         rtt_ms = self.budget.rtt_ms()
-        self.control.beat(
+        body: dict[str, Any] = (
             {
                 "at_ms": reading.wall_ns // 1_000_000 if reading.state is not ClockState.UNKNOWN else 0,
                 "mono_ms": reading.mono_ns // 1_000_000, "boot_id": self.boot_id,
@@ -448,6 +458,9 @@ class Uplink:
                 "slot": health.slot(), "update": health.update(self.run_dir),
             }
         )  # fmt: skip
+        if not self.heard.detect:
+            del body["states"]  # a box that has just started does not take back what it said
+        self.control.beat(body)
 
     def _uplink_body(self, rtt_ms: float | None) -> dict[str, Any]:
         return {
