@@ -74,15 +74,18 @@ def wall_span(timeline: Timeline, wanted: Wanted) -> tuple[int, int]:
 
 
 class Cutter:
-    def __init__(self, site: Site, data_dir: Path, outbox: Outbox, identity: Identity, clock: Clock) -> None:
+    def __init__(
+        self, site: Site, data_dir: Path, outbox: Outbox, identity: Identity, clock: Clock, boot_id: str
+    ) -> None:
         self._data_dir, self._outbox, self._identity, self._clock = data_dir, outbox, identity, clock
+        self._boot_id = boot_id
         self._streams = {stream.name: stream for stream in site.recorded_streams()}
 
-    def next(self, boot_id: str, *, urgent_only: bool) -> Clip | None:
+    def next(self, *, urgent_only: bool) -> Clip | None:
         """What is to be cut now: alarms always, others while the spool has room."""
         reading = self._clock.read()
         waiting = self._outbox.to_cut(200)
-        due = [clip for clip in waiting if is_due(clip.wanted, boot_id, reading.mono_ns, reading.wall_ns)]
+        due = [clip for clip in waiting if is_due(clip.wanted, self._boot_id, reading.mono_ns, reading.wall_ns)]
         if not due or due[0].rank < 10:
             return due[0] if due else None
         is_full = len(self._outbox.to_send(SPOOL_CLIPS)) >= SPOOL_CLIPS or self._outbox.made_bytes() >= SPOOL_BYTES
@@ -165,15 +168,19 @@ class Cutter:
 
     def _hold_of(self, clip: Clip) -> holds.Hold:
         wanted = clip.wanted
-        from_ns, to_ns = wanted.from_ns, wanted.to_ns
-        reading = self._clock.read()
-        if wanted.boot_id:  # by the clock of now; where it was wrong the sequence numbers hold
-            from_ns, to_ns = (at_ns + reading.wall_ns - reading.mono_ns for at_ns in (from_ns, to_ns))
-        if wanted.from_sequence:
+        first = last = 0
+        if wanted.from_sequence:  # where the clock was wrong these hold, whatever the times say
             around = math.ceil((wanted.to_ns - wanted.from_ns) / 1e9) + 2
             first, last = max(wanted.from_sequence - around, 1), wanted.to_sequence + around
-            return holds.Hold(f"{PREFIX}{clip.id}", wanted.stream, from_ns, to_ns, "waits for the hub", first, last)
-        return holds.Hold(f"{PREFIX}{clip.id}", wanted.stream, from_ns, to_ns, "waits for the hub")
+        from_ns, to_ns = wanted.from_ns, wanted.to_ns
+        if wanted.boot_id == self._boot_id:
+            reading = self._clock.read()
+            from_ns, to_ns = (at_ns + reading.wall_ns - reading.mono_ns for at_ns in (from_ns, to_ns))
+        elif wanted.boot_id and first:
+            from_ns = to_ns = 0
+        elif wanted.boot_id:
+            from_ns, to_ns = wall_span(timeline_near(self._data_dir, wanted), wanted)
+        return holds.Hold(f"{PREFIX}{clip.id}", wanted.stream, from_ns, to_ns, "waits for the hub", first, last)
 
 
 def _sha256(path: Path) -> str:

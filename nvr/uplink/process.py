@@ -75,7 +75,7 @@ class Uplink:
         self.budget = Budget(self.hub.cap_kbit_s, self.hub.floor_kbit_s)
         self.heard = Heard(self.run_dir)
         self.relay = Relay(data_dir, self.clock)
-        self.cutter = Cutter(site, data_dir, self.outbox, self.identity, self.clock)
+        self.cutter = Cutter(site, data_dir, self.outbox, self.identity, self.clock, self.boot_id)
         self.enrolment = Enrolment(data_dir / "outbox" / "enrolled", self.hub.url, self.link.box_id)
         self.counts = Counts()
         self.control = Control(
@@ -336,7 +336,7 @@ class Uplink:
     async def _cut(self) -> None:
         while True:
             urgent_only = self._ladder.level >= ladder.CLIPS or self._is_quiet_now()
-            clip = await asyncio.to_thread(self.cutter.next, self.boot_id, urgent_only=urgent_only)
+            clip = await asyncio.to_thread(self.cutter.next, urgent_only=urgent_only)
             if clip is None:
                 self._to_cut.clear()
                 with contextlib.suppress(TimeoutError):
@@ -588,7 +588,7 @@ class Uplink:
             "outbox": self._depth, "uplink": self._uplink_body(self.budget.rtt_ms()), "shed": list(self._ladder.shed),
             "trouble": self._trouble, "quiet": self._is_quiet_now(), "connections": self.control.connections,
             "longest_heartbeat_gap_s": round(self.control.longest_heartbeat_gap_s, 1), "bad_messages": self.control.bad_messages,
-            "alarm_first_byte_s": max(self.counts.first_byte_s, default=None), "mono_ms": self.clock.mono_ns() // 1_000_000,
+            "alarm_first_byte_all_s": [round(each, 2) for each in self.counts.first_byte_s], "mono_ms": self.clock.mono_ns() // 1_000_000,
         }  # fmt: skip
 
 

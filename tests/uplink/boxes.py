@@ -41,12 +41,12 @@ def until(holds: Callable[[], object], what: str = "", seconds: float = 60.0) ->
 class EventfulBox:
     """DATA with footage of gate/main, and events in it."""
 
-    def __init__(self, folder: Path, seconds: int = 40) -> None:
+    def __init__(self, folder: Path, seconds: int = 40, picture_bytes: int = 900) -> None:
         self.folder, self.data_dir = folder, folder / "data"
         self.data_dir.mkdir(parents=True, exist_ok=True)
         self.disk = DiskBox(self.data_dir, boot=BOOT)
         self.begin_ns = self.disk.clock.mono_ns()
-        self.written = self.disk.record(seconds)
+        self.written = self.disk.record(seconds, picture_bytes=picture_bytes)
         self.disk.close()
         self.log = EventLog(self.data_dir / "events", "life-1")
 

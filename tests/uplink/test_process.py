@@ -35,6 +35,7 @@ def test_events_arrive_once_and_their_clips_byte_for_byte_with_a_genuine_proof(b
             until(lambda: len(hub.hub.objects) == 2, "two clips")
             until(lambda: running.uplink.outbox.depth()["depth"] == 0, "nothing waits")
             until(lambda: hub.hub.heartbeats, "a heartbeat")
+            until(lambda: holds.load(box.data_dir / "holds.json") == [], "nothing is held any more")
         told = [hub.hub.events[id]["event"]["kind"] for id in hub.hub.event_order]
         assert told[0] == "intrusion", "alarms first"
         alarm = next(each for each in hub.hub.events.values() if each["event"]["kind"] == "intrusion")
@@ -46,7 +47,6 @@ def test_events_arrive_once_and_their_clips_byte_for_byte_with_a_genuine_proof(b
         clip_path.write_bytes(bytes(of_alarm.data))
         verdict = clips.verify(clip_path)
         assert verdict["genuine"], verdict
-        assert holds.load(box.data_dir / "holds.json") == []
         assert list((box.data_dir / "outbox" / "clips").iterdir()) == []
 
 

@@ -1,7 +1,7 @@
 """A bad link between two network namespaces: rate, delay, loss, outages and resets, for real TCP of the kernel. Needs root and TUN.
 
 The kernel's own netem is not in every kernel, so packets go through this process: each namespace has a TUN device, and what one sends
-arrives at the other late, or never. `python -m tests.uplink.shaped_link` is not a program; tests and tools/bench/uplink.py use it.
+arrives at the other late, or never. Used by `tools/bench/uplink.py`, and by the tests of the uplink.
 """
 
 from __future__ import annotations
