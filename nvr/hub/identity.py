@@ -77,6 +77,10 @@ def add_code(
     return code
 
 
+def tenant_id(connection: Connection, name: str) -> int | None:
+    return connection.execute(select(tables.tenant.c.id).where(tables.tenant.c.name == name)).scalar_one_or_none()
+
+
 def enrolment_signed(code_hash: str, public_key: bytes) -> bytes:
     """What the proof of an enrolment covers (docs/formats/wire.md)."""
     return b"\0".join((b"nvr enrol", code_hash.encode(), public_key))
