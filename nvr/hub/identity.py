@@ -211,12 +211,12 @@ class SeenTokens:
         """Remember it. Only ever asked about tokens whose signature was right, so nobody else can fill this up."""
         seen = self._of_box.setdefault(token.box_id, OrderedDict())
         self._of_box.move_to_end(token.box_id)
+        if token.jti in seen:
+            return False
         while seen and (next(iter(seen.values())) < now_s or len(seen) >= JTI_PER_BOX):
             seen.popitem(last=False)
         while len(self._of_box) > JTI_BOXES:
             self._of_box.popitem(last=False)
-        if token.jti in seen:
-            return False
         seen[token.jti] = token.expires_s + wire.TOKEN_SKEW_S
         return True
 

@@ -22,9 +22,15 @@ JPEG = b"\xff\xd8\xff\xe0" + b"a picture of a street" * 40
 
 
 class SimulatedBox:
-    def __init__(self, url: str, name: str = "waihaong-1", cameras: tuple[str, ...] = ("entrance", "street")) -> None:
+    def __init__(
+        self,
+        url: str,
+        name: str = "waihaong-1",
+        cameras: tuple[str, ...] = ("entrance", "street"),
+        identity: Identity | None = None,
+    ) -> None:
         self.url, self.name, self.cameras = url.rstrip("/"), name, cameras
-        self.identity = Identity.create()
+        self.identity = identity or Identity.create()
         self.id = self.identity.box_id.hex()
         self.place = "puskesmas-waihaong"
         self.socket: ClientConnection | None = None
