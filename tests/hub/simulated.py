@@ -43,7 +43,7 @@ class SimulatedBox:
         return wire.signed_token(to_sign, self.identity.sign(to_sign))
 
     def headers(self, **more: str) -> dict[str, str]:
-        return {"authorization": f"Bearer {self.token()}", **more}
+        return {**wire.request_headers(self.identity.box_id, self.token()), **more}
 
     def enrolment(self, code: str, **more: Any) -> dict[str, Any]:
         digest = wire.code_hash(code)
@@ -62,7 +62,7 @@ class SimulatedBox:
         """Connected, nothing said yet."""
         self.socket = connect(
             self.url.replace("http", "ws", 1) + "/box/v1/control", subprotocols=[wire.SUBPROTOCOL],  # type: ignore[list-item]
-            additional_headers={"authorization": f"Bearer {token or self.token()}"}, open_timeout=60, max_size=None, compression=None, legacy=True,
+            additional_headers=wire.request_headers(self.identity.box_id, token or self.token()), open_timeout=60, max_size=None, compression=None, legacy=True,
         )  # fmt: skip
         return self.socket
 
