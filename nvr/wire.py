@@ -70,6 +70,7 @@ class Message:
     payload: bytes = b""
 
     def to_text(self) -> str:
+        assert not {"v", "kind"} & self.body.keys(), "an event has a kind of its own: it travels inside `event`"
         return json.dumps({"v": VERSION, "kind": self.kind, **self.body}, separators=(",", ":"), ensure_ascii=False)
 
     def to_bytes(self) -> bytes:
@@ -197,6 +198,11 @@ class Token:
     jti: str
     signed: bytes
     signature: bytes
+
+
+def request_headers(box_id: bytes, token: str) -> dict[str, str]:
+    """What each request of a box carries; the second is for a load balancer, the hub believes the token only."""
+    return {"authorization": f"Bearer {token}", "nvr-box": box_id.hex()}
 
 
 def parse_token(text: str) -> Token:

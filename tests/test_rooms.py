@@ -47,9 +47,9 @@ ROOMS: dict[str, str] = {
     "scrub": "ring systemd priority wear clock",
     "looking": "detect rules events recorder priority",  # the detect process around the pure files of detect/
     "clips": "ring evidence ledger verify_clip",
-    "uplink": "wire clips ledger events announce site systemd scrub priority",
+    "uplink": "wire clips ledger events announce site systemd scrub priority detect looking",
     "web": "announce clips ledger site systemd events scrub",
-    "hub": "wire evidence verify_clip",
+    "hub": "wire evidence verify_clip systemd",
     "box": EVERYTHING,
     "cli": EVERYTHING,
 }
@@ -73,6 +73,7 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "httpx": ("uplink/", "hub/"),
     "paho": ("hub/",),
     "prometheus_client": ("hub/",),
+    "psycopg": ("hub/",),
     "pydantic": ("hub/",),
     "pyotp": ("hub/",),
     "sqlalchemy": ("hub/",),
@@ -81,7 +82,7 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "tflite_runtime": ("detect/objects.py",),
     "uvicorn": ("web/", "hub/"),
     "websockets": ("web/", "uplink/", "hub/"),
-    "yaml": ("site",),
+    "yaml": ("site", "hub/settings.py"),
 }
 # Large ones, or such that many machines do not have: one file each, whichever it is.
 # PyAV has two: what decodes for detection, and what opens USB cameras in their feeder. Neither is in `record`.

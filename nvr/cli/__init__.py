@@ -16,11 +16,13 @@ import click
 from nvr import __version__
 from nvr.cli.clip import clip
 from nvr.cli.detect import detect
+from nvr.cli.hub import hub
 from nvr.cli.ledger import ledger
 from nvr.cli.model import model
 from nvr.cli.ring import ring
 from nvr.cli.run import run
 from nvr.cli.site import site
+from nvr.cli.uplink import uplink
 from nvr.cli.web import web
 from nvr.errors import NvrError
 
@@ -72,7 +74,7 @@ def nvr(debug: bool) -> None:
     """
 
 
-for _command in (run, site, ring, ledger, clip, detect, model, web):
+for _command in (run, site, ring, ledger, clip, detect, model, web, uplink, hub):
     nvr.add_command(_command)
 
 

@@ -45,7 +45,11 @@ class Hold:
         """Whether any fragment of `segment` may lie in the held span."""
         if not segment.fragments:
             return False
-        if self.to_sequence and self.from_sequence <= segment.last_sequence and segment.first_sequence <= self.to_sequence:
+        if (
+            self.to_sequence
+            and self.from_sequence <= segment.last_sequence
+            and segment.first_sequence <= self.to_sequence
+        ):
             return True
         return bool(segment.wall_to_ns) and segment.wall_from_ns < self.to_ns and self.from_ns < segment.wall_to_ns
 
@@ -68,7 +72,9 @@ def load(path: Path) -> list[Hold]:
                 if type(number) is not int:
                     raise TypeError("times and sequences must be whole numbers")
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise HoldsDamaged(f"{path}: {error}", hint="Put it back from a copy, or remove it: then nothing is held.") from None
+        raise HoldsDamaged(
+            f"{path}: {error}", hint="Put it back from a copy, or remove it: then nothing is held."
+        ) from None
     return holds
 
 
@@ -98,6 +104,15 @@ def release(path: Path, id: str) -> Hold:
     raise NoSuchHold(f"there is no hold {id!r}", hint=f"There are: {', '.join(hold.id for hold in holds) or 'none'}.")
 
 
+def put(path: Path, prefix: str, holds: Sequence[Hold]) -> None:
+    """Replace all holds whose id starts with `prefix` by these, behind everybody else's. Writes nothing when nothing changes."""
+    with _locked(path):
+        before = load(path)
+        after = [*(hold for hold in before if not hold.id.startswith(prefix)), *holds]
+        if after != before:
+            save(path, after)
+
+
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Two commands must not lose each other's hold. Readers need no lock: the file is replaced as a whole."""
@@ -110,7 +125,9 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def held_segments(segments: Sequence[SegmentState], holds: Iterable[Hold], budget_segments: int) -> tuple[set[int], set[int]]:
+def held_segments(
+    segments: Sequence[SegmentState], holds: Iterable[Hold], budget_segments: int
+) -> tuple[set[int], set[int]]:
     """(numbers that are kept, numbers that are held but over the budget); holds are served in their order."""
     kept: set[int] = set()
     refused: set[int] = set()
