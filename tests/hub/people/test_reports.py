@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from datetime import date
 from zoneinfo import ZoneInfo
 
@@ -76,7 +77,7 @@ def test_closed_since_before_it_was_told_replaces_the_doubt_and_nothing_is_count
         change(14, "cannot tell", "closed"),
     ]
     found = opening.stretches(told, ALL_DAY, at(24))
-    assert all(a.to_ms <= b.from_ms for a, b in zip(found, found[1:], strict=False))
+    assert all(a.to_ms <= b.from_ms for a, b in itertools.pairwise(found))
     assert opening.days(found, ZONE, DAY, DAY)[0].due_s == 6 * 3600
 
 
@@ -114,7 +115,7 @@ def test_whatever_was_told_every_second_is_counted_at_most_once(told, heard):
     spans = sorted((at(begin), at(begin + length)) for begin, length in heard)
     found = opening.stretches(changes, spans, at(48))
     assert all(each.from_ms < each.to_ms for each in found)
-    assert all(a.to_ms <= b.from_ms for a, b in zip(found, found[1:], strict=False))
+    assert all(a.to_ms <= b.from_ms for a, b in itertools.pairwise(found))
     for day in opening.days(found, ZONE, DAY, date(2026, 11, 27)):
         assert day.due_s == day.open_s + day.closed_s + day.cannot_tell_s
         assert 0 <= day.due_s + day.maybe_holiday_s <= 24 * 3600 + 3
