@@ -17,7 +17,15 @@ NOW = 1_795_651_200_000
 MINUTE = 60_000
 
 
-def sign(kind: str = "tamper", what: str = "covered", at_ms: int = NOW, *, is_over: bool = False, value: int = 1, event: str = "") -> Sign:
+def sign(
+    kind: str = "tamper",
+    what: str = "covered",
+    at_ms: int = NOW,
+    *,
+    is_over: bool = False,
+    value: int = 1,
+    event: str = "",
+) -> Sign:
     return Sign(kind, what, "", at_ms, value, is_over, event)
 
 
@@ -110,7 +118,10 @@ def test_what_the_hub_notices_by_itself():
     just = {"recording": False, "cause": "network", "since_ms": NOW - 59_000}
     found = alerts.conditions(NOW - 1000, heartbeat(a=good, b=down, c=just), NOW)
     assert [(each.camera, each.kind, each.since_ms) for each in found] == [("b", "not recording", NOW - 61_000)]
-    ill = {"disk": {"trouble": "read-only", "life_left_percent": 4}, "ledger": {"a": {"missing_s": 61.2, "by_cause": {"camera": 61.2}}, "b": {"missing_s": 59}}}
+    ill = {
+        "disk": {"trouble": "read-only", "life_left_percent": 4},
+        "ledger": {"a": {"missing_s": 61.2, "by_cause": {"camera": 61.2}}, "b": {"missing_s": 59}},
+    }
     assert [each.kind for each in alerts.conditions(NOW - 1000, ill, NOW)] == ["disk", "disk", "footage missing"]
     silent = alerts.conditions(NOW - 91_000, {**ill, **heartbeat(b=down)}, NOW)
     assert [each.kind for each in silent] == ["box silent"]  # of its cameras nothing is known
@@ -131,7 +142,11 @@ def test_a_storm_of_events_is_one_alert_and_one_line_in_its_history(world):
         world.clock.pass_s(1)
         world.store_event("tamper", ("covered", "frozen")[number % 2])
     client = world.as_role(roles.OPERATOR, world.own.place_id)
-    found = [each for each in client.get("/api/v1/alerts", params={"state": "open"}).json()["alerts"] if each["family"] == "picture"]
+    found = [
+        each
+        for each in client.get("/api/v1/alerts", params={"state": "open"}).json()["alerts"]
+        if each["family"] == "picture"
+    ]
     assert [(each["count"], each["kind"], each["what"]) for each in found] == [(40, "tamper", "covered")]
     steps = client.get(f"/api/v1/alerts/{found[0]['id']}").json()["steps"]
     assert [each["what"] for each in steps] == ["opened"]
@@ -142,7 +157,9 @@ def test_the_same_event_told_twice_counts_once(world):
     with world.hub.store.writing() as connection:
         alerting.take_events(connection, world.hub, [row], world.clock.now)
     client = world.as_role(roles.OPERATOR)
-    assert [each["count"] for each in client.get("/api/v1/alerts").json()["alerts"] if each["kind"] == "stopped_vehicle"] == [1]
+    assert [
+        each["count"] for each in client.get("/api/v1/alerts").json()["alerts"] if each["kind"] == "stopped_vehicle"
+    ] == [1]
 
 
 def test_an_alert_goes_from_open_to_done_and_its_whole_history_is_kept(world):
@@ -152,7 +169,11 @@ def test_an_alert_goes_from_open_to_done_and_its_whole_history_is_kept(world):
     assert client.post(f"{address}/acknowledge").status_code == 409
     term = {"to": "Kepala puskesmas", "what": "Buka loket sekarang", "due_ms": world.clock.now + 3_600_000}
     found = client.post(f"{address}/instruct", json=term).json()
-    assert (found["state"], found["instructions"][0]["to"], found["due_ms"]) == ("instructed", "Kepala puskesmas", term["due_ms"])
+    assert (found["state"], found["instructions"][0]["to"], found["due_ms"]) == (
+        "instructed",
+        "Kepala puskesmas",
+        term["due_ms"],
+    )
     assert client.post(f"{address}/done", json={"note": " "}).status_code == 409
     found = client.post(f"{address}/done", json={"note": "Loket dibuka 09.40"}).json()
     assert found["state"] == "done"
@@ -175,7 +196,12 @@ def test_an_instruction_that_is_not_done_in_time_brings_its_alert_back(world):
         assert alerting.bring_back_overdue(connection, world.hub, world.clock.now) == 1
         assert alerting.bring_back_overdue(connection, world.hub, world.clock.now) == 0
     found = client.get(address).json()
-    assert (found["state"], found["is_overdue"], found["steps"][-1]["what"], found["steps"][-1]["who"]) == ("open", True, "overdue", "")
+    assert (found["state"], found["is_overdue"], found["steps"][-1]["what"], found["steps"][-1]["who"]) == (
+        "open",
+        True,
+        "overdue",
+        "",
+    )
 
 
 def test_a_mayor_instructs_where_nothing_rang(world):
@@ -183,14 +209,20 @@ def test_a_mayor_instructs_where_nothing_rang(world):
     body = {"place": world.foreign.place, "to": "Dishub", "what": "Atur lampu", "due_ms": world.clock.now + 60_000}
     answer = client.post("/api/v1/alerts", json=body)
     assert answer.status_code == 201
-    assert (answer.json()["kind"], answer.json()["state"], answer.json()["place"]) == ("asked", "instructed", world.foreign.place)
+    assert (answer.json()["kind"], answer.json()["state"], answer.json()["place"]) == (
+        "asked",
+        "instructed",
+        world.foreign.place,
+    )
     assert client.post("/api/v1/alerts", json={**body, "due_ms": 5}).status_code == 409
 
 
 def test_of_two_people_at_the_same_time_one_is_told_that_the_other_was_faster(world):
     clients = [world.as_role(role) for role in (roles.MAYOR, roles.OPERATOR, roles.ADMINISTRATOR)]
     with ThreadPoolExecutor(3) as pool:
-        statuses = pool.map(lambda client: client.post(f"/api/v1/alerts/{world.own.alert}/acknowledge").status_code, clients)
+        statuses = pool.map(
+            lambda client: client.post(f"/api/v1/alerts/{world.own.alert}/acknowledge").status_code, clients
+        )
         assert sorted(statuses) == [200, 409, 409]
 
 
@@ -211,8 +243,12 @@ def test_a_silent_box_is_one_alert_however_long_and_says_when_it_is_back(world):
         world.clock.pass_s(30)
         look(world)
     found = of_family(client, "box")
-    assert [(each["kind"], each["count"], each["over_ms"], each["box_name"]) for each in found] == [("box silent", 1, None, "box-a")]
-    assert of_family(world.as_role(roles.VIEWER, world.other.place_id, tenant_id=2), "box")[0]["box_id"] == world.other.box
+    assert [(each["kind"], each["count"], each["over_ms"], each["box_name"]) for each in found] == [
+        ("box silent", 1, None, "box-a")
+    ]
+    assert (
+        of_family(world.as_role(roles.VIEWER, world.other.place_id, tenant_id=2), "box")[0]["box_id"] == world.other.box
+    )
     world.heard(world.own)
     look(world)
     assert of_family(client, "box")[0]["over_ms"] == world.clock.now
@@ -240,4 +276,9 @@ def test_a_blocked_box_alerts_nobody(world):
     look(world)
     with world.hub.store.reading() as connection:
         table = tables.alert
-        assert connection.execute(select(func.count()).where(table.c.box_id == world.own.box, table.c.family == "box")).scalar_one() == 0
+        assert (
+            connection.execute(
+                select(func.count()).where(table.c.box_id == world.own.box, table.c.family == "box")
+            ).scalar_one()
+            == 0
+        )

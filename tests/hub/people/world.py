@@ -84,6 +84,7 @@ class World:
             self.hub.store.engine.dispose()
         with self.hub.store.writing() as connection:
             connection.execute(insert(core.tenant).values(name="second", title=""))
+        self._people: dict[tuple[str, int | None, int], int] = {}
         self.own = self._corner(1, "puskesmas-waihaong", "a")
         self.foreign = self._corner(1, "simpang-mardika", "b")
         self.other = self._corner(2, "balai-kota", "c")
@@ -192,8 +193,8 @@ class World:
         token, _ = access.new_token(connection, user, "somebody's", ["see"], now_ms)
         made: dict[str, int | str] = {"user": f"somebody-{letter}", "token": token}
         for name, table, values in (
-            ("webhook", tables.webhook, {"title": "w", "url": f"http://{letter}.invalid/", "secret": seal.close("s", "webhook"), "what": []}),
-            ("notification", tables.notification, {"title": "n", "address": seal.close("json://x.invalid", "notification"), "families": []}),
+            ("webhook", tables.webhook, {"title": "w", "url": "http://127.0.0.1:9/", "secret": seal.close("s", "webhook"), "what": [], "is_on": False}),
+            ("notification", tables.notification, {"title": "n", "address": seal.close("json://127.0.0.1:9/", "notification"), "families": [], "is_on": False}),
             ("deletion", tables.deletion_request, {
                 "person": "p", "reason": "r", "from_ms": 1, "to_ms": 2, "state": "received", "received_ms": now_ms, "answer_by_ms": now_ms, "by_user": "x",
             }),
@@ -227,8 +228,11 @@ class World:
         return client
 
     def as_role(self, role: str, place_id: int | None = None, *, tenant_id: int = 1) -> TestClient:
-        name = f"{role}-{place_id or 'all'}"
-        return self.session(self.user(name, (role, place_id), tenant_id=tenant_id))
+        """Somebody with this role at a place, or at all; the same person each time."""
+        key = role, place_id, tenant_id
+        if key not in self._people:
+            self._people[key] = self.user(f"{role}-{place_id or 'all'}", (role, place_id), tenant_id=tenant_id)
+        return self.session(self._people[key])
 
     def store_event(self, kind: str, state: str, corner: Corner | None = None, **more: Any) -> dict[str, Any]:
         """An event as intake stores it, with what follows from it."""
