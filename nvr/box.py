@@ -195,7 +195,9 @@ class SiteWatch:
             log.info("the site file changed: detection starts anew, recording goes on")
             self._detect.restart(now_s, is_wanted=is_looking(self._site))
         if _needs_restart(before, self._data_dir) != _needs_restart(self._site, self._data_dir):
-            log.warning("the site file changed what is recorded or where the page is: that takes effect when the box starts again")
+            log.warning(
+                "the site file changed what is recorded or where the page is: that takes effect when the box starts again"
+            )
 
 
 def looked_for(site: Site) -> object:
@@ -210,7 +212,9 @@ def is_looking(site: Site) -> bool:
         return False
     missing = [name for name in ("av", "numpy") if importlib.util.find_spec(name) is None]
     if missing:
-        log.warning("detection is off: the packages %s are not installed; recording does not need them", ", ".join(missing))
+        log.warning(
+            "detection is off: the packages %s are not installed; recording does not need them", ", ".join(missing)
+        )
     return not missing
 
 
@@ -369,7 +373,15 @@ def _recorded(stream: StreamSettings) -> RecordedStream:
 def web_arguments(site: Site, data_dir: Path) -> list[str]:
     """How the page's process is started."""
     listen = f"[{site.web.listen}]" if ":" in site.web.listen else site.web.listen
-    return ["nvr.web", "--data", str(data_dir.absolute()), "--site", str(site.path), "--listen", f"{listen}:{site.web.port}"]
+    return [
+        "nvr.web",
+        "--data",
+        str(data_dir.absolute()),
+        "--site",
+        str(site.path),
+        "--listen",
+        f"{listen}:{site.web.port}",
+    ]
 
 
 def detect_arguments(site: Site, data_dir: Path) -> list[str]:

@@ -215,7 +215,9 @@ class EventLog:
         try:
             os.chmod(self.folder / _FILE, 0o600)
             base.execute("PRAGMA journal_mode = WAL")  # readers do not wait for the writer, nor it for them
-            base.execute("PRAGMA synchronous = FULL")  # the log is synced at each commit: a power cut takes nothing committed
+            base.execute(
+                "PRAGMA synchronous = FULL"
+            )  # the log is synced at each commit: a power cut takes nothing committed
             base.execute("PRAGMA wal_autocheckpoint = 500")
             version = base.execute("PRAGMA user_version").fetchone()[0]
             if version not in (0, _VERSION):
@@ -237,7 +239,9 @@ class EventLog:
         self.trouble = str(error)
         self._retry_s = time.monotonic() + 10.0
         # A file that a dying card damaged is put aside: what happens from now on matters more.
-        if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError | sqlite3.IntegrityError):
+        if isinstance(error, sqlite3.DatabaseError) and not isinstance(
+            error, sqlite3.OperationalError | sqlite3.IntegrityError
+        ):
             try:
                 os.replace(self.folder / _FILE, self.folder / f"damaged-{_FILE}")
                 for ending in ("-wal", "-shm"):
@@ -279,10 +283,14 @@ class EventLog:
         slot = _slot(event)
         if slot is not None:
             key = (event.camera, event.kind, event.zone, slot)
-            row = base.execute("SELECT open, life FROM states WHERE camera=? AND kind=? AND zone=? AND state=?", key).fetchone()
+            row = base.execute(
+                "SELECT open, life FROM states WHERE camera=? AND kind=? AND zone=? AND state=?", key
+            ).fetchone()
             before = row[0] if row and row[1] == self.life else 0
             now_open = 1 if slot == "" else max(0, before - 1) if event.is_end else before + 1
-            base.execute("INSERT OR REPLACE INTO states VALUES (?, ?, ?, ?, ?, ?, ?)", (*key, number, now_open, self.life))
+            base.execute(
+                "INSERT OR REPLACE INTO states VALUES (?, ?, ?, ?, ?, ?, ?)", (*key, number, now_open, self.life)
+            )
         return number
 
     def _bound(self, base: sqlite3.Connection) -> None:
@@ -318,16 +326,21 @@ class Events:
             yield None
             return
         try:
-            with closing(sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_S)) as base:
+            with closing(
+                sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_S)
+            ) as base:
                 # Killed while it made the tables, the last of which is `states`: then nothing was stored yet.
                 has_tables = base.execute("SELECT 1 FROM sqlite_master WHERE name = 'states'").fetchone()
                 yield base if has_tables else None
         except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
             raise EventsUnreadable(
-                f"the stored events cannot be read: {error}", hint="Look at the disk on the health page, then try again."
+                f"the stored events cannot be read: {error}",
+                hint="Look at the disk on the health page, then try again.",
             ) from None
 
-    def newest(self, *, camera: str | None = None, before: int | None = None, limit: int = 50, moments: bool = True) -> list[Stored]:
+    def newest(
+        self, *, camera: str | None = None, before: int | None = None, limit: int = 50, moments: bool = True
+    ) -> list[Stored]:
         """The last ones first. `moments` False: only what begins or ends."""
         where, values = ["1"], []
         if camera is not None:
@@ -357,7 +370,9 @@ class Events:
     def still(self, number: int) -> bytes | None:
         """The JPEG of an event; None where there is none, or none any more."""
         with self._reading() as base:
-            row = None if base is None else base.execute("SELECT jpeg FROM stills WHERE event = ?", (number,)).fetchone()
+            row = (
+                None if base is None else base.execute("SELECT jpeg FROM stills WHERE event = ?", (number,)).fetchone()
+            )
         return None if row is None else bytes(row[0])
 
     def _rows(self, question: str, values: tuple[Any, ...]) -> list[Stored]:

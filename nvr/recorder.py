@@ -280,7 +280,9 @@ class Recorder:
         text = f"recording waited {late_ns / 1e9:.1f} s; the longest write so far took {write_ns / 1e9:.1f} s"
         log.warning("%s: cameras leave out pictures when they wait so long", text)
         if self.journal is not None:
-            self.journal.note(Kind.DISK, self.clock.read(), text, "", Cause.DISK_SLOW if write_ns > late_ns // 8 else None)
+            self.journal.note(
+                Kind.DISK, self.clock.read(), text, "", Cause.DISK_SLOW if write_ns > late_ns // 8 else None
+            )
 
     def turn(self) -> None:
         """Drain every stream once. A fault of one stream stays with it."""

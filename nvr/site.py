@@ -160,7 +160,9 @@ class _Top:
         cameras = self._cameras(top["cameras"], top["site"] or "")
         if reader.faults or zone is None:
             return None
-        return Site(self.path, top["site"], top["box"], zone, storage, Web(web["listen"], web["port"]), hub, cameras, holidays)
+        return Site(
+            self.path, top["site"], top["box"], zone, storage, Web(web["listen"], web["port"]), hub, cameras, holidays
+        )
 
     def _group(self, node: yaml.Node | None, path: str) -> tuple[dict[str, Entry]]:
         return ({} if node is None else self.reader.entries(node, path),)

@@ -78,7 +78,9 @@ def read(path: Path) -> bytes:
         with open(path, "rb") as file:
             return file.read(FILE_BYTES + 1)
     except OSError as error:
-        raise NvrError(f"cannot read the site file: {error.strerror}", hint="Look at the card or the disk it lies on.") from error
+        raise NvrError(
+            f"cannot read the site file: {error.strerror}", hint="Look at the card or the disk it lies on."
+        ) from error
 
 
 def save(path: Path, version: str, camera: str, drawing: Drawing) -> str:
@@ -89,7 +91,8 @@ def save(path: Path, version: str, camera: str, drawing: Drawing) -> str:
     data = read(path)
     if version_of(data) != version:
         raise ChangedMeanwhile(
-            "the site file was changed by somebody else since this page read it", hint="Load the page again, then draw anew."
+            "the site file was changed by somebody else since this page read it",
+            hint="Load the page again, then draw anew.",
         )
     new = changed(data, path, camera, drawing)
     if new != data:
@@ -160,7 +163,9 @@ def edited(data: bytes, camera: Camera, drawing: Drawing) -> bytes:
     )  # fmt: skip
     missing: list[tuple[str, tuple[Drawn, ...]]] = []
     for group, drawn, known in groups:
-        if {each.name: _rounded(each.points) for each in drawn} == {each.name: _rounded(_points(each)) for each in known}:
+        if {each.name: _rounded(each.points) for each in drawn} == {
+            each.name: _rounded(_points(each)) for each in known
+        }:
             continue
         pair = next((pair for pair in node.value if pair[0].value == group), None)
         if pair is None:
@@ -172,7 +177,9 @@ def edited(data: bytes, camera: Camera, drawing: Drawing) -> bytes:
     if missing:
         changes.append(_new_groups(text, node, missing))
     for kind, drawn in (("zone", drawing.zones), ("line", drawing.lines)):
-        changes += _renamed_in_rules(node, kind, {each.was: each.name for each in drawn if each.was and each.was != each.name})
+        changes += _renamed_in_rules(
+            node, kind, {each.was: each.name for each in drawn if each.was and each.was != each.name}
+        )
     for change in sorted(changes, key=lambda change: (change.start, change.end), reverse=True):
         text = text[: change.start] + change.text + text[change.end :]
     return text.encode("utf-8")
@@ -235,7 +242,9 @@ def _new_groups(text: str, camera: yaml.MappingNode, groups: list[tuple[str, tup
     indent = " " * camera.value[0][0].start_mark.column
     lines = []
     for group, drawn in groups:
-        lines.append(f"{indent}{group}:" if drawn else f"{indent}{group}: {{}}")  # empty: not even what the template says
+        lines.append(
+            f"{indent}{group}:" if drawn else f"{indent}{group}: {{}}"
+        )  # empty: not even what the template says
         lines += [f"{indent}  {each.name}: {_flow(group, each.points)}" for each in drawn]
     place = _line_end(text, _end(camera))
     return _Change(place, place, "".join(newline + line for line in lines))
@@ -281,7 +290,9 @@ def _group_changes(
         indent = " " * first.start_mark.column
         # Before the first entry's line, because the last one may be on its way out.
         place = _line_start(text, int(first.start_mark.index))
-        changes.append(_Change(place, place, "".join(f"{indent}{each.name}: {_flow(group, each.points)}{newline}" for each in new)))
+        changes.append(
+            _Change(place, place, "".join(f"{indent}{each.name}: {_flow(group, each.points)}{newline}" for each in new))
+        )
     return changes
 
 
@@ -322,7 +333,9 @@ def _replace(path: Path, old: bytes, new: bytes) -> None:
         finally:
             os.close(fd)
         if read(path) != old:
-            raise ChangedMeanwhile("the site file was changed by somebody else just now", hint="Load the page again, then draw anew.")
+            raise ChangedMeanwhile(
+                "the site file was changed by somebody else just now", hint="Load the page again, then draw anew."
+            )
         os.replace(draft, path)
         folder_fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:

@@ -155,7 +155,9 @@ class Stream:
         cause_changed = self._told is None or now[0] is not self._told[0]
         if now[0] is not None and self._told is not None and self._told[0] is None:
             # It takes seconds to notice that a camera fell silent, and it is missing from its last picture on.
-            ceased_ns = self._last_picture_ns if self._source_trouble is not None or trouble is None else trouble.since_ns
+            ceased_ns = (
+                self._last_picture_ns if self._source_trouble is not None or trouble is None else trouble.since_ns
+            )
             reading = _earlier(reading, ceased_ns)
         self._told = now
         if cause_changed:

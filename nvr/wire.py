@@ -70,6 +70,7 @@ class Message:
     payload: bytes = b""
 
     def to_text(self) -> str:
+        assert not {"v", "kind"} & self.body.keys(), "an event has a kind of its own: it travels inside `event`"
         return json.dumps({"v": VERSION, "kind": self.kind, **self.body}, separators=(",", ":"), ensure_ascii=False)
 
     def to_bytes(self) -> bytes:

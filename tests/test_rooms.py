@@ -46,7 +46,7 @@ ROOMS: dict[str, str] = {
     "clips": "ring evidence ledger verify_clip",
     "uplink": "wire clips ledger events announce site systemd",
     "web": "announce clips ledger site systemd events",
-    "hub": "wire evidence verify_clip",
+    "hub": "wire evidence verify_clip systemd",
     "box": EVERYTHING,
     "cli": EVERYTHING,
 }
@@ -70,6 +70,7 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "httpx": ("uplink/", "hub/"),
     "paho": ("hub/",),
     "prometheus_client": ("hub/",),
+    "psycopg": ("hub/",),
     "pydantic": ("hub/",),
     "pyotp": ("hub/",),
     "sqlalchemy": ("hub/",),
@@ -78,7 +79,7 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "tflite_runtime": ("detect/objects.py",),
     "uvicorn": ("web/", "hub/"),
     "websockets": ("web/", "uplink/", "hub/"),
-    "yaml": ("site",),
+    "yaml": ("site", "hub/settings.py"),
 }
 # Large ones, or such that many machines do not have: one file each, whichever it is.
 # PyAV has two: what decodes for detection, and what opens USB cameras in their feeder. Neither is in `record`.

@@ -16,6 +16,7 @@ import click
 from nvr import __version__
 from nvr.cli.clip import clip
 from nvr.cli.detect import detect
+from nvr.cli.hub import hub
 from nvr.cli.ledger import ledger
 from nvr.cli.model import model
 from nvr.cli.ring import ring
@@ -72,7 +73,7 @@ def nvr(debug: bool) -> None:
     """
 
 
-for _command in (run, site, ring, ledger, clip, detect, model, web):
+for _command in (run, site, ring, ledger, clip, detect, model, web, hub):
     nvr.add_command(_command)
 
 

@@ -37,6 +37,10 @@ _SHAPES = """\
 | `nvr model ls` | `{"models": [cards, or {"name", "error"}]}` |
 | `nvr model check` | its card, and `{"ran", "why_not"}` |
 | `nvr web link` | `{"link"}` |
+| `nvr hub run` | one line when it listens: `{"kind": "hub", "address"}` |
+| `nvr hub init` | `{"data", "revision"}` |
+| `nvr hub migrate` | `{"before", "after"}`: revisions of the tables; before is null where there were none |
+| `nvr hub code` | `{"code", "tenant", "box", "site", "days"}` |
 
 A command that fails prints `{"error", "hint"}`.
 """

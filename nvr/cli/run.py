@@ -37,7 +37,9 @@ def run(context: click.Context, site_path: Path, data_dir: Path | None, once: bo
 
     systemd.set_up_logging("box")
     site = site_room.load(site_path)
-    told = _Teller(site, data_dir or site.storage.path, place_text(site_path, data_dir), has_page=not once, as_json=as_json)
+    told = _Teller(
+        site, data_dir or site.storage.path, place_text(site_path, data_dir), has_page=not once, as_json=as_json
+    )
     context.exit(box.run(site, told.data_dir, once=once, on_status=told.tell))
 
 
@@ -79,9 +81,7 @@ class _Teller:
                 f"the page of this box:  {link}\n  (opens once, within a day, to set the password; another: `nvr web link {self._place}`)"
             )
         else:
-            click.echo(
-                f"the page of this box:  {address}\n  (password forgotten? `nvr web link {self._place}`)"
-            )
+            click.echo(f"the page of this box:  {address}\n  (password forgotten? `nvr web link {self._place}`)")
 
 
 def summary(status: dict[str, Any]) -> str:

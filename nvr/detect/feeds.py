@@ -23,7 +23,9 @@ from nvr.ring.reader import Ring
 from nvr.source import Source
 
 NS_PER_S = 1_000_000_000
-BEHIND_NS = 4 * NS_PER_S  # what a live picture may be behind; more than a keyframe's distance, or nothing would ever be decoded
+BEHIND_NS = (
+    4 * NS_PER_S
+)  # what a live picture may be behind; more than a keyframe's distance, or nothing would ever be decoded
 PIECE_BYTES = 32 << 20  # of access units that wait, for a source of our own
 
 # A main stream of so many pixels is as good as a small one and is decoded as a whole.
@@ -79,7 +81,11 @@ class Feed:
             self._pieces.append(piece)
             end_ns = piece.at_ns + piece.duration_ns
             held = sum(each.size_bytes for each in self._pieces)
-            while self._pieces and (end_ns - self._pieces[0].at_ns > BEHIND_NS or held > PIECE_BYTES) and len(self._pieces) > 1:
+            while (
+                self._pieces
+                and (end_ns - self._pieces[0].at_ns > BEHIND_NS or held > PIECE_BYTES)
+                and len(self._pieces) > 1
+            ):
                 held -= self._drop()
                 while self._pieces and not self._pieces[0].is_keyframe:
                     held -= self._drop()
@@ -204,7 +210,12 @@ class OwnStream:
             if isinstance(event, RunStarted):
                 self._started, self._run_clock = event, None
                 self._runs += 1
-                self.size, self.is_sending, self.cause, self.detail = (event.width, event.height), True, "", event.detail
+                self.size, self.is_sending, self.cause, self.detail = (
+                    (event.width, event.height),
+                    True,
+                    "",
+                    event.detail,
+                )
             elif isinstance(event, RunEnded):
                 self.is_sending, self.cause, self.detail = False, event.cause.value, event.detail
         return self._flush(reading.wall_ns - reading.mono_ns, reading.state is not ClockState.UNKNOWN) or put

@@ -62,7 +62,9 @@ GIVE_UP_NS = 10 * NS_PER_S
 STATUS_NS = NS_PER_S
 RATE_MARKS = 12  # one a second: fragments come every second, so a shorter time would say too much or too little
 DRAIN_S = 0.1
-STILL_EVERY_NS = 2 * NS_PER_S  # of one camera, for things that happen by the thousand; what begins or ends always has one
+STILL_EVERY_NS = (
+    2 * NS_PER_S
+)  # of one camera, for things that happen by the thousand; what begins or ends always has one
 REMEMBERED_FRAGMENTS = 4000  # an hour: what an event rests on seldom began earlier
 _SYS_IOPRIO_SET = {"x86_64": 251, "aarch64": 30, "armv7l": 314, "armv6l": 314, "riscv64": 30}
 _IOPRIO_IDLE = 3 << 13  # IOPRIO_PRIO_VALUE(IOPRIO_CLASS_IDLE, 0), ioprio_set(2)
@@ -90,9 +92,7 @@ def looked_of(camera: Camera) -> Looked:
 class Looker:
     """One camera: what it shows becomes facts, facts become events."""
 
-    def __init__(
-        self, looked: Looked, site: Site, data_dir: Path, model: ObjectModel | None, began_ns: int
-    ) -> None:
+    def __init__(self, looked: Looked, site: Site, data_dir: Path, model: ObjectModel | None, began_ns: int) -> None:
         camera = looked.camera
         self.looked = looked
         self.name = camera.name
@@ -111,7 +111,9 @@ class Looker:
         self._started: object = None
         self._told_shed = 0
         self._health = Health()
-        self._fragments: deque[tuple[int, int]] = deque(maxlen=REMEMBERED_FRAGMENTS)  # (mono_ns, sequence) of `recorded`
+        self._fragments: deque[tuple[int, int]] = deque(
+            maxlen=REMEMBERED_FRAGMENTS
+        )  # (mono_ns, sequence) of `recorded`
         self._still_ns = -STILL_EVERY_NS
         self._came_ns = began_ns  # end of the last piece that was read
         self._last_ns = began_ns  # of the last facts: so long nothing is known, and nothing is told
@@ -319,7 +321,9 @@ class Process:
         try:
             return own.drain()
         except Exception as error:
-            log.error("%s: its source failed, asked again in %d s", own.feed.name, GIVE_UP_NS // NS_PER_S, exc_info=error)
+            log.error(
+                "%s: its source failed, asked again in %d s", own.feed.name, GIVE_UP_NS // NS_PER_S, exc_info=error
+            )
             own.rest_until_ns = now_ns + GIVE_UP_NS
             own.is_sending, own.cause, own.detail = False, Cause.CAMERA.value, f"the source failed: {error}"
             return False

@@ -15,9 +15,7 @@ _OTHER = (190, 205, 215)
 _PLACE = (64, 200, 235)
 
 
-def still(
-    rgb: Pixels, tracks: Iterable[Track], chosen: frozenset[int], place: Zone | Line | None = None
-) -> bytes:
+def still(rgb: Pixels, tracks: Iterable[Track], chosen: frozenset[int], place: Zone | Line | None = None) -> bytes:
     """The JPEG of an event: its zone or line, all tracks thin, those it is about bright. Privacy masks are black in `rgb` already."""
     height, width = rgb.shape[:2]
     if width > WIDEST_PX:

@@ -32,7 +32,11 @@ class Fault:
     what: str
 
     def __str__(self) -> str:
-        where = "" if self.segment is None else f", segment {self.segment}" + ("" if self.offset is None else f" at byte {self.offset}")
+        where = (
+            ""
+            if self.segment is None
+            else f", segment {self.segment}" + ("" if self.offset is None else f" at byte {self.offset}")
+        )
         return f"{self.stream}{where}: {self.what}"
 
 
@@ -126,7 +130,9 @@ class _Check:
         try:
             _, record = fmp4.check_fragment(data)
             if record.hash != ZERO_HASH and fmp4.hash_of(data, hashlib.sha256()) != record.hash:
-                self._fault(f"the evidence hash of fragment {record.sequence} is wrong", position.segment, position.offset)
+                self._fault(
+                    f"the evidence hash of fragment {record.sequence} is wrong", position.segment, position.offset
+                )
         except fmp4.BadAtom as error:
             self._fault(f"fragment {row.record.sequence}: {error}", position.segment, position.offset)
 
@@ -153,7 +159,9 @@ class _Check:
         if found == expected:
             return
         state = index.state(walked.number)
-        says = f"{state.state.name.lower()}, lap {state.lap}, {state.fragments} fragments" if state else "nothing readable"
+        says = (
+            f"{state.state.name.lower()}, lap {state.lap}, {state.fragments} fragments" if state else "nothing readable"
+        )
         self._fault(
             f"the index says {says}; the media says {walked.state.name.lower()}, lap {walked.lap}, {len(walked.rows)} fragments",
             walked.number,
@@ -168,11 +176,31 @@ class _Check:
                 record, position = row.record, row.position
                 if before is not None:
                     if record.sequence <= before.sequence:
-                        self._fault(f"fragment {record.sequence} comes after {before.sequence}", position.segment, position.offset)
-                    if record.sequence == before.sequence + 1 and record.run == before.run and record.previous_hash != before.hash:
-                        self._fault(f"fragment {record.sequence} does not continue the hash chain", position.segment, position.offset)
-                    if record.sequence == before.sequence + 1 and record.run != before.run and record.previous_hash != ZERO_HASH:
-                        self._fault(f"fragment {record.sequence} begins a run with a hash before it", position.segment, position.offset)
+                        self._fault(
+                            f"fragment {record.sequence} comes after {before.sequence}",
+                            position.segment,
+                            position.offset,
+                        )
+                    if (
+                        record.sequence == before.sequence + 1
+                        and record.run == before.run
+                        and record.previous_hash != before.hash
+                    ):
+                        self._fault(
+                            f"fragment {record.sequence} does not continue the hash chain",
+                            position.segment,
+                            position.offset,
+                        )
+                    if (
+                        record.sequence == before.sequence + 1
+                        and record.run != before.run
+                        and record.previous_hash != ZERO_HASH
+                    ):
+                        self._fault(
+                            f"fragment {record.sequence} begins a run with a hash before it",
+                            position.segment,
+                            position.offset,
+                        )
                     if record.run < before.run:
                         self._fault(f"run {record.run} comes after run {before.run}", position.segment, position.offset)
                 before = record
@@ -232,4 +260,3 @@ def _lines(walked: Walked, index: Index) -> Iterator[str]:
         seal = walked.seal
         signed = f"signed by {seal.public_key.hex()[:16]}" if seal.is_signed else "not signed"
         yield f"  {index.segment_bytes - PAGE_BYTES} seal over {seal.fragments} fragments, {signed}"
-

@@ -45,7 +45,11 @@ class Hold:
         """Whether any fragment of `segment` may lie in the held span."""
         if not segment.fragments:
             return False
-        if self.to_sequence and self.from_sequence <= segment.last_sequence and segment.first_sequence <= self.to_sequence:
+        if (
+            self.to_sequence
+            and self.from_sequence <= segment.last_sequence
+            and segment.first_sequence <= self.to_sequence
+        ):
             return True
         return bool(segment.wall_to_ns) and segment.wall_from_ns < self.to_ns and self.from_ns < segment.wall_to_ns
 
@@ -68,7 +72,9 @@ def load(path: Path) -> list[Hold]:
                 if type(number) is not int:
                     raise TypeError("times and sequences must be whole numbers")
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise HoldsDamaged(f"{path}: {error}", hint="Put it back from a copy, or remove it: then nothing is held.") from None
+        raise HoldsDamaged(
+            f"{path}: {error}", hint="Put it back from a copy, or remove it: then nothing is held."
+        ) from None
     return holds
 
 
@@ -110,7 +116,9 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def held_segments(segments: Sequence[SegmentState], holds: Iterable[Hold], budget_segments: int) -> tuple[set[int], set[int]]:
+def held_segments(
+    segments: Sequence[SegmentState], holds: Iterable[Hold], budget_segments: int
+) -> tuple[set[int], set[int]]:
     """(numbers that are kept, numbers that are held but over the budget); holds are served in their order."""
     kept: set[int] = set()
     refused: set[int] = set()

@@ -121,7 +121,12 @@ def parse_slot(data: bytes, number: int) -> tuple[SegmentState, int, int] | None
         _, crc, rows_crc, version, state, flags, its_number, lap, fragments, stored, header_bytes, first, last, last_run,
         run_floor, sequence_floor, boot_id, first_mono, last_mono, wall_from, wall_to, unknown,
     ) = _SLOT.unpack_from(data)  # fmt: skip
-    if crc != crc32c.crc32c(data[8:SLOT_HEADER_BYTES]) or its_number != number or version != _VERSION or state > State.SEALED:
+    if (
+        crc != crc32c.crc32c(data[8:SLOT_HEADER_BYTES])
+        or its_number != number
+        or version != _VERSION
+        or state > State.SEALED
+    ):
         return None
     parsed = SegmentState(
         number, lap, State(state), header_bytes, fragments, first, last, last_run, sequence_floor, run_floor, boot_id,
@@ -148,7 +153,9 @@ class Index:
         except OSError as error:
             if error.errno != errno.ENOENT:
                 raise
-            raise IndexDamaged(f"{directory.path}: no index", hint="nvr ring rebuild makes it from the media.") from None
+            raise IndexDamaged(
+                f"{directory.path}: no index", hint="nvr ring rebuild makes it from the media."
+            ) from None
         data = directory.read(fd, INDEX_HEADER_BYTES, 0)
         parsed = _parse_file_header(data)
         if parsed is None:
@@ -159,7 +166,9 @@ class Index:
         return cls(directory, fd, *parsed)
 
     @classmethod
-    def create(cls, directory: Directory, stream: str, segment_bytes: int, slots: int, *, name: str = INDEX_NAME) -> Index:
+    def create(
+        cls, directory: Directory, stream: str, segment_bytes: int, slots: int, *, name: str = INDEX_NAME
+    ) -> Index:
         """A new file, durable except for its name (Directory.sync_names)."""
         fd = directory.open(name, create=True)
         index = cls(directory, fd, stream, segment_bytes)

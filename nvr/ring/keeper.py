@@ -225,7 +225,10 @@ class Keeper:
                 state = State.SEALED
                 signer = self._identity if header.box_id == self.writer.box_id else None
                 seal = layout.sealed(
-                    records, header.box_id, signer.sign if signer else None, signer.public_bytes if signer else bytes(32)
+                    records,
+                    header.box_id,
+                    signer.sign if signer else None,
+                    signer.public_bytes if signer else bytes(32),
                 )
                 segment.directory.write(segment.fd, layout.seal_page(seal), segment.data_end)
             segment.directory.sync(segment.fd)
@@ -381,7 +384,9 @@ class Keeper:
         numbers = layout.expired(ring.states.values(), reading.wall_ns - reading.error_ns, self.settings.keep_days)
         if not numbers:
             return
-        kept, _ = held_segments(list(ring.states.values()), self._holds, self.settings.hold_bytes // ring.index.segment_bytes)
+        kept, _ = held_segments(
+            list(ring.states.values()), self._holds, self.settings.hold_bytes // ring.index.segment_bytes
+        )
         for number in numbers:
             if number not in kept | self._handed | ring.refused:
                 self._empty(ring, number)

@@ -319,9 +319,15 @@ def parse_seal(page: bytes) -> Seal | None:
     """The seal in the last page of a segment; None when there is none, or a damaged one."""
     if len(page) < PAGE_BYTES or page[4:24] != b"uuid" + SEAL_USERTYPE:
         return None
-    (size_bytes, _, _, box_id, segment, lap, first, last, fragments, digest, key, signature, length) = _SEAL.unpack_from(page)
+    (size_bytes, _, _, box_id, segment, lap, first, last, fragments, digest, key, signature, length) = (
+        _SEAL.unpack_from(page)
+    )
     end = _SEAL.size + length
-    if size_bytes != end + _CRC.size or length > STREAM_MAX_BYTES or _CRC.unpack_from(page, end)[0] != crc32c.crc32c(page[:end]):
+    if (
+        size_bytes != end + _CRC.size
+        or length > STREAM_MAX_BYTES
+        or _CRC.unpack_from(page, end)[0] != crc32c.crc32c(page[:end])
+    ):
         return None
     try:
         stream = page[_SEAL.size : end].decode()
@@ -331,7 +337,10 @@ def parse_seal(page: bytes) -> Seal | None:
 
 
 def sealed(
-    fragments: Sequence[FragmentRecord], box_id: bytes, sign: Callable[[bytes], bytes] | None, public_key: bytes = bytes(32)
+    fragments: Sequence[FragmentRecord],
+    box_id: bytes,
+    sign: Callable[[bytes], bytes] | None,
+    public_key: bytes = bytes(32),
 ) -> Seal:
     """The seal of a segment that holds `fragments`, at least one; unsigned without `sign`."""
     first, last = fragments[0], fragments[-1]

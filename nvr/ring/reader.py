@@ -70,7 +70,9 @@ class Ring:
         try:
             self._directory = Directory(path)
         except OSError as error:
-            raise RingUnreadable(f"there is no ring in {path}: {error.strerror}", hint="nvr ring ls names the rings.") from error
+            raise RingUnreadable(
+                f"there is no ring in {path}: {error.strerror}", hint="nvr ring ls names the rings."
+            ) from error
         try:
             self._index = Index.open(self._directory)
         except (IndexDamaged, OSError) as fault:
@@ -189,7 +191,14 @@ class Ring:
                 tail = self._tails[number] = _Tail(header.lap)
             if header.flags & HeaderFlag.EMPTIED:
                 return []
-            walked = walk(self._directory, fd, self.stream, number, self.segment_bytes, from_row=tail.rows[-1] if tail.rows else None)
+            walked = walk(
+                self._directory,
+                fd,
+                self.stream,
+                number,
+                self.segment_bytes,
+                from_row=tail.rows[-1] if tail.rows else None,
+            )
             if read_header(self._directory, fd).lap != header.lap:
                 del self._tails[number]
                 return []
@@ -211,11 +220,15 @@ class Ring:
             data = self._directory.read(fd, position.size_bytes, position.offset)
             self._check_lap(fd, position)
         except OSError as error:
-            raise RingUnreadable(f"cannot read segment {position.segment} at {position.offset}: {error.strerror}") from error
+            raise RingUnreadable(
+                f"cannot read segment {position.segment} at {position.offset}: {error.strerror}"
+            ) from error
         finally:
             self._directory.close_file(fd)
         if len(data) != position.size_bytes:
-            raise RingUnreadable(f"segment {position.segment} of {self.stream} is too short: {position.offset + len(data)} bytes")
+            raise RingUnreadable(
+                f"segment {position.segment} of {self.stream} is too short: {position.offset + len(data)} bytes"
+            )
         return data
 
     def init_segment(self, position: Position) -> bytes:
@@ -273,4 +286,3 @@ class Ring:
             f"segment {position.segment} of {position.stream} has been used again since lap {position.lap}",
             hint="The ring is full and keeps the newest footage. Raise ring_gb, or hold what must stay.",
         )
-

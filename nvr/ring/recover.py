@@ -95,7 +95,13 @@ def open_ring(
 
 class _Recovery:
     def __init__(
-        self, directory: Directory, settings: RingSettings, box_id: bytes, boot_id: bytes, sign: Sign | None, public_key: bytes
+        self,
+        directory: Directory,
+        settings: RingSettings,
+        box_id: bytes,
+        boot_id: bytes,
+        sign: Sign | None,
+        public_key: bytes,
     ) -> None:
         self._directory, self._settings = directory, settings
         self._box_id, self._boot_id = box_id, boot_id
@@ -213,14 +219,18 @@ class _Recovery:
         if walked.seal is None:
             changed |= self._free(fd, data_end, PAGE_BYTES, None)
         if changed:
-            self._report.repairs += [f"segment {walked.number}, offset {offset}: {what}" for offset, what in walked.faults]
+            self._report.repairs += [
+                f"segment {walked.number}, offset {offset}: {what}" for offset, what in walked.faults
+            ]
         self._directory.sync(fd)  # also what the process that wrote it had not synced when it was killed
         records = [row.record for row in walked.rows]
         sign = self._sign_for(walked)
         if records and walked.seal is not None and not walked.seal.fits(records):
             # The cut came while this segment was being prepared for its next lap: some of the old one is gone. What
             # is left is sealed anew, but not signed: the box cannot vouch for a segment that was whole before.
-            self._report.repairs.append(f"segment {walked.number}: {len(records)} of {walked.seal.fragments} fragments are left")
+            self._report.repairs.append(
+                f"segment {walked.number}: {len(records)} of {walked.seal.fragments} fragments are left"
+            )
             walked.seal, sign = None, None
         if records and walked.seal is None and not is_resumed:
             public_key = self._public_key if sign else bytes(32)
@@ -258,7 +268,9 @@ class _Recovery:
         walked.header = replace(header, header_bytes=len(pages))
         if first.position.offset > len(pages):
             walked.holes.insert(0, (len(pages), first.position.offset))
-        self._report.repairs.append(f"segment {walked.number}, header: {walked.header_fault}; its parameter sets are lost")
+        self._report.repairs.append(
+            f"segment {walked.number}, header: {walked.header_fault}; its parameter sets are lost"
+        )
 
     def _free(self, fd: int, offset: int, size_bytes: int, walked: Walked | None) -> bool:
         """Make sure that a `free` atom of this size stands there. Only its 8 bytes change; True if they did."""

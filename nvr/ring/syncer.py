@@ -51,7 +51,8 @@ class Syncer:
         self._on_durable = on_durable
         self._before_opening = before_opening
         self._keepers = [
-            Keeper(writer, clock, identity=identity, open_directory=open_directory, on_lost=on_lost) for writer in writers
+            Keeper(writer, clock, identity=identity, open_directory=open_directory, on_lost=on_lost)
+            for writer in writers
         ]
         self._told: dict[str, int] = {}
         self._wake = threading.Event()
@@ -179,7 +180,9 @@ class Syncer:
             "failed_syncs": sum(keeper.failed_syncs for keeper in self._keepers),
             "segments": {keeper.settings.stream: len(keeper.states) for keeper in self._keepers},
             "over_hold_budget": {
-                keeper.settings.stream: len(keeper.over_hold_budget) for keeper in self._keepers if keeper.over_hold_budget
+                keeper.settings.stream: len(keeper.over_hold_budget)
+                for keeper in self._keepers
+                if keeper.over_hold_budget
             },
             "disk_full": any(
                 keeper.writer.syncer_trouble is not None and keeper.writer.syncer_trouble.cause is Cause.DISK_FULL

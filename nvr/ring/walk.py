@@ -76,7 +76,9 @@ def walk(
     try:
         header = read_header(directory, fd)
         if header.stream != stream or header.segment != number or header.segment_bytes != segment_bytes:
-            walked.header_fault = f"this is segment {header.segment} of {header.stream}, {header.segment_bytes} bytes long"
+            walked.header_fault = (
+                f"this is segment {header.segment} of {header.stream}, {header.segment_bytes} bytes long"
+            )
         else:
             walked.header, walked.lap, walked.end = header, header.lap, header.header_bytes
     except DamagedHeader as fault:
@@ -99,7 +101,9 @@ def walk(
 
 
 class _Walk:
-    def __init__(self, directory: Directory, fd: int, stream: str, number: int, data_end: int, walked: Walked, floor: int) -> None:
+    def __init__(
+        self, directory: Directory, fd: int, stream: str, number: int, data_end: int, walked: Walked, floor: int
+    ) -> None:
         self._directory, self._fd, self._stream, self._number = directory, fd, stream, number
         self._sequence = floor  # of the fragment before
         self._data_end = data_end
@@ -127,7 +131,9 @@ class _Walk:
                         walked.faults.append((place, "a `free` atom to the end hides fragments behind it"))
             else:
                 walked.faults.append((place, f"neither a fragment nor a `free` atom: {page[:8].hex()}"))
-                after = self._next_fragment(place + PAGE_BYTES, self._data_end if not scan_bytes else min(self._data_end, place + scan_bytes))
+                after = self._next_fragment(
+                    place + PAGE_BYTES, self._data_end if not scan_bytes else min(self._data_end, place + scan_bytes)
+                )
             if after >= self._data_end:
                 return
             walked.holes.append((place, after))
@@ -167,7 +173,11 @@ class _Walk:
             )
         except fmp4.BadAtom:
             return None
-        if record.stream != self._stream or record.segment != self._number or record.payload_bytes != head.payload_bytes:
+        if (
+            record.stream != self._stream
+            or record.segment != self._number
+            or record.payload_bytes != head.payload_bytes
+        ):
             return None
         if self._walked.lap and record.lap != self._walked.lap:
             return None

@@ -57,7 +57,9 @@ class _Fragment:
         "lost_packets", "payload_bytes", "payload_max", "segment", "sizes", "ticks", "ticks_max", "written_bytes",
     )  # fmt: skip
 
-    def __init__(self, segment: OpenSegment, unit: AccessUnit, payload_max: int, ticks_max: int, hasher: object) -> None:
+    def __init__(
+        self, segment: OpenSegment, unit: AccessUnit, payload_max: int, ticks_max: int, hasher: object
+    ) -> None:
         self.segment = segment
         self.gather = Gather()
         self.gather.append(memoryview(fmp4.open_head(segment.data_end - segment.end)))
@@ -327,7 +329,9 @@ class Writer:
         segment = fragment.segment
         before_ns = time.monotonic_ns()
         try:
-            segment.directory.write_gather(segment.fd, fragment.gather, segment.end + fragment.written_bytes, size_bytes)
+            segment.directory.write_gather(
+                segment.fd, fragment.gather, segment.end + fragment.written_bytes, size_bytes
+            )
         except OSError as error:
             self._disk_failed(error, reading)
             return False

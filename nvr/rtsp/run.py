@@ -96,7 +96,9 @@ class Runs:
             self._ticks += step if self._pace == 1.0 else int(step * self._pace)
             self.pictures += 1
             decode_ticks, composition_ticks = decode.times(self._ticks)
-            events.append(AccessUnit(payload, decode_ticks, composition_ticks, arrival_ns, False, 0, self.clock.wall_ns(ts)))
+            events.append(
+                AccessUnit(payload, decode_ticks, composition_ticks, arrival_ns, False, 0, self.clock.wall_ns(ts))
+            )
         return events
 
     def push(self, picture: Picture) -> list[StreamEvent]:
@@ -185,7 +187,8 @@ class Runs:
         # Where the SPS does not tell, almost no camera reorders; the first B picture shows when one does.
         told = sps.reorder_frames if sps.is_reorder_told else 0
         return DecodeClock(
-            max(told, self._learned.reorder_frames), round(TICKS_PER_S / sps.fps) if sps.fps and 1 <= sps.fps <= 240 else 3600
+            max(told, self._learned.reorder_frames),
+            round(TICKS_PER_S / sps.fps) if sps.fps and 1 <= sps.fps <= 240 else 3600,
         )
 
     def complain(self, detail: str) -> list[StreamEvent]:

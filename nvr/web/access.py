@@ -253,7 +253,9 @@ class Access:
             except (VerificationError, InvalidHashError):
                 is_set = False
             if not is_set:
-                raise NotAllowed("the password is wrong", hint="A new one can be set on the box: nvr web link --site FILE")
+                raise NotAllowed(
+                    "the password is wrong", hint="A new one can be set on the box: nvr web link --site FILE"
+                )
             self._throttle.forgive(address)
             return self._start_session()
 

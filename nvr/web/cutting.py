@@ -78,7 +78,8 @@ class Cutting:
                 folder.mkdir(exist_ok=True)
         except OSError as error:
             raise Unavailable(
-                f"there is no place for clips in {self._data_dir}: {error.strerror}", hint="Is the disk there? Look at the health page."
+                f"there is no place for clips in {self._data_dir}: {error.strerror}",
+                hint="Is the disk there? Look at the health page.",
             ) from error
         disk = os.statvfs(self._dir)
         free_bytes = disk.f_bavail * disk.f_frsize

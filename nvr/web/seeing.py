@@ -38,7 +38,9 @@ from nvr.web.settings import PageSettings
 log = logging.getLogger(__name__)
 
 SEEN_SOCKET = "seen.sock"
-SILENT_S = 20.0  # detect tells its state every second, but a busy box gives it little CPU; when it is gone its socket ends
+SILENT_S = (
+    20.0  # detect tells its state every second, but a busy box gives it little CPU; when it is gone its socket ends
+)
 RECONNECT_S = 1.0
 WATCHERS_MOST = 40
 WAITING_MOST = 30  # messages for one page: some seconds of one camera
@@ -96,7 +98,9 @@ class Seeing:
         except EventsUnreadable as error:
             raise Unavailable(str(error), hint=error.hint) from error
         except TimeoutError:
-            raise Unavailable(f"the disk has not answered for {ANSWERS_S:.0f} s", hint="Look at the health page.") from None
+            raise Unavailable(
+                f"the disk has not answered for {ANSWERS_S:.0f} s", hint="Look at the health page."
+            ) from None
 
     # -- detect
 
@@ -181,7 +185,11 @@ class Seeing:
         ]
         cameras = self._status.get("cameras")
         status = cameras.get(camera) if self.is_looking and isinstance(cameras, dict) else None
-        short = {key: status.get(key) for key in ("stream", "looks_per_s", "shed", "trouble", "is_keyframes_only")} if status else None
+        short = (
+            {key: status.get(key) for key in ("stream", "looks_per_s", "shed", "trouble", "is_keyframes_only")}
+            if status
+            else None
+        )
         return {"states": told, "is_looking": self.is_looking, "model": self._status.get("model", ""), "status": short}
 
     async def _seen(self, websocket: WebSocket) -> None:
@@ -236,7 +244,9 @@ class Seeing:
         """Every camera: what is true now, and how well it is looked at."""
         states = await self._read(self._events.states)
         cameras = {camera.name: self._states_of(camera.name, states) for camera in self._settings.cameras}
-        return json_answer({"is_looking": self.is_looking, "cameras": cameras, "status": self._status if self.is_looking else None})
+        return json_answer(
+            {"is_looking": self.is_looking, "cameras": cameras, "status": self._status if self.is_looking else None}
+        )
 
     async def _list(self, request: Request) -> Response:
         parameters = request.query_params
@@ -246,7 +256,9 @@ class Seeing:
         before = _whole(parameters.get("before"), "before", 1 << 53) if "before" in parameters else None
         limit = _whole(parameters.get("limit", "50"), "limit", EVENTS_MOST)
         moments = parameters.get("moments", "true") != "false"
-        found = await self._read(lambda: self._events.newest(camera=camera, before=before, limit=limit, moments=moments))
+        found = await self._read(
+            lambda: self._events.newest(camera=camera, before=before, limit=limit, moments=moments)
+        )
         return json_answer({"events": [stored.to_json() for stored in found]})
 
     async def _still(self, request: Request) -> Response:
@@ -272,7 +284,9 @@ class Seeing:
         data = site_edit.read(path)
         found = site.check_text(data, path).site
         if found is None:
-            raise Unavailable("the site file has faults, so its zones cannot be shown", hint="On the box, type: nvr site check")
+            raise Unavailable(
+                "the site file has faults, so its zones cannot be shown", hint="On the box, type: nvr site check"
+            )
         camera = next((each for each in found.cameras if each.name == name), None)
         if camera is None or name not in self._cameras:
             raise NotFound("there is no such camera on this box", hint="GET /api/streams lists them.")
@@ -284,9 +298,14 @@ class Seeing:
         return {
             "version": site_edit.version_of(data),
             "is_looked_at": camera.is_looked_at,
-            "zones": [{"name": zone.name, "points": zone.corners, "rules": used.get(zone.name, [])} for zone in camera.zones],
+            "zones": [
+                {"name": zone.name, "points": zone.corners, "rules": used.get(zone.name, [])} for zone in camera.zones
+            ],
             "masks": [{"name": zone.name, "points": zone.corners, "rules": []} for zone in camera.masks],
-            "lines": [{"name": line.name, "points": (line.start, line.end), "rules": used.get(line.name, [])} for line in camera.lines],
+            "lines": [
+                {"name": line.name, "points": (line.start, line.end), "rules": used.get(line.name, [])}
+                for line in camera.lines
+            ],
         }
 
     async def _draw(self, request: Request) -> Response:
@@ -312,7 +331,12 @@ class Seeing:
 def _faulty(error: site.SiteFaulty, camera: str) -> Response:
     """The first fault in words, all of them as data; places in the file mean nothing to somebody who draws."""
     faults = [
-        {"line": fault.line, "key": fault.key.removeprefix(f"cameras.{camera}."), "what": fault.what, "instead": fault.instead}
+        {
+            "line": fault.line,
+            "key": fault.key.removeprefix(f"cameras.{camera}."),
+            "what": fault.what,
+            "instead": fault.instead,
+        }
         for fault in error.faults
     ]
     first = error.faults[0]
@@ -335,8 +359,12 @@ def _place(place: Any, group: str, ends: int | None) -> Drawn:
         raise WrongQuestion(f"a place in `{group}` has a name and points", hint="Reload the page.")
     found = []
     for point in points:
-        if not isinstance(point, list) or len(point) != 2 or not all(
-            isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1 for value in point
+        if (
+            not isinstance(point, list)
+            or len(point) != 2
+            or not all(
+                isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1 for value in point
+            )
         ):
             raise WrongQuestion("a point is a pair of fractions from 0 to 1", hint="Reload the page.")
         found.append((round(float(point[0]), site_edit.DIGITS), round(float(point[1]), site_edit.DIGITS)))

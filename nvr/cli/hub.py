@@ -1,0 +1,169 @@
+"""`nvr hub`: be the hub, make its database, let boxes and people in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nvr.cli.options import Command, json_option, print_json
+
+if TYPE_CHECKING:
+    from nvr.hub.settings import HubSettings
+
+
+def hub_options(command: Command) -> Command:
+    """--data, --database, --objects: which hub."""
+    command = click.option(
+        "--objects", metavar="FOLDER|s3://..", help="Where clips lie, instead of the setting `objects`."
+    )(command)
+    command = click.option(
+        "--database", metavar="URL", help="postgresql+psycopg://.. or sqlite:///.., instead of the setting `database`."
+    )(command)
+    return click.option(
+        "--data", "data_dir", type=click.Path(file_okay=False, path_type=Path), default=Path("hub-data"), show_default=True,
+        help="Directory of the hub, with its hub.yaml.",
+    )(command)  # fmt: skip
+
+
+def _settings(data_dir: Path, database: str | None, objects: str | None, **more: Any) -> HubSettings:
+    from nvr.hub.settings import load
+
+    return load(data_dir, database=database, objects=objects, **more)
+
+
+@click.group()
+def hub() -> None:
+    """The hub: where boxes report, and where people see them."""
+
+
+@hub.command()
+@click.option(
+    "--listen", metavar="HOST:PORT", help="Instead of the setting `listen`; 127.0.0.1:8443 where there is none."
+)
+@hub_options
+@json_option
+def run(data_dir: Path, database: str | None, objects: str | None, listen: str | None, as_json: bool) -> None:
+    """Serve boxes and people until stopped by Ctrl-C or SIGTERM.
+
+    A new directory becomes a complete hub: SQLite and a folder. With --json it prints its address as a line of JSON.
+
+    \b
+    Examples:
+        nvr hub run --data hub-data
+        nvr hub run --data hub-data --listen 127.0.0.1:8444
+    """
+    from nvr import systemd
+    from nvr.hub import process
+
+    systemd.set_up_logging("hub")
+    settings = _settings(data_dir, database, objects, listen=listen)
+
+    def tell(address: str) -> None:
+        if as_json:
+            print_json({"kind": "hub", "address": address})
+        else:
+            click.echo(f"hub at {settings.url or address}")
+
+    process.serve(settings, tell)
+
+
+@hub.command()
+@hub_options
+@json_option
+def init(data_dir: Path, database: str | None, objects: str | None, as_json: bool) -> None:
+    """Make the directory, the tables and the place for objects, and say whether all of them can be used.
+
+    Does nothing to what is there already.
+
+    \b
+    Example:
+        nvr hub init --data hub-data --database postgresql+psycopg://hub@/hub
+    """
+    from nvr.hub.blobs import open_blobs
+    from nvr.hub.database import Store, migrate
+
+    settings = _settings(data_dir, database, objects)
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    store = Store(settings.database_url)
+    _, now = migrate(store, settings.data_dir)
+    open_blobs(settings.objects_url, settings.data_dir)
+    store.close()
+    if as_json:
+        print_json({"data": str(settings.data_dir), "revision": now})
+    else:
+        click.echo(f"The hub in {settings.data_dir} is ready (tables {now}). Next: nvr hub run --data {data_dir}")
+
+
+@hub.command()
+@hub_options
+@json_option
+def migrate(data_dir: Path, database: str | None, objects: str | None, as_json: bool) -> None:
+    """Bring the tables to this version. Make a backup first; stop older hub processes.
+
+    SQLite is migrated by `nvr hub run` as well; PostgreSQL only by this.
+
+    \b
+    Example:
+        nvr hub migrate --data hub-data
+    """
+    from nvr.hub import database as database_room
+
+    settings = _settings(data_dir, database, objects)
+    store = database_room.Store(settings.database_url)
+    before, after = database_room.migrate(store, settings.data_dir)
+    store.close()
+    if as_json:
+        print_json({"before": before, "after": after})
+    else:
+        click.echo(f"tables: {before or 'none'} -> {after}" if before != after else f"tables: {after}, nothing to do")
+
+
+@hub.command()
+@click.option("--tenant", default="city", show_default=True, help="Whose box it will be.")
+@click.option("--box", "box_name", default="", help="Only for a box of this name.")
+@click.option("--site", "site_name", default="", help="Only for a box of this site.")
+@click.option("--days", type=click.IntRange(1, 3650), default=90, show_default=True, help="How long it may be used.")
+@hub_options
+@json_option
+def code(
+    data_dir: Path,
+    database: str | None,
+    objects: str | None,
+    tenant: str,
+    box_name: str,
+    site_name: str,
+    days: int,
+    as_json: bool,
+) -> None:
+    """Print a new one-time code, with which one box enrols. It is shown once; the hub keeps its hash.
+
+    \b
+    Example:
+        nvr hub code --data hub-data --box waihaong-1
+    """
+    import time
+
+    from sqlalchemy import select
+
+    from nvr.hub import identity, tables
+    from nvr.hub.database import open_store
+
+    settings = _settings(data_dir, database, objects)
+    store = open_store(settings.database_url, settings.data_dir)
+    with store.writing() as connection:
+        tenant_id = connection.execute(
+            select(tables.tenant.c.id).where(tables.tenant.c.name == tenant)
+        ).scalar_one_or_none()
+        if tenant_id is None:
+            raise click.UsageError(f"There is no tenant {tenant!r}.")
+        text = identity.add_code(
+            connection, tenant_id=tenant_id, now_ms=time.time_ns() // 1_000_000, site=site_name, box=box_name, by_user="nvr hub code",
+            valid_ms=days * 24 * 3600 * 1000,
+        )  # fmt: skip
+    store.close()
+    if as_json:
+        print_json({"code": text, "tenant": tenant, "box": box_name, "site": site_name, "days": days})
+    else:
+        click.echo(text)

@@ -1,0 +1,208 @@
+"""The hub as one ASGI application: `create(settings)`. Routes of boxes here; of people in people/, pages in pages/."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
+
+from fastapi import FastAPI
+from sqlalchemy import text
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route, WebSocketRoute
+
+from nvr import __version__, wire
+from nvr.hub import commands
+from nvr.hub.blobs import open_blobs
+from nvr.hub.changes import Changes
+from nvr.hub.committer import Committer
+from nvr.hub.control import Control
+from nvr.hub.database import open_store
+from nvr.hub.identity import Refused, Tries, enrol
+from nvr.hub.intake import BoxHook, EventHook, Intake
+from nvr.hub.live import Live, MayWatch
+from nvr.hub.settings import HubSettings
+from nvr.hub.stills import FolderStills, Stills, TableStills
+from nvr.hub.upkeep import Upkeep
+
+log = logging.getLogger(__name__)
+
+ENROL_BYTES_MOST = 4096
+Work = Callable[[], Coroutine[Any, Any, None]]
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class Hub:
+    """All parts of one hub process. The people side gets this and adds its own."""
+
+    def __init__(self, settings: HubSettings, now_ms: Callable[[], int] = now_ms) -> None:
+        """Opens database and objects, migrates SQLite. Raises DatabaseUnusable, BlobsUnusable."""
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.settings, self.now_ms = settings, now_ms
+        self.store = open_store(settings.database_url, settings.data_dir)
+        self.blobs = open_blobs(settings.objects_url, settings.data_dir)
+        in_folder = not settings.objects_url.startswith("s3://")
+        self.stills: Stills = FolderStills(settings.data_dir / "stills") if in_folder else TableStills(self.store)
+        self.changes = Changes(self.store, now_ms)
+        self.intake = Intake(self.store, self.changes, self.stills, now_ms)
+        self.committer = Committer(self.store, self.intake)
+        self.live = Live(now_ms)
+        self.control = Control(self.store, self.committer, self.changes, self.blobs, self.live, now_ms)
+        self.live.say = self.control.say
+        self.upkeep = Upkeep(self.store, self.changes, self.intake, lambda: 0, settings.history_keep_days, now_ms)
+        self.tries = Tries(lambda: self.now_ms() / 1000)
+        self.works: list[Work] = [
+            self.changes.run,
+            self.control.listen,
+            self.live.run,
+            self.upkeep.watch_silence,
+            self.upkeep.tidy_up,
+        ]
+
+    @property
+    def on_events(self) -> list[EventHook]:
+        """f(connection, rows) inside the transaction that stores new events."""
+        return self.intake.on_events
+
+    @property
+    def on_boxes(self) -> list[BoxHook]:
+        """f(connection, "silent" | "back", rows) inside the transaction that says so."""
+        return self.intake.on_boxes
+
+    @property
+    def may_watch(self) -> MayWatch:
+        return self.live.may_watch
+
+    @may_watch.setter
+    def may_watch(self, function: MayWatch) -> None:
+        self.live.may_watch = function
+
+    def command(self, connection: Any, *, tenant_id: int, box_id: str, do: str, args: dict[str, Any], by: str) -> str:
+        """Ask a box for something, inside a writing transaction; the id under which its answer will stand."""
+        return commands.add(
+            connection, self.changes, tenant_id=tenant_id, box_id=box_id, do=do, args=args, by=by, now_ms=self.now_ms()
+        )
+
+    def close(self) -> None:
+        self.committer.stop()
+        self.store.close()
+
+
+def create(settings: HubSettings, now_ms: Callable[[], int] = now_ms) -> FastAPI:
+    """The whole hub; its background work runs while the application does. `app.state.hub` is the Hub."""
+    hub = Hub(settings, now_ms)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        hub.committer.start()
+        tasks = [asyncio.create_task(work()) for work in hub.works]
+        for task in tasks:
+            task.add_done_callback(_say_if_failed)
+        yield
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.to_thread(hub.close)
+
+    app = FastAPI(title="nvr hub", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.state.hub = hub
+    routes = BoxRoutes(hub)
+    app.router.routes += [
+        Route("/box/v1/time", routes.time, methods=["GET"]),
+        Route("/box/v1/enrol", routes.enrol, methods=["POST"]),
+        WebSocketRoute("/box/v1/control", hub.control.serve),
+        WebSocketRoute("/live/{box_id}", hub.live.serve),
+        Route("/healthz", routes.health, methods=["GET"]),
+    ]
+    if importlib.util.find_spec("nvr.hub.people") is not None:
+        from nvr.hub.people import install
+
+        install(app, hub)
+    return app
+
+
+class BoxRoutes:
+    """What boxes ask over plain HTTP, and the health of this process."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    async def time(self, request: Request) -> Response:
+        return answer({"v": wire.VERSION, "wall_ms": self._hub.now_ms()})
+
+    async def enrol(self, request: Request) -> Response:
+        hub, address = self._hub, request.client.host if request.client else ""
+        if hub.tries.too_many(address):
+            return fault("too many wrong codes from this address", "Wait a minute.", 429, {"retry-after": "60"})
+        try:
+            body = wire.parse_object(await bounded_body(request, ENROL_BYTES_MOST))
+            box_id = await run_in_threadpool(enrol, hub.store, body, hub.now_ms())
+        except wire.WireError as error:
+            return fault(str(error), error.hint, 400)
+        except Refused as refused:
+            if refused.status == 403:
+                hub.tries.failed(address)
+            return fault(str(refused), refused.hint, refused.status)
+        return answer({"v": wire.VERSION, "box_id": box_id, "wall_ms": hub.now_ms()})
+
+    async def health(self, request: Request) -> Response:
+        """200 while this process can store what it is given, else 503; for a load balancer."""
+        hub = self._hub
+
+        def ask() -> None:
+            with hub.store.reading() as connection:
+                connection.execute(text("SELECT 1"))
+
+        trouble = hub.committer.trouble
+        try:
+            await asyncio.wait_for(run_in_threadpool(ask), 5.0)
+        except Exception as error:
+            trouble = trouble or type(error).__name__
+        facts = {
+            "ok": not trouble,
+            "boxes": len(hub.control.connections),
+            "viewers": len(hub.live.viewers),
+            "waiting": hub.committer.depth,
+        }
+        return answer({**facts, "trouble": bool(trouble), "software": __version__}, 503 if trouble else 200)
+
+
+HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+
+
+def answer(body: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return JSONResponse(body, status, {**HEADERS, **(headers or {})})
+
+
+def fault(what: str, hint: str, status: int, headers: dict[str, str] | None = None) -> Response:
+    return answer({"error": what[:500], "hint": hint}, status, headers)
+
+
+async def bounded_body(request: Request, most_bytes: int) -> bytes:
+    """The body, never more of it in memory than may be. Raises WireError."""
+    parts, size = [], 0
+    try:
+        async for part in request.stream():
+            size += len(part)
+            if size > most_bytes:
+                raise wire.WireError(f"a body of more than {most_bytes} bytes")
+            parts.append(part)
+    except ClientDisconnect:
+        raise wire.WireError("the body ended too early") from None
+    return b"".join(parts)
+
+
+def _say_if_failed(task: asyncio.Task[None]) -> None:
+    """A task that runs for ever ended: end the process, so that its supervisor starts it anew instead of half a hub."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("a background task failed, ending so that the supervisor starts this process anew", exc_info=error)
+        raise SystemExit(1)

@@ -1,0 +1,616 @@
+"""What the messages of boxes do to the tables. Everything in them is hostile: bounded, made plain, and never decoded here.
+
+`prepare()` runs before the transaction (signatures, files), `apply()` inside it, both in the committer's thread, for many boxes at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+
+from nvr import wire
+from nvr.hub import commands, tables
+from nvr.hub.changes import Changes
+from nvr.hub.committer import Item
+from nvr.hub.database import Store, upsert
+from nvr.hub.identity import Box, plain
+from nvr.hub.stills import Stills, still_fault
+
+log = logging.getLogger(__name__)
+
+CAMERAS_MOST = 64  # of one box, in one site file
+CAMERAS_EVER = 256  # of one box, with those that went
+PLACES_MOST = 20_000  # of one tenant, made by boxes
+STATES_MOST = 2_000  # in one heartbeat
+TEXT_MOST = 4_000
+ITEMS_MOST = 20_000  # values in one message
+DEPTH_MOST = 12
+MS_MOST = 253_402_300_799_000  # the end of the year 9999
+
+# Rules whose states follow each other; of all others a state begins and ends by itself (nvr/events.py).
+FOLLOWING = frozenset(("service_open", "queue", "congestion"))
+BEGINS_AND_ENDS = frozenset((("queue", "long queue"),))
+PLACE_OF_TEMPLATE = {"traffic": "traffic", "service-office": "service-office", "health-centre": "health-centre"}
+
+Row = dict[str, Any]
+EventHook = Callable[[Connection, list[Row]], None]
+BoxHook = Callable[[Connection, str, list[Row]], None]
+
+
+@dataclass(slots=True)
+class Speaker:
+    """What this process knows of a box that is connected; changed by the committer's thread only, after the first hello."""
+
+    box: Box
+    connection_id: str
+    cameras: dict[str, tuple[int, int]] = field(default_factory=dict)  # name -> (camera_id, place_id)
+    states_digest: bytes = b""
+    minute: int = 0  # of the last row in the history
+
+
+class Intake:
+    def __init__(self, store: Store, changes: Changes, stills: Stills, now_ms: Callable[[], int]) -> None:
+        self._store, self._changes, self._stills, self._now_ms = store, changes, stills, now_ms
+        self.on_events: list[EventHook] = []
+        self.on_boxes: list[BoxHook] = []
+        self._told_ms = 0
+        self._news: dict[str, set[Any]] = {"wall": set(), "places": set(), "boxes": set()}
+        self.refused = 0
+
+    # -- before the transaction
+
+    def prepare(self, items: list[Item]) -> None:
+        for item in items:
+            if item.kind == "still":
+                self._prepare_still(item)
+
+    def _prepare_still(self, item: Item) -> None:
+        """Check it and put its bytes where they lie; the row follows. Bytes of the newest still need not survive a power cut."""
+        message, speaker = item.message, item.box
+        camera = speaker.cameras.get(message.body["camera"])
+        if camera is None:
+            item.refusal = f"no camera {message.body['camera']}"
+            return
+        fault = still_fault(message, speaker.box.public_key)
+        if fault:
+            item.refusal = fault
+            return
+        item.prepared = camera
+        self._stills.put_newest(camera[0], message.body["captured_ms"], item.received_ms, message.payload)
+
+    # -- inside the transaction
+
+    def apply(self, connection: Connection, items: list[Item]) -> None:
+        of_kind: dict[str, list[Item]] = {}
+        for item in items:
+            of_kind.setdefault(item.kind, []).append(item)
+        for item in of_kind.get("hello", ()):
+            self._hello(connection, item)
+        self._seen(connection, items)
+        self._heartbeats(connection, of_kind.get("heartbeat", []))
+        self._stills_kept(connection, of_kind.get("kept", []))  # before their events, which look for them
+        self._events(connection, of_kind.get("event", []))
+        self._stills_newest(connection, of_kind.get("still", []))
+        for item in of_kind.get("reply", ()):
+            if not commands.answered(connection, item.box.box.id, item.message, item.received_ms):
+                item.refusal = "no such command"
+        self._tell(connection, urgent="event" in of_kind or "hello" in of_kind)
+
+    def _seen(self, connection: Connection, items: list[Item]) -> None:
+        """Every box that said something is here; those that were not are back."""
+        heard = {item.box.box.id: item.received_ms for item in items}
+        table = tables.box
+        connection.execute(
+            update(table).where(table.c.id == bindparam("b_id")).values(seen_ms=bindparam("b_seen")),
+            [{"b_id": box_id, "b_seen": seen_ms} for box_id, seen_ms in heard.items()],
+        )
+        back: list[Row] = []
+        for some in _chunks(list(heard), 500):
+            rows = (
+                connection.execute(select(*_SMALL_BOX).where(table.c.id.in_(some), table.c.state != "here"))
+                .mappings()
+                .all()
+            )
+            back += [dict(row) for row in rows]
+        if back:
+            now_ms = self._now_ms()
+            connection.execute(
+                update(table).where(table.c.id.in_([row["id"] for row in back])).values(state="here", since_ms=now_ms)
+            )
+            self._news["boxes"].update(row["id"] for row in back)
+            self.run_hooks(connection, self.on_boxes, "back", back)
+
+    def _hello(self, connection: Connection, item: Item) -> None:
+        speaker, body = item.box, item.message.body
+        box = speaker.box
+        cameras = body["cameras"]
+        connection.execute(
+            update(tables.box)
+            .where(tables.box.c.id == box.id)
+            .values(
+                software=body["software"], slot=body["slot"], boot_id=body["boot_id"], time_zone=body["time_zone"],
+                site_digest=body["site_digest"], name=body["box"], site=body["site"], connected_ms=item.received_ms,
+                connection_id=speaker.connection_id,
+            )
+        )  # fmt: skip
+        table = tables.camera
+        known = {row.name: row for row in connection.execute(select(table).where(table.c.box_id == box.id))}
+        speaker.cameras = {name: (row.id, row.place_id) for name, row in known.items()}
+        if len(known.keys() | {each["camera"] for each in cameras}) > CAMERAS_EVER:
+            item.refusal = f"more than {CAMERAS_EVER} cameras of one box"
+            return
+        for order, each in enumerate(cameras):
+            values = {
+                "place_id": self._place(connection, box.tenant_id, each["place"], each["template"]),
+                "template": each["template"], "streams": each["streams"], "zones": each["zones"], "lines": each["lines"],
+                "rules": each["rules"], "hours": each["hours"], "gone_ms": None,
+            }  # fmt: skip
+            row = known.get(each["camera"])
+            if row is None:
+                result = connection.execute(
+                    insert(table).values(
+                        name=each["camera"], box_id=box.id, tenant_id=box.tenant_id, order=order, **values
+                    )
+                )
+                camera_id = int(result.inserted_primary_key[0])  # type: ignore[index]
+            else:
+                camera_id = row.id
+                if any(getattr(row, key) != value for key, value in values.items()):
+                    connection.execute(update(table).where(table.c.id == camera_id).values(**values))
+            speaker.cameras[each["camera"]] = (camera_id, values["place_id"])
+        gone = [
+            row.id
+            for name, row in known.items()
+            if row.gone_ms is None and name not in {each["camera"] for each in cameras}
+        ]
+        if gone:
+            connection.execute(update(table).where(table.c.id.in_(gone)).values(gone_ms=item.received_ms))
+            connection.execute(delete(tables.state_now).where(tables.state_now.c.camera_id.in_(gone)))
+        self._changes.tell(connection, "taken", [f"{box.id}:{speaker.connection_id}"])
+        self._news["boxes"].add(box.id)
+        self._news["wall"].update(camera_id for camera_id, _ in speaker.cameras.values())
+        self._news["places"].update(place_id for _, place_id in speaker.cameras.values())
+
+    def _place(self, connection: Connection, tenant_id: int, name: str, template: str) -> int:
+        table = tables.place
+        question = select(table.c.id).where(table.c.tenant_id == tenant_id, table.c.name == name)
+        found = connection.execute(question).scalar_one_or_none()
+        if found is not None:
+            return int(found)
+        count = connection.execute(
+            select(func.count()).select_from(table).where(table.c.tenant_id == tenant_id)
+        ).scalar_one()
+        if count >= PLACES_MOST:
+            raise ValueError(f"tenant {tenant_id} has {count} places already")
+        kind = PLACE_OF_TEMPLATE.get(template, "public-space")
+        if name.startswith("puskesmas"):
+            kind = "health-centre"
+        connection.execute(
+            upsert(connection, table)
+            .values(tenant_id=tenant_id, name=name, kind=kind, title_id="", title_en="", address="")
+            .on_conflict_do_nothing(index_elements=["tenant_id", "name"])
+        )
+        return int(connection.execute(question).scalar_one())
+
+    def _heartbeats(self, connection: Connection, items: list[Item]) -> None:
+        if not items:
+            return
+        table = tables.box
+        connection.execute(
+            update(table)
+            .where(table.c.id == bindparam("b_id"))
+            .values(heartbeat=bindparam("b_body"), heartbeat_ms=bindparam("b_at"), slot=bindparam("b_slot")),
+            [
+                {
+                    "b_id": item.box.box.id, "b_at": item.received_ms, "b_body": item.message.body,
+                    "b_slot": _word(item.message.body.get("slot"), 20),
+                }
+                for item in items
+            ],
+        )  # fmt: skip
+        history = []
+        for item in items:
+            speaker, minute = item.box, item.received_ms // 60_000
+            if minute != speaker.minute:
+                history.append({"box_id": speaker.box.id, "minute": minute, "body": small_heartbeat(item.message.body)})
+            self._states(connection, speaker, item)
+        if history:
+            connection.execute(
+                upsert(connection, tables.heartbeat_history).on_conflict_do_nothing(
+                    index_elements=["box_id", "minute"]
+                ),
+                history,
+            )
+        for item in items:
+            item.box.minute = item.received_ms // 60_000
+            self._news["boxes"].add(item.box.box.id)
+
+    def _states(self, connection: Connection, speaker: Speaker, item: Item) -> None:
+        """What a heartbeat says is true now is true now, whatever events say that were told late."""
+        states = item.message.body.get("states")
+        if not isinstance(states, list):
+            return
+        digest = hashlib.sha256(json.dumps(states, sort_keys=True).encode()).digest()
+        if digest == speaker.states_digest:
+            return
+        rows = {}
+        for body in states[:STATES_MOST]:
+            row = _state_row(speaker, body, item.received_ms)
+            if row is not None:
+                rows[row["camera_id"], row["kind"], row["zone"], row["slot"]] = row
+        table = tables.state_now
+        ids = [camera_id for camera_id, _ in speaker.cameras.values()]
+        before = {
+            (row.camera_id, row.kind, row.zone, row.slot): row
+            for row in connection.execute(select(table).where(table.c.camera_id.in_(ids)))
+        }
+        for key in before.keys() - rows.keys():
+            connection.execute(
+                delete(table).where(
+                    table.c.camera_id == key[0], table.c.kind == key[1], table.c.zone == key[2], table.c.slot == key[3]
+                )
+            )
+        for key, row in rows.items():
+            old = before.get(key)
+            if old is not None and (old.state, old.open, old.body) == (row["state"], row["open"], row["body"]):
+                continue
+            if old is not None and old.state == row["state"] and row["event_id"] is None:
+                row["event_id"] = old.event_id
+            self._put_state(connection, row)
+        speaker.states_digest = digest
+        places = {place_id for _, place_id in speaker.cameras.values()}
+        self._news["places"].update(places)
+
+    def _put_state(self, connection: Connection, row: Row) -> None:
+        statement = upsert(connection, tables.state_now).values(**row)
+        changed = {key: row[key] for key in ("state", "open", "since_ms", "event_id", "body")}
+        connection.execute(
+            statement.on_conflict_do_update(index_elements=["camera_id", "kind", "zone", "slot"], set_=changed)
+        )
+
+    def _events(self, connection: Connection, items: list[Item]) -> None:
+        """New ones are stored with their state and their alerts; known ones are only acknowledged again."""
+        if not items:
+            return
+        table = tables.event
+        ids = list({item.message.body["id"] for item in items})
+        known: dict[str, Row] = {}
+        for some in _chunks(ids, 500):
+            for row in connection.execute(
+                select(table.c.id, table.c.box_id, table.c.still_sha256, table.c.has_still).where(table.c.id.in_(some))
+            ):
+                known[row.id] = dict(row._mapping)
+        new: dict[str, Row] = {}
+        for item in items:
+            speaker, body = item.box, item.message.body
+            event_id = body["id"]
+            before = known.get(event_id) or new.get(event_id)
+            if before is not None:
+                if before["box_id"] != speaker.box.id:
+                    item.refusal = "this event is another box's"
+                elif before["still_sha256"] is not None and body["still_sha256"] is None and not before["has_still"]:
+                    # The box has lost the still: nothing to wait for any more.
+                    connection.execute(update(table).where(table.c.id == event_id).values(still_sha256=None))
+                    before["still_sha256"] = None
+                _acknowledge(item, before)
+                continue
+            camera = speaker.cameras.get(body["camera"])
+            if camera is None:
+                item.refusal = f"no camera {body['camera']}"
+                continue
+            new[event_id] = self._event_row(connection, speaker, body, camera, item.received_ms)
+            _acknowledge(item, new[event_id])
+        if new:
+            connection.execute(insert(table), list(new.values()))
+            for stored in new.values():
+                self._state_of_event(connection, stored)
+                self._news["places"].add(stored["place_id"])
+                self._news["wall"].add(stored["camera_id"])
+            self.run_hooks(connection, self.on_events, list(new.values()))
+
+    def _event_row(
+        self, connection: Connection, speaker: Speaker, body: Row, camera: tuple[int, int], received_ms: int
+    ) -> Row:
+        is_time_known = body["from_ms"] is not None
+        from_ms = body["from_ms"] if is_time_known else received_ms
+        still_sha256, has_still = body["still_sha256"], False
+        if still_sha256 is not None:
+            table = tables.object_
+            has_still = (
+                connection.execute(
+                    select(table.c.id).where(table.c.box_id == speaker.box.id, table.c.sha256 == still_sha256)
+                ).first()
+                is not None
+            )
+        return {
+            "id": body["id"], "tenant_id": speaker.box.tenant_id, "box_id": speaker.box.id, "camera_id": camera[0], "place_id": camera[1],
+            "kind": body["kind"], "zone": body["zone"], "state": body["state"], "is_end": body["is_end"], "is_moment": body["is_moment"],
+            "from_ms": from_ms, "to_ms": max(from_ms, body["to_ms"] or from_ms), "is_time_known": is_time_known, "received_ms": received_ms,
+            "value": body["value"], "body": body, "still_sha256": still_sha256, "has_still": has_still, "clip_sha256": None,
+        }  # fmt: skip
+
+    def _state_of_event(self, connection: Connection, row: Row) -> None:
+        """An event moves what is true now, unless something newer is known already."""
+        if row["is_moment"]:
+            return
+        table = tables.state_now
+        slot = slot_of(row["kind"], row["state"])
+        here = (
+            table.c.camera_id == row["camera_id"],
+            table.c.kind == row["kind"],
+            table.c.zone == row["zone"],
+            table.c.slot == slot,
+        )
+        old = connection.execute(select(table.c.since_ms, table.c.open).where(*here)).one_or_none()
+        if old is not None and row["from_ms"] < old.since_ms:
+            return
+        is_open = 1
+        if slot:
+            is_open = max(0, (old.open if old else 0) + (-1 if row["is_end"] else 1))
+            if is_open == 0:
+                connection.execute(delete(table).where(*here))
+                return
+        self._put_state(
+            connection,
+            {
+                "camera_id": row["camera_id"], "kind": row["kind"], "zone": row["zone"], "slot": slot, "state": row["state"], "open": is_open,
+                "since_ms": row["from_ms"], "event_id": row["id"], "body": row["body"],
+            },
+        )  # fmt: skip
+
+    def _stills_newest(self, connection: Connection, items: list[Item]) -> None:
+        if not items:
+            return
+        rows = [
+            {
+                "camera_id": item.prepared[0], "captured_ms": item.message.body["captured_ms"], "received_ms": item.received_ms,
+                "clock_state": item.message.body["clock_state"], "sha256": item.message.body["sha256"],
+                "signature": item.message.body["signature"], "size_bytes": len(item.message.payload),
+            }
+            for item in items
+        ]  # fmt: skip
+        statement = upsert(connection, tables.still)
+        changed = {key: statement.excluded[key] for key in rows[0] if key != "camera_id"}
+        connection.execute(statement.on_conflict_do_update(index_elements=["camera_id"], set_=changed), rows)
+        self._stills.put_rows(
+            connection,
+            [
+                (row["camera_id"], row["captured_ms"], row["received_ms"], item.message.payload)
+                for row, item in zip(rows, items, strict=True)
+            ],
+        )
+        self._news["wall"].update(row["camera_id"] for row in rows)
+
+    def _stills_kept(self, connection: Connection, items: list[Item]) -> None:
+        """Stills of events; their bytes are in the blobs, durable, before they come here."""
+        for item in items:
+            row = item.prepared
+            connection.execute(
+                upsert(connection, tables.object_)
+                .values(**row)
+                .on_conflict_do_nothing(index_elements=["box_id", "sha256"])
+            )
+            table = tables.event
+            connection.execute(
+                update(table)
+                .where(
+                    table.c.box_id == row["box_id"], table.c.still_sha256 == row["sha256"], table.c.has_still.is_(False)
+                )
+                .values(has_still=True)
+            )
+            waited = select(table.c.id).where(table.c.box_id == row["box_id"], table.c.still_sha256 == row["sha256"])
+            item.acks = tuple(connection.execute(waited).scalars())
+            self._news["places"].add(row["place_id"])
+
+    # -- telling
+
+    def _tell(self, connection: Connection, *, urgent: bool) -> None:
+        """Once a second for what changes all the time, at once for events."""
+        now_ms = self._now_ms()
+        if not urgent and 0 <= now_ms - self._told_ms < 1000:
+            return
+        self._told_ms = now_ms
+        for what, ids in self._news.items():
+            if ids:
+                self._changes.tell(connection, what, sorted(ids))
+                ids.clear()
+
+    def run_hooks(self, connection: Connection, hooks: Iterable[Callable[..., None]], *arguments: Any) -> None:
+        """Each in a savepoint: what somebody makes of an event never keeps the event from being stored."""
+        for hook in hooks:
+            try:
+                with connection.begin_nested():
+                    hook(connection, *arguments)
+            except Exception:
+                log.exception(
+                    "%s failed; what it was told about is stored all the same", getattr(hook, "__qualname__", hook)
+                )
+
+
+_SMALL_BOX = (
+    tables.box.c.id, tables.box.c.tenant_id, tables.box.c.name, tables.box.c.site, tables.box.c.state,
+    tables.box.c.since_ms, tables.box.c.seen_ms,
+)  # fmt: skip
+
+
+def _acknowledge(item: Item, row: Row) -> None:
+    """An event whose still is not here yet is stored, and not acknowledged: the box says both again."""
+    if not item.refusal and (row["still_sha256"] is None or row["has_still"]):
+        item.acks = (row["id"],)
+
+
+def slot_of(kind: str, state: str) -> str:
+    """Which state of its rule and zone an event changes (nvr/events.py has the same on the box)."""
+    return "" if kind in FOLLOWING and (kind, state) not in BEGINS_AND_ENDS else state
+
+
+def _state_row(speaker: Speaker, body: Any, received_ms: int) -> Row | None:
+    """A state in a heartbeat as a row; None for one that cannot be read: the heartbeat counts all the same."""
+    if not isinstance(body, dict):
+        return None
+    camera = speaker.cameras.get(str(body.get("camera")))
+    kind, zone, state = _word(body.get("kind"), 40), _word(body.get("zone"), 63), _word(body.get("state"), 40)
+    if camera is None or not kind or not state:
+        return None
+    since_ms, event_id, is_open = body.get("from_ms"), body.get("id"), body.get("open", 1)
+    return {
+        "camera_id": camera[0], "kind": kind, "zone": zone, "slot": slot_of(kind, state), "state": state,
+        "open": is_open if _is_whole(is_open, 10_000) else 1,
+        "since_ms": since_ms if _is_whole(since_ms, MS_MOST) else received_ms,
+        "event_id": event_id if isinstance(event_id, str) and wire._ID.fullmatch(event_id) else None, "body": body,
+    }  # fmt: skip
+
+
+def _is_whole(value: Any, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most
+
+
+def _word(value: Any, most: int) -> str:
+    return value[:most] if isinstance(value, str) else ""
+
+
+def _chunks(values: list[Any], size: int) -> Iterable[list[Any]]:
+    return (values[begin : begin + size] for begin in range(0, len(values), size))
+
+
+# -- what messages hold, checked ---------------------------------------------------------------------------------
+
+
+def bounded(value: Any, where: str) -> Any:
+    """JSON that every database and browser takes: plain text, finite numbers, not deeper or larger than anybody needs. Raises WireError."""
+    left = ITEMS_MOST
+
+    def walk(value: Any, depth: int) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0 or depth > DEPTH_MOST:
+            raise wire.WireError(f"{where} holds more than {ITEMS_MOST} values or is deeper than {DEPTH_MOST}")
+        if isinstance(value, str):
+            return plain(value[:TEXT_MOST])
+        if isinstance(value, dict):
+            return {plain(str(key)[:200]): walk(each, depth + 1) for key, each in value.items()}
+        if isinstance(value, list):
+            return [walk(each, depth + 1) for each in value]
+        if isinstance(value, float):
+            return value if math.isfinite(value) else None
+        if isinstance(value, int) and not isinstance(value, bool) and abs(value) > 2**62:
+            return None
+        return value
+
+    return walk(value, 0)
+
+
+def checked(message: wire.Message) -> wire.Message:
+    """A message of a box with every key that the tables want in it, of the right kind. Raises WireError."""
+    body = _CHECKS[message.kind](wire.Message(message.kind, bounded(dict(message.body), message.kind), message.payload))
+    return wire.Message(message.kind, body, message.payload)
+
+
+def _checked_hello(message: wire.Message) -> Row:
+    cameras = message.body.get("cameras", [])
+    if not isinstance(cameras, list) or len(cameras) > CAMERAS_MOST:
+        raise wire.WireError(f"hello.cameras must be a list of at most {CAMERAS_MOST}")
+    listed = [_checked_camera(each) for each in cameras]
+    if len({each["camera"] for each in listed}) != len(listed):
+        raise wire.WireError("hello.cameras names one twice")
+    return {
+        "box": message.name("box"), "site": message.name("site"), "boot_id": message.text("boot_id", most=64, default=""),
+        "software": message.text("software", most=100, default=""), "slot": message.text("slot", most=20, default=""),
+        "time_zone": message.text("time_zone", most=64, default=""), "site_digest": message.text("site_digest", most=64, default=""),
+        "cameras": listed,
+    }  # fmt: skip
+
+
+def _checked_camera(value: Any) -> Row:
+    if not isinstance(value, dict):
+        raise wire.WireError("hello.cameras must hold objects")
+    camera = wire.Message("hello.cameras", value)
+    return {
+        "camera": camera.name("camera"), "place": camera.name("place"), "template": camera.text("template", most=40, default=""),
+        **{key: value.get(key) for key in ("streams", "zones", "lines", "rules", "hours")},
+    }  # fmt: skip
+
+
+def _checked_heartbeat(message: wire.Message) -> Row:
+    return dict(message.body)
+
+
+def _checked_event(outer: wire.Message) -> Row:
+    """One flat object: what the event says itself, and over it what the message says of it."""
+    more = {key: value for key, value in outer.body.items() if key != "event"}
+    message = wire.Message("event", {**outer.object("event"), **more})
+    body = dict(message.body)
+    for key in ("from_ms", "to_ms"):
+        if body.get(key) is not None:
+            message.whole(key, most=MS_MOST)
+        body.setdefault(key, None)
+    still = body.get("still_sha256")
+    if still is not None and not wire.is_sha256(still):
+        raise wire.WireError("event.still_sha256 must be a SHA-256")
+    for key in ("is_end", "is_moment"):
+        if not isinstance(body.setdefault(key, False), bool):
+            raise wire.WireError(f"event.{key} must be true or false")
+    body.update(
+        id=message.id(), camera=message.name("camera"), kind=message.text("kind", most=40), zone=message.text("zone", most=63, default=""),
+        state=message.text("state", most=40), value=message.whole("value", most=wire.BULK, default=wire.STATE), still_sha256=still,
+    )  # fmt: skip
+    return body
+
+
+def _checked_still(message: wire.Message) -> Row:
+    event = message.body.get("event")
+    clock = message.body.get("clock")
+    return {
+        "camera": message.name("camera"), "captured_ms": message.whole("captured_ms", most=MS_MOST),
+        "sha256": message.text("sha256", most=64), "signature": message.text("signature", most=128),
+        "event": None if event is None else message.id("event"),
+        "clock_state": _word(clock.get("state"), 20) if isinstance(clock, dict) else "",
+    }  # fmt: skip
+
+
+def _checked_reply(message: wire.Message) -> Row:
+    if not isinstance(message.body.get("ok"), bool):
+        raise wire.WireError("reply.ok must be true or false")
+    more = message.body.get("more")
+    return {
+        "id": message.id(), "ok": message.body["ok"], "detail": message.text("detail", most=2000, default=""),
+        "more": more if isinstance(more, dict) else None,
+    }  # fmt: skip
+
+
+_CHECKS: dict[str, Callable[[wire.Message], Row]] = {
+    "hello": _checked_hello,
+    "heartbeat": _checked_heartbeat,
+    "event": _checked_event,
+    "still": _checked_still,
+    "reply": _checked_reply,
+}
+
+
+def small_heartbeat(body: Row) -> Row:
+    """What a graph of the last weeks needs of a heartbeat."""
+    cameras = body.get("cameras")
+    recording = (
+        [bool(each.get("recording")) for each in cameras.values() if isinstance(each, dict)]
+        if isinstance(cameras, dict)
+        else []
+    )
+    small: Row = {"cameras": len(recording), "recording": sum(recording)}
+    for key in ("temperature_c", "load", "uplink", "outbox", "disk", "clock", "slot"):
+        value = body.get(key)
+        if isinstance(value, dict):
+            value = {
+                name: each
+                for name, each in list(value.items())[:12]
+                if isinstance(each, int | float | str) or each is None
+            }
+        if isinstance(value, int | float | str | dict):
+            small[key] = value
+    return small
