@@ -47,7 +47,9 @@ export interface Incident {
   since_ms: number;
   numbers?: Record<string, number>;
   why?: Why | null;
-  evidence?: Evidence | null;
+  event: string | null;
+  camera_id: number;
+  still_url: string | null;
 }
 
 export interface Place {
@@ -70,10 +72,11 @@ export interface Session {
   user: string;
   name: string;
   language: "id" | "en" | null;
+  permissions: string[];
+  has_totp: boolean;
   roles: { place: string | null; role: "viewer" | "operator" | "mayor" | "administrator" }[];
   csrf: string;
   city: { title: Title; lat: number; lon: number; time_zone: string; tiles?: { url: string; attribution: string } | null };
-  must_change_password?: boolean;
 }
 
 export class ApiFault extends Error {
@@ -288,22 +291,8 @@ export function listen(): void {
 
 // -- who one is ---------------------------------------------------------------------------------------------
 
-type Role = "viewer" | "operator" | "mayor" | "administrator";
-
-// What each role may, as nvr/hub/people/roles.py has it. It only decides what is offered; the hub decides what is done.
-const MAY: Record<"footage" | "act" | "report" | "health" | "hold" | "administer", Role[]> = {
-  footage: ["operator", "mayor", "administrator"],
-  act: ["operator", "mayor", "administrator"],
-  report: ["operator", "mayor", "administrator"],
-  health: ["operator", "administrator"],
-  hold: ["operator", "administrator"],
-  administer: ["administrator"],
-};
-
-/** Whether the person may do it at some place at least. */
-export function may(what: keyof typeof MAY): boolean {
-  return (session.value?.roles ?? []).some((each) => MAY[what].includes(each.role));
-}
+/** Whether the person may do it at some place at least. It only decides what is offered; the hub decides what is done. */
+export const may = (what: "footage" | "act" | "report" | "health" | "hold" | "administer"): boolean => session.value?.permissions?.includes(what) ?? false;
 
 export const isMayor = () => (session.value?.roles ?? []).some((each) => each.role === "mayor") && !may("administer");
 

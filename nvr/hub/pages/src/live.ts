@@ -31,7 +31,7 @@ export class Live {
 
   constructor(
     video: HTMLVideoElement,
-    readonly box: string,
+    readonly address: string,
     readonly stream: string,
     readonly tell: (state: LiveState) => void,
   ) {
@@ -43,10 +43,11 @@ export class Live {
   private open(): void {
     this.tell({ what: "opening" });
     const scheme = location.protocol === "https:" ? "wss" : "ws";
-    const socket = new WebSocket(`${scheme}://${location.host}/live/${this.box}?stream=${encodeURIComponent(this.stream)}`);
+    const socket = new WebSocket(`${scheme}://${location.host}${this.address}`);
     socket.binaryType = "arraybuffer";
     this.socket = socket;
     this.heardMs = now();
+    socket.onopen = () => this.send({ watch: [this.stream] });
     socket.onmessage = (event) => {
       if (socket !== this.socket) return;
       this.heardMs = now();

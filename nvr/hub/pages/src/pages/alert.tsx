@@ -10,12 +10,12 @@ import { isKnown, said, t } from "../words";
 function stepNote(step: Step): string {
   const more = step.more ?? {};
   const term = typeof more.due_ms === "number" ? t("dueBy", moment(more.due_ms)) : "";
-  const to = more.to ?? more.recipient;
+  const to = more.to;
   return [to ? `→ ${String(to)}` : "", more.what && step.what !== "opened" ? String(more.what) : "", term, more.note ? String(more.note) : ""].filter(Boolean).join(" · ");
 }
 
 export function AlertPage(props: { id: string }) {
-  const answer = useAnswer<Alert & { alert?: Alert }>(`/alerts/${Number(props.id)}`, "alerts");
+  const answer = useAnswer<Alert>(`/alerts/${Number(props.id)}`, "alerts");
   return (
     <>
       <p class="bar">
@@ -24,9 +24,8 @@ export function AlertPage(props: { id: string }) {
         </a>
       </p>
       <Shown answer={answer}>
-        {(data) => {
-          const alert = { ...data, ...data.alert };
-          const steps = data.steps ?? data.history ?? alert.steps ?? [];
+        {(alert) => {
+          const steps = alert.steps ?? [];
           return (
             <>
               <AlertCard alert={alert} />

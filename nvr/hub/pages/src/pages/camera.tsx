@@ -2,7 +2,7 @@
 
 import { useLocation } from "preact-iso";
 import { useEffect, useState } from "preact/hooks";
-import { ApiFault, ask, may, titled, useAnswer, type WallCamera } from "../api";
+import { ApiFault, ask, titled, useAnswer, type WallCamera } from "../api";
 import { EventList, type StoredEvent } from "../parts/events";
 import { ClipList, type Clip } from "../parts/clips";
 import { Icon } from "../parts/icon";
@@ -13,15 +13,21 @@ import { DAY_MS, cityTime, clock, dayAfter, dayWords, howLong, hubNow, isoDay } 
 import { said, t } from "../words";
 
 interface CameraAnswer extends WallCamera {
-  streams?: ({ stream: string; width?: number; height?: number; codec?: string } | string)[];
-  box_name?: string;
+  streams: { stream: string; width?: number; height?: number }[];
+  may: string[];
 }
 
 interface Timeline {
   spans: Span[];
-  clips?: Clip[];
-  fetching?: { command: string; from_ms: number; to_ms: number; state?: string; percent?: number; detail?: string }[];
-  events?: StoredEvent[];
+  events: StoredEvent[];
+}
+
+interface Command {
+  id: string;
+  state: "waiting" | "sent" | "answered" | "refused" | "withdrawn" | "done";
+  detail: string;
+  received_bytes: number | null;
+  size_bytes: number | null;
 }
 
 const FETCH_MOST_MS = 3_600_000;
@@ -79,8 +85,24 @@ function FetchForm(props: { camera: WallCamera; day: string; fromMs: number | nu
   );
 }
 
-function Day(props: { camera: WallCamera; title: string; atMs: number | null; onPlay: (stored: Stored) => void }) {
+function Fetching(props: { span: Span }) {
+  const { span } = props;
+  const { data } = useAnswer<Command>(`/commands/${span.command}`, "commands");
+  const percent = data?.size_bytes ? Math.floor((100 * (data.received_bytes ?? 0)) / data.size_bytes) : null;
+  const words = percent !== null ? t("command.uploading", percent) : said("command", data?.state ?? "waiting", data?.detail ?? "");
+  return (
+    <li data-command={span.command ?? ""}>
+      <span class="words num">
+        {clock(span.from_ms)} – {clock(span.to_ms)}
+      </span>
+      <small>{words}</small>
+    </li>
+  );
+}
+
+function Day(props: { camera: CameraAnswer; title: string; atMs: number | null; onPlay: (stored: Stored) => void }) {
   const { camera } = props;
+  const mayFootage = camera.may.includes("footage");
   const [chosen, setChosen] = useState<number | null>(props.atMs);
   const [day, setDay] = useState(isoDay(props.atMs ?? hubNow()));
   const [marks, setMarks] = useState<[number | null, number | null]>([null, null]);
@@ -99,16 +121,16 @@ function Day(props: { camera: WallCamera; title: string; atMs: number | null; on
     setChosen(null);
     setMarks([null, null]);
   };
-  const data = answer.data;
-  const clips = data?.clips ?? [];
-  const events = (data?.events ?? []).filter((each) => !each.is_moment);
-  const fetching = data?.fetching ?? [];
-  const spans: Span[] = [...(data?.spans ?? []).filter((each) => each.state !== "clip"), ...clips.map((each) => ({ from_ms: each.from_ms, to_ms: each.to_ms, state: "clip" })), ...fetching.map((each) => ({ from_ms: each.from_ms, to_ms: each.to_ms, state: "fetching" }))];
-  const gaps = spans.filter((each) => each.state === "missing");
+  const stored = useAnswer<{ clips: Clip[] }>(mayFootage ? `/clips?camera=${camera.id}&from_ms=${fromMs}&to_ms=${toMs}` : "/session", "places");
+  const clips = (mayFootage && stored.data?.clips) || [];
+  const events = (answer.data?.events ?? []).filter((each) => !each.is_moment);
+  const spans = answer.data?.spans ?? [];
+  const fetching = spans.filter((each) => each.what === "fetching");
+  const gaps = spans.filter((each) => each.what === "missing");
   const choose = (ms: number) => {
     setChosen(ms);
     const clip = clips.find((each) => each.from_ms <= ms && ms < each.to_ms);
-    if (clip && may("footage")) props.onPlay({ url: `/api/v1/clips/${clip.sha256}#t=${((ms - clip.from_ms) / 1000).toFixed(1)}`, title: props.title, atMs: ms });
+    if (clip && mayFootage) props.onPlay({ url: `/api/v1/clips/${clip.sha256}#t=${((ms - clip.from_ms) / 1000).toFixed(1)}`, title: props.title, atMs: ms });
     else setMarks([ms, ms + 60_000]);
   };
   return (
@@ -176,23 +198,18 @@ function Day(props: { camera: WallCamera; title: string; atMs: number | null; on
                 </section>
               </div>
               <div>
-                {may("footage") && <FetchForm camera={camera} day={day} fromMs={marks[0]} toMs={marks[1]} onMarks={(from, to) => setMarks([from, to])} onAsked={answer.again} />}
+                {mayFootage && <FetchForm camera={camera} day={day} fromMs={marks[0]} toMs={marks[1]} onMarks={(from, to) => setMarks([from, to])} onAsked={answer.again} />}
                 {fetching.length > 0 && (
                   <section class="card">
                     <h2>{t("fetching")}</h2>
                     <ul class="list">
                       {fetching.map((each) => (
-                        <li key={each.command}>
-                          <span class="words num">
-                            {clock(each.from_ms)} – {clock(each.to_ms)}
-                          </span>
-                          <small>{each.state ? said("command", each.state, each.percent ?? each.detail ?? "") : t("command.waiting")}</small>
-                        </li>
+                        <Fetching key={each.command} span={each} />
                       ))}
                     </ul>
                   </section>
                 )}
-                {may("footage") && (
+                {mayFootage && (
                   <section class="card">
                     <h2>{t("clipsHere")}</h2>
                     <ClipList clips={clips} onPlay={(clip) => props.onPlay({ url: `/api/v1/clips/${clip.sha256}`, title: props.title, atMs: clip.from_ms })} />
@@ -207,25 +224,22 @@ function Day(props: { camera: WallCamera; title: string; atMs: number | null; on
   );
 }
 
-const streamName = (each: { stream: string } | string) => (typeof each === "string" ? each : each.stream);
-
 export function CameraPage(props: { id: string }) {
   const id = Number(props.id);
   const { query } = useLocation();
-  const answer = useAnswer<CameraAnswer & { camera?: CameraAnswer }>(`/cameras/${id}`, "wall");
+  const answer = useAnswer<CameraAnswer>(`/cameras/${id}`, "wall");
   const wall = useAnswer<{ cameras: WallCamera[] }>("/wall", "wall");
   const [stored, setStored] = useState<Stored | null>(null);
   const atMs = query.at && /^\d+$/.test(query.at) ? Number(query.at) : null;
   useEffect(() => setStored(null), [id]);
   return (
     <Shown answer={answer}>
-      {(data) => {
-        const about = typeof data.camera === "object" ? data.camera : data;
+      {(about) => {
         const tile = wall.data?.cameras.find((each) => each.id === id);
         // The wall's answer is the one that says how the picture is; the camera's own says the rest.
-        const camera: WallCamera = { ...about, ...tile };
+        const camera: CameraAnswer = { ...about, ...tile };
         const title = titled(camera.place_title) || titled(camera.title);
-        const streams = (about.streams ?? []).map(streamName);
+        const streams = about.streams.map((each) => each.stream);
         const stream = streams.find((each) => each.endsWith("/small")) ?? streams[0] ?? `${camera.name}/main`;
         const full = streams.find((each) => each.endsWith("/main")) ?? `${camera.name}/main`;
         return (

@@ -12,14 +12,13 @@ import type { WallAnswer } from "./wall";
 
 export function PlacePage(props: { name: string }) {
   const name = decodeURIComponent(props.name);
-  const answer = useAnswer<Place & { place?: Place }>(`/places/${encodeURIComponent(name)}`, "places");
+  const answer = useAnswer<Place>(`/places/${encodeURIComponent(name)}`, "places");
   const wall = useAnswer<WallAnswer>("/wall", "wall");
   const events = useAnswer<EventsAnswer>(`/events?place=${encodeURIComponent(name)}&limit=40`, "places");
   const [asked, setAsked] = useState<Place | null>(null);
   return (
     <Shown answer={answer}>
-      {(data) => {
-        const place = data.place ?? data;
+      {(place) => {
         const cameras = wall.data?.cameras.filter((each) => each.place === place.name) ?? [];
         return (
           <>

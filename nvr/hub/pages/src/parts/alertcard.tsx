@@ -1,7 +1,7 @@
 // One alert in a list, with what can be done about it. None goes away without a word.
 
 import { useState } from "preact/hooks";
-import { ApiFault, ask, may } from "../api";
+import { ApiFault, ask } from "../api";
 import { howLong, hubNow, moment, second } from "../time";
 import { said, t } from "../words";
 import { Icon } from "./icon";
@@ -52,7 +52,7 @@ export function AlertActions(props: { alert: Alert }) {
   const { alert } = props;
   const [dialog, setDialog] = useState<"" | "instruct" | "done">("");
   const [fault, setFault] = useState<ApiFault | null>(null);
-  if (!may("act") || alert.state === "done") return null;
+  if (!alert.may_act || alert.state === "done") return null;
   const acknowledge = async () => {
     try {
       await ask(`/alerts/${alert.id}/acknowledge`, "POST", {});
@@ -93,12 +93,12 @@ export function OrderWords(props: { alert: Alert }) {
   return (
     <div class={`order${isLate ? " late" : ""}`}>
       <b>
-        <Icon name="send" /> {order.to ?? order.recipient}
+        <Icon name="send" /> {order.to}
       </b>
       {order.what}
       <br />
       <small>
-        {isLate ? t("overdue", howLong(lateMs)) : t("dueBy", moment(order.due_ms))} · {order.by ?? order.by_user}
+        {isLate ? t("overdue", howLong(lateMs)) : t("dueBy", moment(order.due_ms))} · {order.by}
       </small>
     </div>
   );
@@ -108,8 +108,7 @@ export function AlertCard(props: { alert: Alert }) {
   const { alert } = props;
   const [noShot, setNoShot] = useState(false);
   second.value;
-  const first = alert.event_ids?.at(-1);
-  const still = alert.still_url === undefined ? (first ? `/api/v1/events/${first}/still` : null) : alert.still_url;
+  const still = alert.still_url;
   const isOver = Boolean(alert.over_ms);
   return (
     <article class={`alert ${alert.state}`} data-alert={alert.id} data-kind={alert.kind}>

@@ -1,33 +1,28 @@
 // Clips at the hub: play, download, and the proof that nobody changed them.
 
 import { useState } from "preact/hooks";
-import { ApiFault, ask, may, titled, useAnswer, type Title } from "../api";
+import { ApiFault, ask, may, useAnswer } from "../api";
 import { clock, howLong, moment, size } from "../time";
-import { said, t } from "../words";
+import { t } from "../words";
 import { Icon } from "./icon";
 import { Badge, Dialog, Fault, Field, Loading, input } from "./small";
 
 export interface Clip {
   sha256: string;
-  camera_id: number;
-  camera_title?: Title;
+  camera_id: number | null;
   from_ms: number;
   to_ms: number;
-  size?: number;
-  size_bytes?: number;
-  kind?: string;
-  held?: boolean;
+  size_bytes: number;
+  genuine: boolean | null;
+  held: boolean;
 }
 
 interface Proof {
-  genuine: boolean;
-  box?: string;
-  camera?: string;
-  from?: string;
-  to?: string;
-  from_ms?: number;
-  to_ms?: number;
-  reasons?: string[];
+  sha256: string;
+  genuine: boolean | null;
+  box: string;
+  fingerprint: string;
+  proof: { camera?: string; from?: string; to?: string; reasons?: string[] } | null;
 }
 
 function ProofDialog(props: { clip: Clip; onClose: () => void }) {
@@ -41,20 +36,20 @@ function ProofDialog(props: { clip: Clip; onClose: () => void }) {
         {data && (
           <>
             <p>
-              <Badge tone={data.genuine ? "good" : "bad"} icon={data.genuine ? "seal" : "warn"} large>
-                {data.genuine ? t("proofGood") : t("proofBad")}
+              <Badge tone={data.genuine ? "good" : data.genuine === null ? "unsure" : "bad"} icon={data.genuine ? "seal" : "warn"} large>
+                {data.genuine ? t("proofGood") : data.genuine === null ? t("proofChecking") : t("proofBad")}
               </Badge>
             </p>
             <ul>
-              {(data.reasons ?? []).map((each) => (
+              {(data.proof?.reasons ?? []).map((each) => (
                 <li key={each}>{each}</li>
               ))}
             </ul>
             <dl class="pairs">
               <dt>{t("proofBox")}</dt>
-              <dd>{data.box}</dd>
-              <dt>{t("camera")}</dt>
-              <dd>{data.camera}</dd>
+              <dd>
+                {data.box} <code>{data.fingerprint}</code>
+              </dd>
               <dt>{t("proofSpan")}</dt>
               <dd>
                 {moment(clip.from_ms)} – {clock(clip.to_ms)}
@@ -115,7 +110,7 @@ export function ClipList(props: { clips: Clip[]; onPlay: (clip: Clip) => void })
               </b>
               <br />
               <small>
-                {howLong(clip.to_ms - clip.from_ms)} · {size(clip.size ?? clip.size_bytes)} {clip.kind && clip.kind !== "clip" ? `· ${said("event", clip.kind)}` : ""} {titled(clip.camera_title)} {clip.held && `· ${t("held")}`}
+                {howLong(clip.to_ms - clip.from_ms)} · {size(clip.size_bytes)} {clip.genuine === false && `· ${t("proofBad")}`} {clip.held && `· ${t("held")}`}
               </small>
             </div>
             <div class="bar">

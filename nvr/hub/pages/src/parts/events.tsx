@@ -9,8 +9,8 @@ export interface StoredEvent {
   id: string;
   camera_id: number;
   camera?: string;
-  camera_title?: Title;
-  place?: string | null;
+  place: string;
+  place_title: Title;
   kind: string;
   zone: string;
   state: string;
@@ -20,10 +20,8 @@ export interface StoredEvent {
   to_ms: number | null;
   numbers?: Record<string, number>;
   words?: Record<string, string>;
-  has_still?: boolean;
-  still_url?: string | null;
-  clip_url?: string | null;
-  clip_sha256?: string | null;
+  still_url: string | null;
+  clip: string | null;
 }
 
 export interface EventsAnswer {
@@ -38,11 +36,11 @@ export function eventWords(each: StoredEvent): string {
 
 function EventStill(props: { event: StoredEvent }) {
   const [isGone, setGone] = useState(false);
-  const url = props.event.still_url ?? (props.event.has_still ? `/api/v1/events/${props.event.id}/still` : null);
+  const url = props.event.still_url;
   return url && !isGone ? <img src={url} alt="" loading="lazy" onError={() => setGone(true)} /> : null;
 }
 
-export function EventList(props: { events: StoredEvent[]; onChoose?: (event: StoredEvent) => void }) {
+export function EventList(props: { events: StoredEvent[]; onChoose?: (event: StoredEvent) => void; isNamed?: boolean }) {
   if (props.events.length === 0) return <p class="hint">{t("noEvents")}</p>;
   return (
     <ul class="list events">
@@ -59,7 +57,7 @@ export function EventList(props: { events: StoredEvent[]; onChoose?: (event: Sto
               <small>
                 <time>{props.onChoose ? clock(each.from_ms) : moment(each.from_ms)}</time>
                 {lasted && ` · ${lasted}`}
-                {titled(each.camera_title) && ` · ${titled(each.camera_title)}`}
+                {!props.onChoose && props.isNamed && ` · ${titled(each.place_title)}`}
               </small>
             </div>
             {props.onChoose ? (

@@ -8,26 +8,24 @@ import { Icon } from "./icon";
 import { Dialog, Fault, Field, Loading, input } from "./small";
 
 export interface Instruction {
-  to?: string;
-  recipient?: string;
+  to: string;
   what: string;
   due_ms: number;
-  by?: string;
-  by_user?: string;
+  by: string;
   created_ms: number;
-  done_ms?: number | null;
+  done_ms: number | null;
 }
 
 export interface Step {
   at_ms: number;
-  who: string;
+  who: string; // "": the hub itself
   what: string;
-  more?: Record<string, unknown>;
+  more: Record<string, unknown>;
 }
 
 export interface Alert {
   id: number;
-  version?: number;
+  version: number;
   state: "open" | "acknowledged" | "instructed" | "done";
   kind: string;
   what: string;
@@ -35,21 +33,18 @@ export interface Alert {
   place: string | null;
   place_title: Title | null;
   camera_id: number | null;
-  camera?: string | null;
-  box?: string | null;
-  box_name?: string | null;
+  camera: string | null;
+  box_name: string | null;
   first_ms: number;
   last_ms: number;
   over_ms: number | null;
   due_ms: number | null;
+  is_overdue: boolean;
+  may_act: boolean;
   count: number;
-  event_ids?: string[];
-  numbers?: Record<string, number | string>;
-  still_url?: string | null;
-  instruction?: Instruction | null;
-  instructions?: Instruction[];
+  instructions: Instruction[]; // the newest first
+  still_url: string | null;
   steps?: Step[];
-  history?: Step[];
 }
 
 export interface AlertsAnswer {
@@ -65,7 +60,7 @@ export function alertWords(alert: Alert): string {
 
 export const alertPlace = (alert: Alert): string => titled(alert.place_title) || alert.box_name || alert.place || "";
 
-export const lastInstruction = (alert: Alert): Instruction | null => alert.instruction ?? alert.instructions?.[0] ?? null; // the newest is first
+export const lastInstruction = (alert: Alert): Instruction | null => alert.instructions[0] ?? null;
 
 const QUICK: Record<string, ("quickOpen" | "quickStaff" | "quickTraffic" | "quickLook" | "quickCamera")[]> = {
   service_open: ["quickOpen", "quickLook"],

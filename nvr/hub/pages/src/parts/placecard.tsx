@@ -70,7 +70,7 @@ export function PlaceFacts(props: { place: Place }) {
           <span>
             {incidentWords(each)}, {t("since", moment(each.since_ms))}
           </span>
-          <EvidenceButton title={title} claim={claimAt(incidentWords(each), each.since_ms)} evidence={each.evidence} />
+          <EvidenceButton title={title} claim={claimAt(incidentWords(each), each.since_ms)} evidence={{ event: each.event, camera_id: each.camera_id, still_url: each.still_url, at_ms: each.since_ms }} />
         </li>
       ))}
       {wrong > 0 && (

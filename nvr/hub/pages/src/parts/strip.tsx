@@ -8,12 +8,14 @@ import type { StoredEvent } from "./events";
 export interface Span {
   from_ms: number;
   to_ms: number;
-  state: string; // recorded, missing, unknown, clip, fetching
+  what: "recorded" | "missing" | "hub" | "fetching" | "unknown";
   cause?: string | null;
+  clip?: string | null;
+  command?: string | null;
 }
 
 const HEIGHT = 86;
-const COLOUR: Record<string, string> = { recorded: "var(--recorded)", missing: "var(--gap)", clip: "var(--hub)", fetching: "var(--fetch)", unknown: "var(--line)" };
+const COLOUR: Record<string, string> = { recorded: "var(--recorded)", missing: "var(--gap)", hub: "var(--hub)", fetching: "var(--fetch)", unknown: "var(--line)" };
 const STEPS_MIN = [1, 5, 15, 30, 60, 120, 240, 360];
 
 export function Strip(props: { label: string; fromMs: number; nowMs: number; spans: Span[]; events: StoredEvent[]; chosenMs: number | null; markFrom: number | null; markTo: number | null; onChoose: (ms: number) => void; onMark: (which: "from" | "to", ms: number) => void }) {
@@ -55,7 +57,7 @@ export function Strip(props: { label: string; fromMs: number; nowMs: number; spa
   const stepMin = STEPS_MIN.find((each) => (each * 60_000 * 12) >= lengthMs) ?? 360;
   const ticks: number[] = [];
   for (let ms = fromMs + Math.ceil((startMs - fromMs) / (stepMin * 60_000)) * stepMin * 60_000; ms <= startMs + lengthMs; ms += stepMin * 60_000) ticks.push(ms);
-  const rows: Record<string, [number, number]> = { clip: [46, 10], fetching: [46, 10] };
+  const rows: Record<string, [number, number]> = { hub: [46, 10], fetching: [46, 10] };
   return (
     <>
       <div
@@ -75,11 +77,11 @@ export function Strip(props: { label: string; fromMs: number; nowMs: number; spa
       >
         <svg viewBox={`0 0 ${width} ${HEIGHT}`} preserveAspectRatio="none" aria-hidden="true">
           {props.spans.map((span, index) => {
-            const [top, height] = rows[span.state] ?? [20, 24];
+            const [top, height] = rows[span.what] ?? [20, 24];
             const left = Math.max(0, x(span.from_ms));
             const right = Math.min(width, x(span.to_ms));
             if (right <= 0 || left >= width || right <= left) return null;
-            return <rect key={index} x={left} y={top} width={Math.max(1, right - left)} height={height} fill={COLOUR[span.state] ?? "var(--line)"} />;
+            return <rect key={index} x={left} y={top} width={Math.max(1, right - left)} height={height} fill={COLOUR[span.what] ?? "var(--line)"} />;
           })}
           {props.events.map((each) => (
             <path key={each.id} d={`M${x(each.from_ms)} 62l5 9h-10z`} fill="var(--ink)" />
@@ -108,12 +110,12 @@ export function Strip(props: { label: string; fromMs: number; nowMs: number; spa
         </button>
       </div>
       <div class="legend">
-        {(["recorded", "missing", "clip", "fetching", "unknown"] as const).map((each) => (
+        {(["recorded", "missing", "hub", "fetching", "unknown"] as const).map((each) => (
           <span key={each}>
             <svg class="swatch" viewBox="0 0 16 12" aria-hidden="true">
               <rect width="16" height="12" fill={COLOUR[each]} />
             </svg>
-            {t(({ recorded: "recorded", missing: "gap", clip: "atHub", fetching: "fetching", unknown: "unknown" } as const)[each])}
+            {t(({ recorded: "recorded", missing: "gap", hub: "atHub", fetching: "fetching", unknown: "unknown" } as const)[each])}
           </span>
         ))}
       </div>

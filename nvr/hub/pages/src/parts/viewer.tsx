@@ -47,19 +47,17 @@ export function Viewer(props: { camera: WallCamera; stream: string; stored: Stor
     setFault("");
     props.onLive();
     setState({ what: "opening" });
+    let address = "";
     try {
-      await ask(`/cameras/${camera.id}/live`, "POST", { stream: props.stream });
+      const answer = await ask<{ url: string; stream: string }>(`/cameras/${camera.id}/live`, "POST", { stream: props.stream });
+      address = answer.url;
     } catch (error) {
-      const what = error as ApiFault;
-      // A hub that starts live with the socket alone knows no such address.
-      if (what.status !== 404 && what.status !== 405) {
-        setState(null);
-        return setFault(t("liveRefused", what.message));
-      }
+      setState(null);
+      return setFault(t("liveRefused", (error as ApiFault).message));
     }
     if (!video.current) return;
     let toldMs = 0;
-    live.current = new Live(video.current, camera.box, props.stream, (now) => {
+    live.current = new Live(video.current, address, props.stream, (now) => {
       if (now.what === "playing" && hubNow() - toldMs < 400) return;
       toldMs = hubNow();
       setState(now);
