@@ -33,7 +33,11 @@ class PagesFailed(Exception):
 def fingerprint() -> str:
     """Changes when the pages must be built anew."""
     digest = hashlib.sha256()
-    sources = [path for path in PAGES.rglob("*") if path.is_file() and not {"node_modules", "built", "__pycache__"} & set(path.relative_to(PAGES).parts)]
+    sources = [
+        path
+        for path in PAGES.rglob("*")
+        if path.is_file() and not {"node_modules", "built", "__pycache__"} & set(path.relative_to(PAGES).parts)
+    ]
     for path in sorted((*sources, PLAYER / "player.js", PLAYER / "mp4.js")):
         if path.suffix != ".py":
             digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
@@ -57,7 +61,16 @@ def node_folder(venv: Path) -> Path:
     inside = venv / "bin"
     if version_of(str(inside / "node"))[:2] < NODE_LEAST:
         print("this machine has no node.js that is new enough: fetching one into .venv (once, 100 MB)", flush=True)
-        pip = [str(inside / "python"), "-m", "pip", "--disable-pip-version-check", "--no-input", "install", "--quiet", "--require-hashes"]
+        pip = [
+            str(inside / "python"),
+            "-m",
+            "pip",
+            "--disable-pip-version-check",
+            "--no-input",
+            "install",
+            "--quiet",
+            "--require-hashes",
+        ]
         run([*pip, "--only-binary", ":all:", "-r", str(NODE_LOCK)], "node.js could not be fetched")
     return inside
 
@@ -87,7 +100,12 @@ def build(venv: Path) -> None:
     folder = node_folder(venv)
     npm = str(folder / "npm") if (folder / "npm").exists() else "npm"
     print("building the hub's pages (half a minute)", flush=True)
-    run([npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"], "the packages of the hub's pages could not be fetched", PAGES, folder)
+    run(
+        [npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"],
+        "the packages of the hub's pages could not be fetched",
+        PAGES,
+        folder,
+    )
     STAMP.unlink(missing_ok=True)
     run([npm, "run", "build"], "the hub's pages could not be built", PAGES, folder)
     STAMP.write_text(wanted)

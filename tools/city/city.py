@@ -9,7 +9,12 @@ from pathlib import Path
 import yaml
 
 AMBON_PATH = Path(__file__).with_name("ambon.yaml")
-TEMPLATES = {"traffic": "traffic", "service-office": "service-office", "health-centre": "service-office", "public-space": "public-space"}
+TEMPLATES = {
+    "traffic": "traffic",
+    "service-office": "service-office",
+    "health-centre": "service-office",
+    "public-space": "public-space",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +65,12 @@ class City:
 
     def without(self, places: set[str]) -> City:
         """The same without some places, which somebody else looks at."""
-        boxes = tuple(Box(box.name, tuple(each for each in box.places if each.name not in places)) for box in self.boxes)
-        return City(self.title, self.lat, self.lon, self.time_zone, tuple(box for box in boxes if box.places), self.hours)
+        boxes = tuple(
+            Box(box.name, tuple(each for each in box.places if each.name not in places)) for box in self.boxes
+        )
+        return City(
+            self.title, self.lat, self.lon, self.time_zone, tuple(box for box in boxes if box.places), self.hours
+        )
 
 
 def load(path: Path = AMBON_PATH) -> City:

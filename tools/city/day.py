@@ -61,14 +61,21 @@ def scene(place: Place, camera: str, story_s: float, *, is_due: bool, light: flo
     wave = 0.5 + 0.5 * math.sin((story_s + shift) / 95 + chance(camera) * 2)
     fault = "covered" if place.pattern == "covered" and 60 <= at_s < 420 else ""
     if place.kind == "traffic":
-        return Scene(light=light, vehicles=_vehicles(place.pattern, at_s, wave), standing=place.pattern == "incident" and 45 <= at_s < 330, fault=fault)
+        return Scene(
+            light=light,
+            vehicles=_vehicles(place.pattern, at_s, wave),
+            standing=place.pattern == "incident" and 45 <= at_s < 330,
+            fault=fault,
+        )
     if place.kind == "public-space":
         people = 26 if place.pattern == "crowd" and 90 <= at_s < 360 else 3 + round(7 * wave)
         return Scene(light=light, people=people, fault=fault)
     is_open = is_due and not (place.pattern == "shut" and at_s >= 20) and not (place.pattern == "late" and at_s < 200)
     people = 0
     if is_open:
-        people = round((9 if place.pattern == "queue" else 3) * (0.4 + 0.6 * wave)) + (4 if place.pattern == "queue" and 120 <= at_s < 400 else 0)
+        people = round((9 if place.pattern == "queue" else 3) * (0.4 + 0.6 * wave)) + (
+            4 if place.pattern == "queue" and 120 <= at_s < 400 else 0
+        )
     return Scene(light=light, people=people, staff=2 if is_open else 0, shut=not is_open, fault=fault)
 
 
@@ -76,7 +83,9 @@ def _vehicles(pattern: str, at_s: float, wave: float) -> float:
     if pattern == "jam":
         build = min(1.0, max(0.0, (at_s - 30) / 60)) if at_s < 400 else max(0.0, 1 - (at_s - 400) / 60)
         return 0.2 + 0.75 * build
-    return {"busy": 0.5 + 0.15 * wave, "wave": 0.15 + 0.5 * wave, "incident": 0.35 + 0.15 * wave}.get(pattern, 0.08 + 0.2 * wave)
+    return {"busy": 0.5 + 0.15 * wave, "wave": 0.15 + 0.5 * wave, "incident": 0.35 + 0.15 * wave}.get(
+        pattern, 0.08 + 0.2 * wave
+    )
 
 
 def states(place: Place, seen: Scene, *, due: str) -> list[State]:
@@ -90,7 +99,11 @@ def states(place: Place, seen: Scene, *, due: str) -> list[State]:
             return [*found, State("congestion", "lane", CANNOT_TELL, detail=f"the picture is {seen.fault}")]
         state = JAM if seen.vehicles >= _JAM_AT else DENSE if seen.vehicles >= _DENSE_AT else FREE
         speed = round(max(0.6, 11.5 * (1 - seen.vehicles) ** 1.3), 1)
-        numbers = (("occupancy", round(seen.vehicles * 0.8, 2)), ("vehicles", round(seen.vehicles * 18, 1)), ("speed_m_s", speed))
+        numbers = (
+            ("occupancy", round(seen.vehicles * 0.8, 2)),
+            ("vehicles", round(seen.vehicles * 18, 1)),
+            ("speed_m_s", speed),
+        )
         found.append(State("congestion", "lane", state, numbers, (("by", "vehicles"),)))
         if seen.standing:
             found.append(State("stopped_vehicle", "lane", "stopped", (("stood_s", 15.0),), (("class", "car"),)))
@@ -100,9 +113,20 @@ def states(place: Place, seen: Scene, *, due: str) -> list[State]:
             found.append(State("crowd", "square", "crowd", (("people", float(seen.people)),)))
         return found
     if blind:
-        found.append(State("service_open", "counter", CANNOT_TELL, (), (("due", due), ("by", "people")), f"the picture is {seen.fault}"))
+        found.append(
+            State(
+                "service_open",
+                "counter",
+                CANNOT_TELL,
+                (),
+                (("due", due), ("by", "people")),
+                f"the picture is {seen.fault}",
+            )
+        )
         return found
-    found.append(State("service_open", "counter", OPEN if not seen.shut else CLOSED, (), (("due", due), ("by", "people"))))
+    found.append(
+        State("service_open", "counter", OPEN if not seen.shut else CLOSED, (), (("due", due), ("by", "people")))
+    )
     if not seen.shut:
         found.append(State("queue", "counter", "waiting", queue_numbers(seen.people)))
         if seen.people > 10:

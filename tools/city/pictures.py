@@ -72,11 +72,15 @@ def _polygon(canvas: Canvas, points: list[tuple[float, float]], colour: tuple[fl
     part += cover[..., None] * (np.array(colour, np.float32) - part)
 
 
-def _rect(canvas: Canvas, left: float, top: float, right: float, bottom: float, colour: tuple[float, float, float]) -> None:
+def _rect(
+    canvas: Canvas, left: float, top: float, right: float, bottom: float, colour: tuple[float, float, float]
+) -> None:
     _polygon(canvas, [(left, top), (right, top), (right, bottom), (left, bottom)], colour)
 
 
-def _disc(canvas: Canvas, x: float, y: float, rx: float, ry: float, colour: tuple[float, float, float], strength: float = 1.0) -> None:
+def _disc(
+    canvas: Canvas, x: float, y: float, rx: float, ry: float, colour: tuple[float, float, float], strength: float = 1.0
+) -> None:
     left, right = max(0, math.floor(x - rx) - 1), min(canvas.shape[1], math.ceil(x + rx) + 2)
     top, bottom = max(0, math.floor(y - ry) - 1), min(canvas.shape[0], math.ceil(y + ry) + 2)
     if left >= right or top >= bottom:
@@ -106,9 +110,18 @@ def _noise() -> np.ndarray:
     return np.random.default_rng(7).normal(0, 1, (HEIGHT + 200, WIDTH + 200, 1)).astype(np.float32)
 
 
+@functools.cache
+def _glow() -> Canvas:
+    grid_y, grid_x = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32)
+    light = np.zeros((HEIGHT, WIDTH), np.float32)
+    for x, y, size in ((70, 66, 60), (410, 60, 60), (150, 92, 34), (330, 90, 34)):
+        light += np.exp(-(((grid_x - x) / size) ** 2 + ((grid_y - y - size * 0.5) / (size * 1.2)) ** 2))
+        light += 2.4 * np.exp(-(((grid_x - x) / 5) ** 2 + ((grid_y - y) / 4) ** 2))
+    return (light[..., None] * np.array((120, 96, 58), np.float32)).astype(np.float32)
+
+
 def _lamps(canvas: Canvas) -> None:
-    for x, y in ((70, 66), (410, 60), (150, 92), (330, 90)):
-        _disc(canvas, x, y, 46, 40, (250, 214, 150), 0.5)
+    canvas += _glow()
 
 
 def _sky(canvas: Canvas, horizon: int) -> None:
@@ -118,11 +131,27 @@ def _sky(canvas: Canvas, horizon: int) -> None:
 
 
 def _tree(canvas: Canvas, x: float, y: float, size: float, shade: float) -> None:
-    _polygon(canvas, [(x - 1.5 * size / 20, y), (x - 0.8 * size / 20, y - size), (x + 0.8 * size / 20, y - size), (x + 2 * size / 20, y)], (96 * shade, 78 * shade, 60 * shade))
+    _polygon(
+        canvas,
+        [
+            (x - 1.5 * size / 20, y),
+            (x - 0.8 * size / 20, y - size),
+            (x + 0.8 * size / 20, y - size),
+            (x + 2 * size / 20, y),
+        ],
+        (96 * shade, 78 * shade, 60 * shade),
+    )
     for turn in range(7):
         angle = math.pi * (0.05 + 0.9 * turn / 6)
-        tip = (x - math.cos(angle) * size * 0.62, y - size - math.sin(angle) * size * 0.28 + abs(math.cos(angle)) * size * 0.22)
-        _polygon(canvas, sorted_clockwise([(x, y - size - 2), (tip[0], tip[1]), (x, y - size + size * 0.12)]), (58 * shade, 104 * shade, 62 * shade))
+        tip = (
+            x - math.cos(angle) * size * 0.62,
+            y - size - math.sin(angle) * size * 0.28 + abs(math.cos(angle)) * size * 0.22,
+        )
+        _polygon(
+            canvas,
+            sorted_clockwise([(x, y - size - 2), (tip[0], tip[1]), (x, y - size + size * 0.12)]),
+            (58 * shade, 104 * shade, 62 * shade),
+        )
 
 
 def sorted_clockwise(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -133,12 +162,29 @@ def sorted_clockwise(points: list[tuple[float, float]]) -> list[tuple[float, flo
 def _person(canvas: Canvas, x: float, y: float, tall: float, seed: object, *, sits: bool = False) -> None:
     skin = 96 + 60 * chance(seed, "skin")
     hue = chance(seed, "shirt")
-    shirt = ((190, 66, 58), (66, 112, 164), (222, 196, 120), (84, 140, 96), (230, 228, 222), (116, 84, 140), (52, 58, 72))[int(hue * 7) % 7]
+    shirt = (
+        (190, 66, 58),
+        (66, 112, 164),
+        (222, 196, 120),
+        (84, 140, 96),
+        (230, 228, 222),
+        (116, 84, 140),
+        (52, 58, 72),
+    )[int(hue * 7) % 7]
     _disc(canvas, x, y + 1, tall * 0.24, tall * 0.06, (40, 38, 36), 0.45)
     legs = tall * (0.22 if sits else 0.45)
     _rect(canvas, x - tall * 0.1, y - legs, x - tall * 0.01, y, (52, 54, 66))
     _rect(canvas, x + tall * 0.01, y - legs, x + tall * 0.1, y, (46, 48, 60))
-    _polygon(canvas, [(x - tall * 0.14, y - legs - tall * 0.36), (x + tall * 0.14, y - legs - tall * 0.36), (x + tall * 0.12, y - legs + 2), (x - tall * 0.12, y - legs + 2)], shirt)
+    _polygon(
+        canvas,
+        [
+            (x - tall * 0.14, y - legs - tall * 0.36),
+            (x + tall * 0.14, y - legs - tall * 0.36),
+            (x + tall * 0.12, y - legs + 2),
+            (x - tall * 0.12, y - legs + 2),
+        ],
+        shirt,
+    )
     _disc(canvas, x, y - legs - tall * 0.45, tall * 0.085, tall * 0.105, (skin, skin * 0.74, skin * 0.58))
     _disc(canvas, x, y - legs - tall * 0.5, tall * 0.088, tall * 0.07, (34, 28, 26))
 
@@ -165,19 +211,54 @@ def _empty_street(name: str) -> Canvas:
             tone = 150 + 80 * chance(name, "wall", side, number)
             wall = (tone, tone * (0.86 + 0.12 * chance(name, "tint", number)), tone * 0.8)
             _rect(canvas, left - wide / 2, base - tall, left + wide / 2, base, wall)
-            _polygon(canvas, [(left - wide / 2 - 3, base - tall), (left - wide / 4, base - tall - 12 * (1 - far) - 3), (left + wide / 4, base - tall - 12 * (1 - far) - 3), (left + wide / 2 + 3, base - tall)], (142, 74, 58) if chance(name, "roof", number) < 0.6 else (110, 112, 116))
+            _polygon(
+                canvas,
+                [
+                    (left - wide / 2 - 3, base - tall),
+                    (left - wide / 4, base - tall - 12 * (1 - far) - 3),
+                    (left + wide / 4, base - tall - 12 * (1 - far) - 3),
+                    (left + wide / 2 + 3, base - tall),
+                ],
+                (142, 74, 58) if chance(name, "roof", number) < 0.6 else (110, 112, 116),
+            )
             for window in range(3):
                 x = left - wide / 2 + wide * (0.16 + 0.28 * window)
                 _rect(canvas, x, base - tall * 0.72, x + wide * 0.15, base - tall * 0.4, (66, 78, 88))
     vanish = WIDTH * (0.44 + 0.12 * chance(name, "vanish"))
-    _polygon(canvas, [(vanish - 16, horizon + 2), (vanish + 16, horizon + 2), (WIDTH * 1.12, HEIGHT), (-WIDTH * 0.12, HEIGHT)], (86, 88, 92))
+    _polygon(
+        canvas,
+        [(vanish - 16, horizon + 2), (vanish + 16, horizon + 2), (WIDTH * 1.12, HEIGHT), (-WIDTH * 0.12, HEIGHT)],
+        (86, 88, 92),
+    )
     for edge in (-1, 1):
-        _polygon(canvas, sorted_clockwise([(vanish + edge * 15, horizon + 2), (vanish + edge * 16.5, horizon + 2), (WIDTH / 2 + edge * WIDTH * 0.6, HEIGHT), (WIDTH / 2 + edge * WIDTH * 0.57, HEIGHT)]), (208, 206, 196))
+        _polygon(
+            canvas,
+            sorted_clockwise(
+                [
+                    (vanish + edge * 15, horizon + 2),
+                    (vanish + edge * 16.5, horizon + 2),
+                    (WIDTH / 2 + edge * WIDTH * 0.6, HEIGHT),
+                    (WIDTH / 2 + edge * WIDTH * 0.57, HEIGHT),
+                ]
+            ),
+            (208, 206, 196),
+        )
     for number in range(7):
         near, far = _depth(number / 7), _depth((number + 0.45) / 7)
         y0, y1 = horizon + 2 + (HEIGHT - horizon) * near, horizon + 2 + (HEIGHT - horizon) * far
         x0, x1 = vanish + (WIDTH / 2 - vanish) * near, vanish + (WIDTH / 2 - vanish) * far
-        _polygon(canvas, sorted_clockwise([(x0 - 0.4 - 4 * near, y0), (x0 + 0.4 + 4 * near, y0), (x1 + 0.4 + 4 * far, y1), (x1 - 0.4 - 4 * far, y1)]), (226, 222, 204))
+        _polygon(
+            canvas,
+            sorted_clockwise(
+                [
+                    (x0 - 0.4 - 4 * near, y0),
+                    (x0 + 0.4 + 4 * near, y0),
+                    (x1 + 0.4 + 4 * far, y1),
+                    (x1 - 0.4 - 4 * far, y1),
+                ]
+            ),
+            (226, 222, 204),
+        )
     _tree(canvas, WIDTH * (0.06 + 0.06 * chance(name, "tree")), horizon + 92, 96, 1.0)
     _tree(canvas, WIDTH * (0.88 + 0.08 * chance(name, "tree2")), horizon + 74, 80, 0.92)
     return canvas
@@ -200,7 +281,14 @@ def _street(place: Place, camera: str, seen: Scene, story_s: float) -> Canvas:
         lane = lanes[number % 4]
         way = 1 if lane > 0 else -1
         place_in = (number // 4 + 0.35 * chance(camera, "gap", number)) / max(1, math.ceil(count / 4))
-        drawn.append(((place_in + way * speed * story_s * (0.85 + 0.3 * chance(camera, "pace", number))) % 1.0, lane, number, False))
+        drawn.append(
+            (
+                (place_in + way * speed * story_s * (0.85 + 0.3 * chance(camera, "pace", number))) % 1.0,
+                lane,
+                number,
+                False,
+            )
+        )
     if seen.standing:
         drawn.append((0.74, 0.26, 999, True))
     for share, lane, number, stands in sorted(drawn):
@@ -216,13 +304,40 @@ def _vehicle(canvas: Canvas, x: float, y: float, size: float, number: int, camer
     kind = chance(camera, "kind", number)
     if stands or kind > 0.48:
         wide, tall = (size, size * 0.78) if kind < 0.88 or stands else (size * 1.16, size * 1.35)
-        tone = ((206, 208, 210), (62, 68, 78), (168, 52, 46), (60, 92, 140), (222, 196, 74), (120, 126, 130))[int(chance(camera, "paint", number) * 6) % 6]
+        tone = ((206, 208, 210), (62, 68, 78), (168, 52, 46), (60, 92, 140), (222, 196, 74), (120, 126, 130))[
+            int(chance(camera, "paint", number) * 6) % 6
+        ]
         _disc(canvas, x, y, wide * 0.62, wide * 0.12, (44, 44, 46), 0.7)
-        _polygon(canvas, [(x - wide * 0.36, y - tall), (x + wide * 0.36, y - tall), (x + wide * 0.46, y - tall * 0.52), (x - wide * 0.46, y - tall * 0.52)], tuple(each * 0.86 for each in tone))
-        _polygon(canvas, [(x - wide * 0.31, y - tall * 0.93), (x + wide * 0.31, y - tall * 0.93), (x + wide * 0.38, y - tall * 0.56), (x - wide * 0.38, y - tall * 0.56)], (48, 60, 70))
+        _polygon(
+            canvas,
+            [
+                (x - wide * 0.36, y - tall),
+                (x + wide * 0.36, y - tall),
+                (x + wide * 0.46, y - tall * 0.52),
+                (x - wide * 0.46, y - tall * 0.52),
+            ],
+            tuple(each * 0.86 for each in tone),
+        )
+        _polygon(
+            canvas,
+            [
+                (x - wide * 0.31, y - tall * 0.93),
+                (x + wide * 0.31, y - tall * 0.93),
+                (x + wide * 0.38, y - tall * 0.56),
+                (x - wide * 0.38, y - tall * 0.56),
+            ],
+            (48, 60, 70),
+        )
         _rect(canvas, x - wide * 0.48, y - tall * 0.54, x + wide * 0.48, y - tall * 0.12, tone)
         for side in (-1, 1):
-            _rect(canvas, x + side * wide * 0.36 - wide * 0.07, y - tall * 0.14, x + side * wide * 0.36 + wide * 0.07, y + 1, (26, 26, 28))
+            _rect(
+                canvas,
+                x + side * wide * 0.36 - wide * 0.07,
+                y - tall * 0.14,
+                x + side * wide * 0.36 + wide * 0.07,
+                y + 1,
+                (26, 26, 28),
+            )
             lamp = (250, 160, 40) if stands else (238, 226, 190)
             _disc(canvas, x + side * wide * 0.38, y - tall * 0.36, wide * 0.07, wide * 0.05, lamp)
     else:
@@ -245,7 +360,18 @@ def _empty_hall(name: str) -> Canvas:
         share = (row - 150) / (HEIGHT - 150)
         canvas[row] = (168 + 26 * share, 160 + 24 * share, 148 + 22 * share)
     for number in range(-8, 9):
-        _polygon(canvas, sorted_clockwise([(WIDTH / 2 + number * 26, 150), (WIDTH / 2 + number * 26 + 1, 150), (WIDTH / 2 + number * 92 + 2, HEIGHT), (WIDTH / 2 + number * 92, HEIGHT)]), (150, 144, 134))
+        _polygon(
+            canvas,
+            sorted_clockwise(
+                [
+                    (WIDTH / 2 + number * 26, 150),
+                    (WIDTH / 2 + number * 26 + 1, 150),
+                    (WIDTH / 2 + number * 92 + 2, HEIGHT),
+                    (WIDTH / 2 + number * 92, HEIGHT),
+                ]
+            ),
+            (150, 144, 134),
+        )
     _rect(canvas, 0, 146, WIDTH, 150, (120, 116, 110))
     _rect(canvas, 36, 26, 128, 92, (126, 172, 198))
     _rect(canvas, 80, 26, 84, 92, (230, 230, 226))
@@ -275,8 +401,22 @@ def _hall(place: Place, camera: str, seen: Scene, story_s: float) -> Canvas:
         step = WIDTH / (many + 0.6)
         for number in range(many):
             x = step * (number + 0.8)
-            _rect(canvas, x - tall * 0.2, y - tall * 0.42, x + tall * 0.2, y - tall * 0.08, (58, 104, 140) if not seen.shut else (40, 66, 88))
-            _rect(canvas, x - tall * 0.2, y - tall * 0.1, x + tall * 0.2, y - tall * 0.02, (46, 84, 116) if not seen.shut else (32, 54, 74))
+            _rect(
+                canvas,
+                x - tall * 0.2,
+                y - tall * 0.42,
+                x + tall * 0.2,
+                y - tall * 0.08,
+                (58, 104, 140) if not seen.shut else (40, 66, 88),
+            )
+            _rect(
+                canvas,
+                x - tall * 0.2,
+                y - tall * 0.1,
+                x + tall * 0.2,
+                y - tall * 0.02,
+                (46, 84, 116) if not seen.shut else (32, 54, 74),
+            )
         order = sorted(range(many), key=lambda each: chance(camera, "seat", row, each))
         sitting = [each for each in range(seen.people) if each % 2 == row]
         for index, each in enumerate(sitting[:many]):
@@ -301,7 +441,18 @@ def _empty_square(name: str) -> Canvas:
         canvas[row] = (176 + 20 * share, 168 + 18 * share, 146 + 18 * share)
     _polygon(canvas, [(0, 88), (WIDTH * 0.34, 88), (WIDTH * 0.1, HEIGHT), (0, HEIGHT)], (120, 152, 92))
     for number in range(-6, 7):
-        _polygon(canvas, sorted_clockwise([(WIDTH * 0.6 + number * 30, 90), (WIDTH * 0.6 + number * 30 + 1, 90), (WIDTH * 0.6 + number * 120 + 2, HEIGHT), (WIDTH * 0.6 + number * 120, HEIGHT)]), (164, 156, 136))
+        _polygon(
+            canvas,
+            sorted_clockwise(
+                [
+                    (WIDTH * 0.6 + number * 30, 90),
+                    (WIDTH * 0.6 + number * 30 + 1, 90),
+                    (WIDTH * 0.6 + number * 120 + 2, HEIGHT),
+                    (WIDTH * 0.6 + number * 120, HEIGHT),
+                ]
+            ),
+            (164, 156, 136),
+        )
     _rect(canvas, 330, 66, 352, 120, (196, 190, 178))
     _polygon(canvas, [(326, 66), (341, 40), (356, 66)], (176, 64, 50))
     for number, x in enumerate((34, 84, 438)):

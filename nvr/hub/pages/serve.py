@@ -67,7 +67,9 @@ def files(folder: Path) -> dict[str, File]:
             compressed = path.with_name(path.name + ending)
             if compressed.is_file():
                 forms[encoding] = compressed.read_bytes()
-        media_type = {".js": "text/javascript", ".md": "text/plain"}.get(path.suffix) or mimetypes.guess_type(path.name)[0]
+        media_type = {".js": "text/javascript", ".md": "text/plain"}.get(path.suffix) or mimetypes.guess_type(
+            path.name
+        )[0]
         found["/" + path.relative_to(folder).as_posix()] = File(
             forms, media_type or "application/octet-stream", f'"{sha256(plain).hexdigest()[:20]}"'
         )
@@ -99,10 +101,10 @@ def pages(folder: Path = BUILT_PATH, *, tiles_url: str = "") -> ASGIApp:
     def answer(request: Request) -> Response:
         # A mounted application sees its own root path; the address is what the browser asked for.
         address = request.url.path
+        if any(address == other or address.startswith(other + "/") for other in OTHERS):
+            return Response('{"error": "there is no such address", "key": "not found", "hint": ""}', 404, headers, "application/json")
         if request.method not in ("GET", "HEAD"):
             return Response(status_code=405, headers={"Allow": "GET, HEAD", **headers})
-        if any(address == other or address.startswith(other + "/") for other in OTHERS):
-            return Response('{"error": "there is no such address"}', 404, headers, "application/json")
         if not found:
             return Response(NOT_BUILT, 503, {**headers, "Cache-Control": "no-store"}, "text/html")
         file = found.get(address)
