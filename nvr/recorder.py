@@ -29,12 +29,12 @@ from typing import Any, TextIO
 from nvr import systemd
 from nvr.announce import Announcer
 from nvr.arena import Arena
-from nvr.clock import Clock, SystemClock, boot_id
+from nvr.clock import Clock, SystemClock, boot_id, offered_reading
 from nvr.errors import NvrError
 from nvr.evidence import Identity, IdentityFailed
 from nvr.journal import SIZE_BYTES as JOURNAL_BYTES
 from nvr.journal import Journal, JournalFailed, JournalFile, Kind
-from nvr.media import Cause
+from nvr.media import Cause, ClockReading
 from nvr.ring.disk import DiskFailed, check_same_disk
 from nvr.ring.layout import RingSettings, fragment_s_for
 from nvr.ring.syncer import Syncer
@@ -154,6 +154,7 @@ class Recorder:
             on_lost=self._lost,
             before_opening=self._check_disk,
         )
+        self._offered: ClockReading | None = None  # by the hub, as the journal has it
         self._is_stopping = False
         self._has_stopped = threading.Event()
         self._late_ns = 0
@@ -218,7 +219,16 @@ class Recorder:
         assert self.journal is not None
         while not self._has_stopped.wait(self.syncer.interval_s()):
             self._return_to_disk()
+            self._note_offered_time()
             self.journal.sync(self.clock.read())
+
+    def _note_offered_time(self) -> None:
+        """The hub's time, which `uplink` leaves for us: a box whose own clock nobody sets learns from it."""
+        assert self.journal is not None
+        offered = offered_reading(self._data_dir / "run", self.boot_id, self.clock.read())
+        if offered is not None and offered != self._offered:
+            self._offered = offered
+            self.journal.note(Kind.CLOCK, offered, "the hub")
 
     def stop(self) -> None:
         """Leave the loop soon; may be called from a signal handler."""

@@ -200,6 +200,11 @@ class Token:
     signature: bytes
 
 
+def request_headers(box_id: bytes, token: str) -> dict[str, str]:
+    """What each request of a box carries; the second is for a load balancer, the hub believes the token only."""
+    return {"authorization": f"Bearer {token}", "nvr-box": box_id.hex()}
+
+
 def parse_token(text: str) -> Token:
     """Raises WireError. Refuses every algorithm but EdDSA: nothing is chosen by who sends it."""
     parts = text.encode("ascii", "replace").split(b".")

@@ -55,11 +55,19 @@ def missing_for(marker: str) -> str:
         return "needs Chromium and its driver: apt install chromium chromium-driver"
     if marker == "faketime" and faketime_library() is None:
         return "needs libfaketime: apt install libfaketime"
+    if marker == "postgres" and not list(Path("/usr/lib/postgresql").glob("*/bin/initdb")):
+        return "needs PostgreSQL: apt install postgresql"
+    if marker == "s3" and not all(map(shutil.which, ("swift-proxy-server", "swift-object-server", "memcached"))):
+        return (
+            "needs a store that speaks S3: apt install swift-proxy swift-account swift-container swift-object memcached"
+        )
+    if marker == "nginx" and shutil.which("nginx") is None:
+        return "needs nginx: apt install nginx-light"
     return ""
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    for marker in ("root", "gst", "browser", "faketime"):
+    for marker in ("root", "gst", "browser", "faketime", "postgres", "s3", "nginx"):
         if item.get_closest_marker(marker) and (reason := missing_for(marker)):
             pytest.skip(reason)
 

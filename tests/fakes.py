@@ -93,7 +93,8 @@ def torn(rng: random.Random) -> PageFate:
     def fate(versions: list[bytes]) -> bytes:
         at = rng.randrange(len(versions) - 1)
         return b"".join(
-            versions[at + rng.randrange(2)][start : start + SECTOR_BYTES] for start in range(0, PAGE_BYTES, SECTOR_BYTES)
+            versions[at + rng.randrange(2)][start : start + SECTOR_BYTES]
+            for start in range(0, PAGE_BYTES, SECTOR_BYTES)
         )
 
     return fate

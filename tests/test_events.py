@@ -17,8 +17,12 @@ NS = 1_000_000_000
 WHERE = Evidence("hall/main", "00" * 16, 1, 2)
 
 
-def event(kind: str = "queue", state: str = "3", *, zone: str = "counter", is_end: bool = False, wall_ns: int | None = 5 * NS) -> Event:
-    return Event(kind, "hall", zone, state, NS, 2 * NS, wall_ns, (7, 8), (("waiting", 3.0),), (("by", "people"),), "why", is_end)
+def event(
+    kind: str = "queue", state: str = "3", *, zone: str = "counter", is_end: bool = False, wall_ns: int | None = 5 * NS
+) -> Event:
+    return Event(
+        kind, "hall", zone, state, NS, 2 * NS, wall_ns, (7, 8), (("waiting", 3.0),), (("by", "people"),), "why", is_end
+    )
 
 
 def log_of(folder: Path, life: str = "one", **options: int) -> EventLog:
@@ -147,7 +151,9 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_what_was_committed_is_there_after_a_kill(tmp_path):
-    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == -signal.SIGKILL
     assert [stored.event.state for stored in Events(tmp_path).newest(limit=100)] == [str(n) for n in range(49, -1, -1)]
     log = log_of(tmp_path, "two")

@@ -149,7 +149,9 @@ def test_where_all_of_data_went_away_with_its_disk_its_files_are_taken_again(tmp
     (tmp_path / "mount").rename(away)
     box._return_to_disk()
     assert not (tmp_path / "mount").exists()
-    shutil.copytree(away, tmp_path / "mount", ignore=shutil.ignore_patterns("*.sock"))  # the same disk under another number
+    shutil.copytree(
+        away, tmp_path / "mount", ignore=shutil.ignore_patterns("*.sock")
+    )  # the same disk under another number
     box.journal.note(Kind.DISK, box.clock.read(), "noted while it was away")
     box._return_to_disk()
     box._listen_again()

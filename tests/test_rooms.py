@@ -22,6 +22,7 @@ ROOMS: dict[str, str] = {
     "scene": "",
     "clock": "media",
     "systemd": "",
+    "priority": "",
     "wire": "media scene errors",
     "h264": "media errors",
     "fmp4": "media h264",
@@ -42,9 +43,9 @@ ROOMS: dict[str, str] = {
     "detect": "scene media h264",
     "rules": "scene site",
     "events": "scene errors",
-    "looking": "detect rules events recorder",  # the detect process around the pure files of detect/
+    "looking": "detect rules events recorder priority",  # the detect process around the pure files of detect/
     "clips": "ring evidence ledger verify_clip",
-    "uplink": "wire clips ledger events announce site systemd",
+    "uplink": "wire clips ledger events announce site systemd priority detect looking",
     "web": "announce clips ledger site systemd events",
     "hub": "wire evidence verify_clip systemd",
     "box": EVERYTHING,

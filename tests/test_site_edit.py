@@ -99,7 +99,9 @@ def test_a_zone_that_a_rule_needs_cannot_be_taken_away():
 
 def test_new_zones_masks_and_lines_are_added_to_each_way_of_writing():
     drawing = Drawing(
-        (*HALL.zones, Drawn("bench", SQUARE)), (Drawn("screen", SQUARE),), (*HALL.lines, Drawn("exit", ((0.5, 0.1), (0.5, 0.9))))
+        (*HALL.zones, Drawn("bench", SQUARE)),
+        (Drawn("screen", SQUARE),),
+        (*HALL.lines, Drawn("exit", ((0.5, 0.1), (0.5, 0.9)))),
     )
     new = change("hall", drawing)
     gone, came = difference(SITE, new)
@@ -138,9 +140,9 @@ def test_a_zone_replaced_by_one_of_another_name_goes_where_it_was():
 
 
 def test_zones_of_a_template_become_the_cameras_own_when_they_change():
-    text = SITE.replace("cameras:\n", "templates:\n  alike:\n    zones: {bay: [[0, 0], [1, 0], [1, 1]]}\ncameras:\n").replace(
-        "  gate:\n", "  gate:\n    template: alike\n"
-    )
+    text = SITE.replace(
+        "cameras:\n", "templates:\n  alike:\n    zones: {bay: [[0, 0], [1, 0], [1, 1]]}\ncameras:\n"
+    ).replace("  gate:\n", "  gate:\n    template: alike\n")
     assert change("gate", Drawing((Drawn("bay", ((0, 0), (1, 0), (1, 1)), "bay"),), (), ()), text) == text
     moved = change("gate", Drawing((Drawn("bay", ((0, 0), (1, 0), (1, 0.5)), "bay"),), (), ()), text)
     assert "    zones: {bay: [[0, 0], [1, 0], [1, 1]]}\n" in moved
@@ -191,7 +193,9 @@ def test_whatever_is_drawn_nothing_else_of_the_file_changes(drawn, camera):
         return
     old = check_text(SITE.encode(), PATH).site
     assert new is not None and old is not None
-    assert [each for each in new.cameras if each.name != camera] == [each for each in old.cameras if each.name != camera]
+    assert [each for each in new.cameras if each.name != camera] == [
+        each for each in old.cameras if each.name != camera
+    ]
     assert (new.name, new.box, new.storage, new.hub) == (old.name, old.box, old.storage, old.hub)
 
 

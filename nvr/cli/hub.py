@@ -145,17 +145,13 @@ def code(
     """
     import time
 
-    from sqlalchemy import select
-
-    from nvr.hub import identity, tables
+    from nvr.hub import identity
     from nvr.hub.database import open_store
 
     settings = _settings(data_dir, database, objects)
     store = open_store(settings.database_url, settings.data_dir)
     with store.writing() as connection:
-        tenant_id = connection.execute(
-            select(tables.tenant.c.id).where(tables.tenant.c.name == tenant)
-        ).scalar_one_or_none()
+        tenant_id = identity.tenant_id(connection, tenant)
         if tenant_id is None:
             raise click.UsageError(f"There is no tenant {tenant!r}.")
         text = identity.add_code(

@@ -11,30 +11,27 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 from fastapi import FastAPI
-from sqlalchemy import text
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import WebSocketRoute
 
-from nvr import __version__, wire
+from nvr import __version__
 from nvr.hub import commands
 from nvr.hub.blobs import open_blobs
+from nvr.hub.box_routes import BoxRoutes
 from nvr.hub.changes import Changes
 from nvr.hub.committer import Committer
 from nvr.hub.control import Control
 from nvr.hub.database import open_store
-from nvr.hub.identity import Refused, Tries, enrol
+from nvr.hub.identity import Tries
 from nvr.hub.intake import BoxHook, EventHook, Intake
 from nvr.hub.live import Live, MayWatch
 from nvr.hub.pages import serve
 from nvr.hub.settings import HubSettings
 from nvr.hub.stills import FolderStills, Stills, TableStills
 from nvr.hub.upkeep import Upkeep
+from nvr.hub.uploads import Uploads
 
 log = logging.getLogger(__name__)
 
-ENROL_BYTES_MOST = 4096
 Work = Callable[[], Coroutine[Any, Any, None]]
 
 
@@ -59,7 +56,13 @@ class Hub:
         self.live = Live(now_ms)
         self.control = Control(self.store, self.committer, self.changes, self.blobs, self.live, now_ms)
         self.live.say = self.control.say
-        self.upkeep = Upkeep(self.store, self.changes, self.intake, lambda: 0, settings.history_keep_days, now_ms)
+        self.uploads = Uploads(
+            self.store, self.blobs, self.changes, settings.data_dir / "assembling", now_ms, upload_most_mb=settings.upload_most_mb,
+            free_least_mb=settings.free_least_mb, keep_days=settings.uploads_keep_days,
+        )  # fmt: skip
+        self.upkeep = Upkeep(
+            self.store, self.changes, self.intake, self.uploads.expire, settings.history_keep_days, now_ms
+        )
         self.tries = Tries(lambda: self.now_ms() / 1000)
         self.works: list[Work] = [
             self.changes.run,
@@ -116,13 +119,10 @@ def create(settings: HubSettings, now_ms: Callable[[], int] = now_ms) -> FastAPI
 
     app = FastAPI(title="nvr hub", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.hub = hub
-    routes = BoxRoutes(hub)
     app.router.routes += [
-        Route("/box/v1/time", routes.time, methods=["GET"]),
-        Route("/box/v1/enrol", routes.enrol, methods=["POST"]),
+        *BoxRoutes(hub).routes(),
         WebSocketRoute("/box/v1/control", hub.control.serve),
         WebSocketRoute("/live/{box_id}", hub.live.serve),
-        Route("/healthz", routes.health, methods=["GET"]),
     ]
     if importlib.util.find_spec("nvr.hub.people") is not None:
         from nvr.hub.people import install
@@ -131,77 +131,6 @@ def create(settings: HubSettings, now_ms: Callable[[], int] = now_ms) -> FastAPI
     # Last, because it answers every address that nobody else does.
     app.mount("/", serve.pages(tiles_url=str((hub.settings.people.get("tiles") or {}).get("url", ""))))
     return app
-
-
-class BoxRoutes:
-    """What boxes ask over plain HTTP, and the health of this process."""
-
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
-
-    async def time(self, request: Request) -> Response:
-        return answer({"v": wire.VERSION, "wall_ms": self._hub.now_ms()})
-
-    async def enrol(self, request: Request) -> Response:
-        hub, address = self._hub, request.client.host if request.client else ""
-        if hub.tries.too_many(address):
-            return fault("too many wrong codes from this address", "Wait a minute.", 429, {"retry-after": "60"})
-        try:
-            body = wire.parse_object(await bounded_body(request, ENROL_BYTES_MOST))
-            box_id = await run_in_threadpool(enrol, hub.store, body, hub.now_ms())
-        except wire.WireError as error:
-            return fault(str(error), error.hint, 400)
-        except Refused as refused:
-            if refused.status == 403:
-                hub.tries.failed(address)
-            return fault(str(refused), refused.hint, refused.status)
-        return answer({"v": wire.VERSION, "box_id": box_id, "wall_ms": hub.now_ms()})
-
-    async def health(self, request: Request) -> Response:
-        """200 while this process can store what it is given, else 503; for a load balancer."""
-        hub = self._hub
-
-        def ask() -> None:
-            with hub.store.reading() as connection:
-                connection.execute(text("SELECT 1"))
-
-        trouble = hub.committer.trouble
-        try:
-            await asyncio.wait_for(run_in_threadpool(ask), 5.0)
-        except Exception as error:
-            trouble = trouble or type(error).__name__
-        facts = {
-            "ok": not trouble,
-            "boxes": len(hub.control.connections),
-            "viewers": len(hub.live.viewers),
-            "waiting": hub.committer.depth,
-        }
-        return answer({**facts, "trouble": bool(trouble), "software": __version__}, 503 if trouble else 200)
-
-
-HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
-
-
-def answer(body: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return JSONResponse(body, status, {**HEADERS, **(headers or {})})
-
-
-def fault(what: str, hint: str, status: int, headers: dict[str, str] | None = None) -> Response:
-    return answer({"error": what[:500], "hint": hint}, status, headers)
-
-
-async def bounded_body(request: Request, most_bytes: int) -> bytes:
-    """The body, never more of it in memory than may be. Raises WireError."""
-    parts, size = [], 0
-    try:
-        async for part in request.stream():
-            size += len(part)
-            if size > most_bytes:
-                raise wire.WireError(f"a body of more than {most_bytes} bytes")
-            parts.append(part)
-    except ClientDisconnect:
-        raise wire.WireError("the body ended too early") from None
-    return b"".join(parts)
 
 
 def _say_if_failed(task: asyncio.Task[None]) -> None:

@@ -77,6 +77,10 @@ def add_code(
     return code
 
 
+def tenant_id(connection: Connection, name: str) -> int | None:
+    return connection.execute(select(tables.tenant.c.id).where(tables.tenant.c.name == name)).scalar_one_or_none()
+
+
 def enrolment_signed(code_hash: str, public_key: bytes) -> bytes:
     """What the proof of an enrolment covers (docs/formats/wire.md)."""
     return b"\0".join((b"nvr enrol", code_hash.encode(), public_key))
@@ -207,12 +211,12 @@ class SeenTokens:
         """Remember it. Only ever asked about tokens whose signature was right, so nobody else can fill this up."""
         seen = self._of_box.setdefault(token.box_id, OrderedDict())
         self._of_box.move_to_end(token.box_id)
+        if token.jti in seen:
+            return False
         while seen and (next(iter(seen.values())) < now_s or len(seen) >= JTI_PER_BOX):
             seen.popitem(last=False)
         while len(self._of_box) > JTI_BOXES:
             self._of_box.popitem(last=False)
-        if token.jti in seen:
-            return False
         seen[token.jti] = token.expires_s + wire.TOKEN_SKEW_S
         return True
 

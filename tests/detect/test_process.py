@@ -84,7 +84,9 @@ def recorded(films, tmp_path_factory) -> tuple[site.Site, Path]:
     return settings, folder / "data"
 
 
-def look(recorded: tuple[site.Site, Path], *, model: ObjectModel | None = None, leave_out: frozenset[int] = frozenset()):
+def look(
+    recorded: tuple[site.Site, Path], *, model: ObjectModel | None = None, leave_out: frozenset[int] = frozenset()
+):
     """Everything of the square's ring through a looker: (looker, facts, events with their evidence and still)."""
     settings, data_dir = recorded
     looker = Looker(looked_of(settings.cameras[0]), settings, data_dir, model, 0)
@@ -337,7 +339,9 @@ def test_a_new_site_file_restarts_detection_alone(box):
     box.until(lambda: detect_of(box) not in (None, detect), 30, "detection starts anew")
     box.until(lambda: status_of(box), 60, "and tells")
     assert record_of(box) == record
-    draft.write_text("\n".join(line for line in text.splitlines() if not line.lstrip().startswith(("zones", "lines", "rules"))))
+    draft.write_text(
+        "\n".join(line for line in text.splitlines() if not line.lstrip().startswith(("zones", "lines", "rules")))
+    )
     os.replace(draft, box.site_path)
     box.until(lambda: detect_of(box) is None, 30, "nothing is looked for any more")
     assert record_of(box) == record
@@ -392,7 +396,9 @@ def test_with_a_twentieth_of_a_cpu_detection_leaves_out_pictures_and_recording_n
     names = ["square", "gate", *(f"lane-{number}x" for number in range(4))]
     with RunningBox(path, tmp_path / "data", tmp_path / "log") as box:
         box.until(lambda: all(box.is_recording(f"{name}/main") for name in names), 60, "all record")
-        box.until(lambda: (status_of(box) or {}).get("cameras", {}).get("square", {}).get("looks", 0) > 5, 90, "it looks")
+        box.until(
+            lambda: (status_of(box) or {}).get("cameras", {}).get("square", {}).get("looks", 0) > 5, 90, "it looks"
+        )
         pid = detect_of(box)
         assert pid is not None
         assert os.sched_getscheduler(pid) == os.SCHED_IDLE
@@ -400,7 +406,11 @@ def test_with_a_twentieth_of_a_cpu_detection_leaves_out_pictures_and_recording_n
         with quota(pid, 0.05):
             before = status_of(box)
             time.sleep(20)
-            box.until(lambda: sum(each["shed"] for each in (status_of(box) or {"cameras": {}})["cameras"].values()) > 100, 60, "pictures are left out")
+            box.until(
+                lambda: sum(each["shed"] for each in (status_of(box) or {"cameras": {}})["cameras"].values()) > 100,
+                60,
+                "pictures are left out",
+            )
             after = status_of(box)
         assert before is not None and after is not None
         print(json.dumps({name: (each["looks"], each["shed"]) for name, each in after["cameras"].items()}))

@@ -111,7 +111,11 @@ def account(data_dir: Path) -> dict:
 def records_on(box: RunningBox) -> None:
     """Fragments become durable, more than there were."""
     before = box.stream(STREAM)["ring"]["durable_sequence"]
-    box.until(lambda: box.is_recording(STREAM) and box.stream(STREAM)["ring"]["durable_sequence"] > before + 2, 60, "it records on")
+    box.until(
+        lambda: box.is_recording(STREAM) and box.stream(STREAM)["ring"]["durable_sequence"] > before + 2,
+        60,
+        "it records on",
+    )
 
 
 @pytest.mark.parametrize("how", ["vanishes", "becomes read-only"])
@@ -126,10 +130,16 @@ def test_a_disk_that_fails_is_named_and_taken_up_again_when_it_is_back(site, pla
             disk.make_read_only()
         box.until(lambda: box.stream(STREAM).get("cause") == "disk failed", 30, "the status says so")
         dropped = box.stream(STREAM)["ring"]["dropped"].get("disk failed", 0)
-        box.until(lambda: box.stream(STREAM)["ring"]["dropped"].get("disk failed", 0) > dropped + 50, 30, "pictures are counted")
+        box.until(
+            lambda: box.stream(STREAM)["ring"]["dropped"].get("disk failed", 0) > dropped + 50,
+            30,
+            "pictures are counted",
+        )
         if how != "vanishes":
             disk.unmount()
-        box.until(lambda: box.stream(STREAM)["ring"]["dropped"].get("disk failed", 0) > dropped + 200, 30, "and counted on")
+        box.until(
+            lambda: box.stream(STREAM)["ring"]["dropped"].get("disk failed", 0) > dropped + 200, 30, "and counted on"
+        )
         assert list(disk.path.iterdir()) == [], "something was written beneath the mount point"
         if how == "vanishes" and data_dir.exists():  # the journal is there, and tells while the disk is away
             assert set(account(data_dir)["by_cause"]) >= {"disk failed"}

@@ -44,7 +44,9 @@ def kill_again_and_again(tmp_path: Path, footage: list[Path], times: int, seed: 
     for number in range(times):
         recorder = RunningRecorder(replays(data_dir, footage, RING_BYTES), tmp_path / "log")
         is_up = recorder.listen(60, lambda recorder=recorder: len(recorder.announced) == STREAMS)
-        assert is_up, f"restart {number}: {sorted(recorder.announced)} of {STREAMS} record; {(tmp_path / 'log').read_text()[-3000:]}"
+        assert is_up, (
+            f"restart {number}: {sorted(recorder.announced)} of {STREAMS} record; {(tmp_path / 'log').read_text()[-3000:]}"
+        )
         recorder.listen(chance.uniform(0, 1.5))
         if number % 10 == 9:
             assert recorder.stop() == 0

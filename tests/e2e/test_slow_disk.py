@@ -22,7 +22,9 @@ def test_syncs_that_take_seconds_cost_no_picture(tmp_path):
     demo_footage = pytest.importorskip("tools.scenes.demo_footage", reason="PyAV makes the footage")
     pytest.importorskip("av", reason="PyAV makes the footage")
     slow_disk = tmp_path / "slow_disk.so"
-    subprocess.run(["cc", "-shared", "-fPIC", "-o", slow_disk, Path(__file__).with_name("slow_disk.c"), "-ldl"], check=True)
+    subprocess.run(
+        ["cc", "-shared", "-fPIC", "-o", slow_disk, Path(__file__).with_name("slow_disk.c"), "-ldl"], check=True
+    )
     footage = demo_footage.write_all(tmp_path / "footage", length_s=4)[:3]
     recorder = RunningRecorder(
         replays(tmp_path / "data", footage, 64 << 20), tmp_path / "log",

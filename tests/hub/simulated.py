@@ -22,9 +22,15 @@ JPEG = b"\xff\xd8\xff\xe0" + b"a picture of a street" * 40
 
 
 class SimulatedBox:
-    def __init__(self, url: str, name: str = "waihaong-1", cameras: tuple[str, ...] = ("entrance", "street")) -> None:
+    def __init__(
+        self,
+        url: str,
+        name: str = "waihaong-1",
+        cameras: tuple[str, ...] = ("entrance", "street"),
+        identity: Identity | None = None,
+    ) -> None:
         self.url, self.name, self.cameras = url.rstrip("/"), name, cameras
-        self.identity = Identity.create()
+        self.identity = identity or Identity.create()
         self.id = self.identity.box_id.hex()
         self.place = "puskesmas-waihaong"
         self.socket: ClientConnection | None = None
@@ -37,7 +43,7 @@ class SimulatedBox:
         return wire.signed_token(to_sign, self.identity.sign(to_sign))
 
     def headers(self, **more: str) -> dict[str, str]:
-        return {"authorization": f"Bearer {self.token()}", **more}
+        return {**wire.request_headers(self.identity.box_id, self.token()), **more}
 
     def enrolment(self, code: str, **more: Any) -> dict[str, Any]:
         digest = wire.code_hash(code)
@@ -56,7 +62,7 @@ class SimulatedBox:
         """Connected, nothing said yet."""
         self.socket = connect(
             self.url.replace("http", "ws", 1) + "/box/v1/control", subprotocols=[wire.SUBPROTOCOL],  # type: ignore[list-item]
-            additional_headers={"authorization": f"Bearer {token or self.token()}"}, open_timeout=60, max_size=None, compression=None, legacy=True,
+            additional_headers=wire.request_headers(self.identity.box_id, token or self.token()), open_timeout=60, max_size=None, compression=None, legacy=True,
         )  # fmt: skip
         return self.socket
 

@@ -34,7 +34,9 @@ TICKS = 3600  # 25 pictures a second
 PICTURE_NS = 40_000_000
 
 
-def unit_of(data: bytes, ticks: int, arrival_ns: int, *, is_keyframe: bool, pieces: int = 1, **fields: int) -> AccessUnit:
+def unit_of(
+    data: bytes, ticks: int, arrival_ns: int, *, is_keyframe: bool, pieces: int = 1, **fields: int
+) -> AccessUnit:
     """One access unit with a single NAL unit, its bytes in `pieces` views."""
     whole = memoryview(len(data).to_bytes(4, "big") + data)
     gather = Gather()
@@ -56,7 +58,11 @@ class Rig:
         self.random = random.Random(seed)
         path = Path("/rings") / STREAM if isinstance(disk, MemoryDisk) else disk / "rings" / STREAM
         self.settings = RingSettings(
-            STREAM, path, segments * segment_bytes, segment_bytes=segment_bytes, **settings  # type: ignore[arg-type]
+            STREAM,
+            path,
+            segments * segment_bytes,
+            segment_bytes=segment_bytes,
+            **settings,  # type: ignore[arg-type]
         )
         self.writer = Writer(self.settings, box_id=BOX.box_id, boot_id=bytes([boot]) * 16)
         self.durable: list[int] = []
@@ -85,7 +91,9 @@ class Rig:
         self.written += self.writer.start_run(started, self.clock.read())
         self.ticks = 0
 
-    def push(self, data: bytes, *, is_keyframe: bool, pieces: int = 3, ticks: int = TICKS, **fields: int) -> list[Written]:
+    def push(
+        self, data: bytes, *, is_keyframe: bool, pieces: int = 3, ticks: int = TICKS, **fields: int
+    ) -> list[Written]:
         self.clock.advance(PICTURE_NS)
         unit = unit_of(data, self.ticks, self.clock.mono_ns(), is_keyframe=is_keyframe, pieces=pieces, **fields)
         self.ticks += ticks
@@ -125,5 +133,3 @@ def segment_files(rig: Rig) -> Iterator[tuple[str, bytes]]:
             fd = directory.open(name, write=False)
             yield name, directory.read(fd, directory.size(fd), 0)
             directory.close_file(fd)
-
-

@@ -182,7 +182,9 @@ def test_a_gap_in_a_run_shows_in_its_ticks():
     gaps = [b.run_ticks - a.run_ticks - a.duration_ticks for a, b in pairwise(records)]
     assert sum(gaps) == rig.writer.dropped[Cause.DISK_SLOW] * 3600
     assert all(b.mono_ns > a.mono_ns for a, b in pairwise(records))
-    assert records[-1].mono_ns - records[0].mono_ns == pytest.approx((records[-1].run_ticks - records[0].run_ticks) / 9e4 * 1e9, rel=0.01)
+    assert records[-1].mono_ns - records[0].mono_ns == pytest.approx(
+        (records[-1].run_ticks - records[0].run_ticks) / 9e4 * 1e9, rel=0.01
+    )
 
 
 def test_a_picture_that_fits_no_segment_is_the_cameras_fault():
@@ -262,7 +264,8 @@ def test_a_writer_without_a_disk_counts_and_records_when_it_comes():
 
 
 @pytest.mark.parametrize(
-    ("error", "cause"), [(FULL, Cause.DISK_FULL), (errno.EDQUOT, Cause.DISK_FULL), (IO, Cause.DISK_FAILED), (GONE, Cause.DISK_FAILED)]
+    ("error", "cause"),
+    [(FULL, Cause.DISK_FULL), (errno.EDQUOT, Cause.DISK_FULL), (IO, Cause.DISK_FAILED), (GONE, Cause.DISK_FAILED)],
 )
 def test_every_error_has_its_cause_and_advice(error, cause):
     failure = real_disk.failed(OSError(error, "no"), "writing")

@@ -56,7 +56,9 @@ def test_a_segment_copied_while_it_is_written_and_after_it_was_reused_plays_pict
     assert max(row.position.lap for row in rows) > 1, "segments were reused"
     played = 0
     for copy in copies:
-        found = pictures_in(copy)  # from the first keyframe on: a GOP longer than an eighth of a segment goes over its end
+        found = pictures_in(
+            copy
+        )  # from the first keyframe on: a GOP longer than an eighth of a segment goes over its end
         assert set(found) <= set(originals[: len(units)]), copy.name
         played += len(found)
     assert played > 50
@@ -83,7 +85,15 @@ def test_footage_of_a_camera_that_changes_its_parameter_sets_all_the_time_plays(
         for unit in units:
             rig.clock.advance(40_000_000)
             ticks = gop * 25 * 3600 + unit.decode_ticks + unit.composition_ticks
-            picture = (unit.payload, ticks, unit.is_keyframe, 0, sets if unit.is_keyframe else (), rig.clock.mono_ns(), False)
+            picture = (
+                unit.payload,
+                ticks,
+                unit.is_keyframe,
+                0,
+                sets if unit.is_keyframe else (),
+                rig.clock.mono_ns(),
+                False,
+            )
             for event in runs.push(picture):
                 if isinstance(event, RunStarted):
                     rig.writer.start_run(event, rig.clock.read())

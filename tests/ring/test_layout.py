@@ -94,7 +94,8 @@ def test_a_changed_seal_is_no_seal(place, value):
 
 
 @pytest.mark.parametrize(
-    ("ring_bytes", "segment_mib"), [(16 << 20, 4), (40 << 20, 8), (100 << 20, 16), (GB // 4, 32), (GB, 64), (500 * GB, 64)]
+    ("ring_bytes", "segment_mib"),
+    [(16 << 20, 4), (40 << 20, 8), (100 << 20, 16), (GB // 4, 32), (GB, 64), (500 * GB, 64)],
 )
 def test_a_ring_has_at_least_four_segments_and_small_ones_only_where_it_must(ring_bytes, segment_mib):
     segment_bytes = layout.segment_bytes_for(ring_bytes)
@@ -118,16 +119,20 @@ def test_fragment_interval_and_sync_stay_within_the_loss_bound(loss_bound_s, syn
 
 
 def segment(number: int, first: int, last: int, **fields: object) -> SegmentState:
-    values = {"state": State.SEALED, "lap": 1, "fragments": last - first + 1, "first_sequence": first, "last_sequence": last}
+    values = {
+        "state": State.SEALED,
+        "lap": 1,
+        "fragments": last - first + 1,
+        "first_sequence": first,
+        "last_sequence": last,
+    }
     return SegmentState(number, **{**values, **fields})  # type: ignore[arg-type]
 
 
 SEGMENTS = [segment(0, 301, 400), segment(1, 1, 100), segment(2, 101, 200), segment(3, 201, 300)]
 
 
-@pytest.mark.parametrize(
-    ("kept", "reused"), [(set(), 1), ({1}, 2), ({1, 2}, 3), ({0, 1, 2, 3}, None), ({0, 3}, 1)]
-)
+@pytest.mark.parametrize(("kept", "reused"), [(set(), 1), ({1}, 2), ({1, 2}, 3), ({0, 1, 2, 3}, None), ({0, 3}, 1)])
 def test_the_oldest_segment_that_nobody_needs_is_used_next(kept, reused):
     found = layout.segment_to_reuse(SEGMENTS, kept)
     assert (found.number if found else None) == reused
@@ -171,7 +176,9 @@ def test_a_segment_that_cannot_tell_its_time_is_not_old_by_itself():
 
 
 def test_holds_are_served_in_their_order_within_their_budget():
-    segments = [replace(s, wall_from_ns=s.first_sequence * 100, wall_to_ns=s.last_sequence * 100 + 100) for s in SEGMENTS]
+    segments = [
+        replace(s, wall_from_ns=s.first_sequence * 100, wall_to_ns=s.last_sequence * 100 + 100) for s in SEGMENTS
+    ]
     first = Hold("a", "porch/main", 15_000, 16_000, "evidence")
     second = Hold("b", "porch/main", 0, 40_000, "clip")
     assert held_segments(segments, [first, second], 2) == ({2, 1}, {3, 0})
@@ -184,6 +191,9 @@ def test_a_hold_by_sequence_finds_footage_whose_clock_was_wrong():
     assert [s.number for s in SEGMENTS if hold.covers(s)] == [2]
 
 
-@pytest.mark.parametrize(("name", "number"), [("000000.mp4", 0), ("1234567.mp4", 1234567), ("0.mp4", None), ("index", None), ("00001x.mp4", None)])
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("000000.mp4", 0), ("1234567.mp4", 1234567), ("0.mp4", None), ("index", None), ("00001x.mp4", None)],
+)
 def test_only_our_own_file_names_are_segments(name, number):
     assert layout.segment_number(name) == number

@@ -39,7 +39,9 @@ def slots_of(disk: MemoryDisk) -> dict[int, bytes]:
 def recovered(disk: MemoryDisk) -> OpenRing:
     """Only the recovery: opening a ring for recording prepares a segment as well, and may recycle the oldest for that."""
     rig = Rig(disk, boot=2)
-    return open_ring(rig.directory(), rig.settings, box_id=BOX.box_id, boot_id=bytes(16), sign=BOX.sign, public_key=BOX.public_bytes)
+    return open_ring(
+        rig.directory(), rig.settings, box_id=BOX.box_id, boot_id=bytes(16), sign=BOX.sign, public_key=BOX.public_bytes
+    )
 
 
 def recover_and_check(disk: MemoryDisk, durable: int, written: int, *, needed: set[int], note: str) -> None:
@@ -48,7 +50,9 @@ def recover_and_check(disk: MemoryDisk, durable: int, written: int, *, needed: s
     assert not ring.recovered.unreadable, note
     assert Rig(disk).faults() == [], note
     found = sequences_on(disk)
-    assert needed <= found, f"{note}: durable fragments {sorted(needed - found)} are gone; repairs {ring.recovered.repairs}"
+    assert needed <= found, (
+        f"{note}: durable fragments {sorted(needed - found)} are gone; repairs {ring.recovered.repairs}"
+    )
     assert ring.sequence >= durable, note
     assert max(found, default=0) <= written + 1, note  # the one being written may have made it
     copy = disk.cut(kept)

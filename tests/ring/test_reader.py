@@ -296,7 +296,14 @@ def test_holds_that_cannot_be_read_are_refused_and_the_last_ones_stay_in_force(t
     assert holds.load(path) == [Hold("a", STREAM, 1, 3, "why")]
     with pytest.raises(NoSuchHold, match="'b'"):
         holds.release(path, "b")
-    for text in ("", "{", "[]", '{"holds": [1]}', '{"holds": [{"id": "a"}]}', '{"holds": [{"id":"a","stream":"s","from_ns":"x","to_ns":2,"reason":""}]}'):
+    for text in (
+        "",
+        "{",
+        "[]",
+        '{"holds": [1]}',
+        '{"holds": [{"id": "a"}]}',
+        '{"holds": [{"id":"a","stream":"s","from_ns":"x","to_ns":2,"reason":""}]}',
+    ):
         path.write_text(text)
         with pytest.raises(HoldsDamaged):
             holds.load(path)

@@ -72,7 +72,9 @@ def test_media_bytes_go_to_the_kernel_from_where_they_were_received(tmp_path, mo
     others = [view for view in handed if view.obj is not received]
     assert sum(map(len, ours)) == place
     # What is not the camera's: per fragment a head's reserve, a commit record with padding, a free page.
-    assert sum(map(len, others)) <= len(rig.written) * (fmp4.HEAD_RESERVE_BYTES + fmp4.RECORD_MIN_BYTES + 2 * PAGE_BYTES)
+    assert sum(map(len, others)) <= len(rig.written) * (
+        fmp4.HEAD_RESERVE_BYTES + fmp4.RECORD_MIN_BYTES + 2 * PAGE_BYTES
+    )
 
 
 def test_what_is_read_back_is_what_was_pushed_in_whatever_pieces_it_came():
@@ -358,7 +360,9 @@ def test_other_parameter_sets_start_a_new_segment_and_the_same_ones_do_not():
 
 
 def test_parameter_sets_of_many_pages_fit_the_header(tmp_path):
-    big = ParameterSets(PARAMETER_SETS.sps, tuple(PARAMETER_SETS.pps[0] + bytes([1]) * 700 + bytes([number]) for number in range(20)))
+    big = ParameterSets(
+        PARAMETER_SETS.sps, tuple(PARAMETER_SETS.pps[0] + bytes([1]) * 700 + bytes([number]) for number in range(20))
+    )
     rig = Rig(tmp_path).open()
     rig.start_run(RunStarted(big, 640, 360))
     rig.record(60, gop=5, burst_every=5)

@@ -210,7 +210,9 @@ def test_parameter_sets_before_a_keyframe_leave_its_own_bytes_where_they_were_re
 
 def test_a_person_who_changes_the_camera_three_times_in_ten_minutes_is_no_such_camera():
     runs = Runs(NONE, "")
-    events = push(runs, *(picture(gop * 90_000 * 200, key=True, sets=(OTHER_SPS if gop % 2 else SPS, PPS)) for gop in range(6)))
+    events = push(
+        runs, *(picture(gop * 90_000 * 200, key=True, sets=(OTHER_SPS if gop % 2 else SPS, PPS)) for gop in range(6))
+    )
     assert kinds(events) == "Sa" + "ESa" * 5
 
 

@@ -60,7 +60,8 @@ class HostileCamera:
                 self._connection.sendall(
                     f"RTSP/1.0 200 OK\r\n{lines[1]}\r\nSession: 1\r\n"
                     f"{'Transport: RTP/AVP/TCP;interleaved=0-1' if method == 'SETUP' else 'X: y'}\r\n"
-                    f"Content-Length: {len(body)}\r\n\r\n".encode() + body
+                    f"Content-Length: {len(body)}\r\n\r\n".encode()
+                    + body
                 )
             for data in self._play():
                 self._connection.sendall(data)
@@ -75,7 +76,9 @@ def tiny_keyframes() -> Iterator[bytes]:
 def pictures_of_20_mb() -> Iterator[bytes]:
     sender = Sender()
     for number in itertools.count():
-        yield b"".join(sender.picture(SPS, PPS, bytes((0x65, 0x88)) + bytes(100 if number % 2 else 20 << 20), size=60_000))
+        yield b"".join(
+            sender.picture(SPS, PPS, bytes((0x65, 0x88)) + bytes(100 if number % 2 else 20 << 20), size=60_000)
+        )
 
 
 @pytest.fixture
@@ -112,7 +115,9 @@ def test_pictures_of_20_mb_are_dropped_and_counted_and_the_memory_for_them_is_bo
         sizes: list[int] = []
         end = time.monotonic() + 30
         while source.facts().get("damaged_pictures", 0) < 3 and time.monotonic() < end:
-            sizes += [event.payload.size_bytes for event in source.drain(CLOCK.mono_ns()) if isinstance(event, AccessUnit)]
+            sizes += [
+                event.payload.size_bytes for event in source.drain(CLOCK.mono_ns()) if isinstance(event, AccessUnit)
+            ]
             assert sum(len(buffer) for buffer in arena._spent) <= (16 << 20) + (1 << 20)
         assert source.facts()["damaged_pictures"] >= 3
         assert sizes and max(sizes) < 200

@@ -125,7 +125,12 @@ def test_every_route_of_the_page_is_in_this_table_or_meant_to_be_open(page):
         "/api/password",
         "/api/logout",
     }
-    known |= {"/page/{version}/{name}", "/media/{camera}/{kind}/{segment}/{lap}", "/api/clips/{name}", "/api/events/{number}/still"}
+    known |= {
+        "/page/{version}/{name}",
+        "/media/{camera}/{kind}/{segment}/{lap}",
+        "/api/clips/{name}",
+        "/api/events/{number}/still",
+    }
     assert {route.path for route in page.app().routes} <= known
 
 

@@ -56,7 +56,9 @@ class Visitor:
         self.client = TestClient(self.page.app(), base_url=ORIGIN, raise_server_exceptions=False)
         self.headers = {"origin": ORIGIN}
         token = create_one_time_link(self.data_dir, ORIGIN).split("#")[-1].split("=")[-1]
-        done = self.client.post("/api/password", json={"token": token, "password": "kopi di tepi laut"}, headers=self.headers)
+        done = self.client.post(
+            "/api/password", json={"token": token, "password": "kopi di tepi laut"}, headers=self.headers
+        )
         assert done.status_code == 200, done.text
         self.headers["x-csrf-token"] = self.client.get("/api/session").json()["csrf"]
 
@@ -79,7 +81,15 @@ def onlooker(tmp_path_factory) -> Visitor:
     return Visitor(tmp_path_factory.mktemp("onlooker"))
 
 
-def event(kind: str = "queue", state: str = "3", *, camera: str = "hall", zone: str = "counter", is_end: bool = False, at_s: int = 100) -> Event:
+def event(
+    kind: str = "queue",
+    state: str = "3",
+    *,
+    camera: str = "hall",
+    zone: str = "counter",
+    is_end: bool = False,
+    at_s: int = 100,
+) -> Event:
     return Event(
         kind, camera, zone, state, at_s * NS, (at_s + 5) * NS, 1_800_000_000 * NS, (7,),
         (("waiting", 3.0), ("waiting_least", 2.0), ("waiting_most", 4.0)), (("by", "people"),), "three people", is_end,
@@ -105,7 +115,11 @@ def test_nobody_sees_anything_without_a_session(onlooker, path):
 def test_zones_cannot_be_changed_by_another_sites_page(visitor):
     before = visitor.site_path.read_text()
     body = {**DRAWING, "version": visitor.get("/api/scene", camera="hall").json()["version"]}
-    for headers in ({"origin": ORIGIN}, {**visitor.headers, "origin": "http://evil.example"}, {**visitor.headers, "x-csrf-token": "x"}):
+    for headers in (
+        {"origin": ORIGIN},
+        {**visitor.headers, "origin": "http://evil.example"},
+        {**visitor.headers, "x-csrf-token": "x"},
+    ):
         assert visitor.client.post("/api/scene", json=body, headers=headers).status_code == 403
     assert visitor.site_path.read_text() == before
 
@@ -214,7 +228,10 @@ def test_a_page_gets_tracks_and_events_of_its_camera_only(visitor):
     stored(visitor, event(state="3"), life="now")
     (visitor.data_dir / "run").mkdir(parents=True, exist_ok=True)
     announcer = Announcer(visitor.data_dir / "run", SEEN_SOCKET)
-    with visitor.client, visitor.client.websocket_connect("ws://box.local:8080/seen?camera=hall", headers={"origin": ORIGIN}) as page:
+    with (
+        visitor.client,
+        visitor.client.websocket_connect("ws://box.local:8080/seen?camera=hall", headers={"origin": ORIGIN}) as page,
+    ):
         assert page.receive_json()["is_looking"] is False
         while not visitor.get("/api/seeing").json()["is_looking"]:
             announcer.welcome()
@@ -231,13 +248,19 @@ def test_a_page_gets_tracks_and_events_of_its_camera_only(visitor):
         while len(told) < 2:
             message = page.receive_json()
             told += [message] if message["kind"] != "states" else []
-        assert [(each["kind"], each.get("camera") or each["event"]["camera"]) for each in told] == [("seen", "hall"), ("event", "hall")]
+        assert [(each["kind"], each.get("camera") or each["event"]["camera"]) for each in told] == [
+            ("seen", "hall"),
+            ("event", "hall"),
+        ]
     announcer.close()
 
 
 @pytest.mark.parametrize("headers", [{"origin": "http://evil.example"}, {}])
 def test_another_sites_page_hears_nothing(onlooker, headers):
-    with pytest.raises(WebSocketDisconnect), onlooker.client.websocket_connect("ws://box.local:8080/seen?camera=hall", headers=headers):
+    with (
+        pytest.raises(WebSocketDisconnect),
+        onlooker.client.websocket_connect("ws://box.local:8080/seen?camera=hall", headers=headers),
+    ):
         pass
 
 

@@ -63,7 +63,9 @@ class SeeingBox:
         self.log_path = folder / "log"
         self.processes = [
             self._start("tools.bench.live_camera", "--data", self.data_dir, "--cameras", "2", "--plain"),
-            self._start("nvr.web", "--data", self.data_dir, "--listen", f"127.0.0.1:{self.port}", "--site", self.site_path),
+            self._start(
+                "nvr.web", "--data", self.data_dir, "--listen", f"127.0.0.1:{self.port}", "--site", self.site_path
+            ),
         ]
         self.detect = self.start_detect()
 
@@ -135,7 +137,11 @@ def on_editor(browser: Browser, name: str) -> None:
     browser.run("location.hash = '#/'")
     browser.wait("!!document.querySelector('.wall')", "the wall comes")
     browser.run(f"location.hash = '#/zones/{name}'")
-    browser.wait("document.querySelectorAll('.editor .place').length > 0 && document.querySelector('.editor video').videoWidth > 0", "the editor is there", 60)
+    browser.wait(
+        "document.querySelectorAll('.editor .place').length > 0 && document.querySelector('.editor video').videoWidth > 0",
+        "the editor is there",
+        60,
+    )
 
 
 # Of the canvas over the picture: how many of its points are of about this colour.
@@ -167,11 +173,19 @@ def test_zones_and_what_moves_are_drawn_over_the_live_picture(box, browser):
 def test_events_come_with_stills_and_lead_into_the_timeline(box, browser):
     on_camera(browser, "street")
     browser.run("document.querySelector('.check input').click()")
-    browser.wait("[...document.querySelectorAll('.events img')].some(still => still.complete && still.naturalWidth > 100)", "a still comes", 90)
+    browser.wait(
+        "[...document.querySelectorAll('.events img')].some(still => still.complete && still.naturalWidth > 100)",
+        "a still comes",
+        90,
+    )
     browser.wait("document.querySelector('.states li strong')?.textContent.length > 2", "a state is told", 30)
     shot(browser, "events-desktop-en")
     browser.run("document.querySelector('.events .still').click()")
-    browser.wait("!!document.querySelector('.replays') && document.querySelector('.replays video:not([hidden]):last-of-type').readyState >= 2", "that moment plays", 30)
+    browser.wait(
+        "!!document.querySelector('.replays') && document.querySelector('.replays video:not([hidden]):last-of-type').readyState >= 2",
+        "that moment plays",
+        30,
+    )
     assert browser.faults == []
 
 
@@ -189,7 +203,9 @@ def test_states_are_marked_as_old_when_detection_is_gone(box, browser):
 
 def at(browser: Browser, x: float, y: float) -> tuple[float, float]:
     """Where a place of the picture is on the screen."""
-    rect = browser.run("(r => [r.left, r.top, r.width, r.height])(document.querySelector('.editor canvas').getBoundingClientRect())")
+    rect = browser.run(
+        "(r => [r.left, r.top, r.width, r.height])(document.querySelector('.editor canvas').getBoundingClientRect())"
+    )
     left, top, width, height = rect
     picture = min(width / 16, height / 9)
     return left + (width - picture * 16) / 2 + x * picture * 16, top + (height - picture * 9) / 2 + y * picture * 9
@@ -199,12 +215,21 @@ def drag(browser: Browser, start: tuple[float, float], end: tuple[float, float])
     (x0, y0), (x1, y1) = at(browser, *start), at(browser, *end)
     browser.call("Input.dispatchMouseEvent", type="mousePressed", x=x0, y=y0, button="left", clickCount=1)
     for part in (0.5, 1.0):
-        browser.call("Input.dispatchMouseEvent", type="mouseMoved", x=x0 + part * (x1 - x0), y=y0 + part * (y1 - y0), button="left", buttons=1)
+        browser.call(
+            "Input.dispatchMouseEvent",
+            type="mouseMoved",
+            x=x0 + part * (x1 - x0),
+            y=y0 + part * (y1 - y0),
+            button="left",
+            buttons=1,
+        )
     browser.call("Input.dispatchMouseEvent", type="mouseReleased", x=x1, y=y1, button="left", clickCount=1)
 
 
 def button(browser: Browser, words: str) -> None:
-    browser.run(f"[...document.querySelectorAll('.editor button')].find(each => each.textContent === '{words}').click()")
+    browser.run(
+        f"[...document.querySelectorAll('.editor button')].find(each => each.textContent === '{words}').click()"
+    )
 
 
 def save(browser: Browser) -> None:
@@ -219,8 +244,12 @@ def test_a_zone_is_drawn_with_the_mouse_and_saved_with_all_comments(box, browser
     button(browser, "New zone")
     for point in ((0.7, 0.3), (0.9, 0.3), (0.9, 0.6), (0.7, 0.3)):
         browser.click(*at(browser, *point))
-    browser.wait("[...document.querySelectorAll('.place input')].some(input => input.value === 'zone-1')", "the zone is there")
-    browser.run("(input => { input.value = 'bench'; input.dispatchEvent(new Event('input')); })([...document.querySelectorAll('.place input')].find(each => each.value === 'zone-1'))")
+    browser.wait(
+        "[...document.querySelectorAll('.place input')].some(input => input.value === 'zone-1')", "the zone is there"
+    )
+    browser.run(
+        "(input => { input.value = 'bench'; input.dispatchEvent(new Event('input')); })([...document.querySelectorAll('.place input')].find(each => each.value === 'zone-1'))"
+    )
     shot(browser, "editor-desktop-en")
     save(browser)
     after = box.site_path.read_text()
@@ -229,7 +258,9 @@ def test_a_zone_is_drawn_with_the_mouse_and_saved_with_all_comments(box, browser
     zones = {zone.name: zone.corners for zone in gate.zones}
     assert zones["yard"][0] == pytest.approx((0.15, 0.55), abs=0.01)
     assert zones["yard"][1:] == ((0.6, 0.45), (0.6, 0.95), (0.05, 0.95))
-    assert zones["bench"] == pytest.approx([pytest.approx(point, abs=0.01) for point in ((0.7, 0.3), (0.9, 0.3), (0.9, 0.6))])
+    assert zones["bench"] == pytest.approx(
+        [pytest.approx(point, abs=0.01) for point in ((0.7, 0.3), (0.9, 0.3), (0.9, 0.6))]
+    )
     # A person's file, but for one changed line and one new one.
     assert len(set(after.splitlines()) - set(before.splitlines())) == 2
     assert browser.faults == []
@@ -259,7 +290,10 @@ def test_what_cannot_be_is_refused_in_words_and_nothing_is_written(box, browser)
     browser.wait("document.querySelector('.editor .note').textContent.includes('crosses itself')", "the fault is told")
     box.site_path.write_bytes(before + b"# a person was here\n")
     button(browser, "Save into the site file")
-    browser.wait("document.querySelector('.editor .note').textContent.includes('changed by somebody else')", "the other's work is not lost")
+    browser.wait(
+        "document.querySelector('.editor .note').textContent.includes('changed by somebody else')",
+        "the other's work is not lost",
+    )
     shot(browser, "editor-fault-en")
     assert box.site_path.read_bytes() == before + b"# a person was here\n"
     box.site_path.write_bytes(before)
@@ -280,7 +314,11 @@ def test_it_fits_on_a_phone_and_is_drawn_by_touch(box, language):
         on_editor(browser, "gate")
         x, y = at(browser, 0.6, 0.95)
         x1, y1 = at(browser, 0.55, 0.8)
-        for kind, points in (("touchStart", [{"x": x + 6, "y": y + 4}]), ("touchMove", [{"x": x1, "y": y1}]), ("touchEnd", [])):
+        for kind, points in (
+            ("touchStart", [{"x": x + 6, "y": y + 4}]),
+            ("touchMove", [{"x": x1, "y": y1}]),
+            ("touchEnd", []),
+        ):
             browser.call("Input.dispatchTouchEvent", type=kind, touchPoints=points)
         browser.wait("!document.querySelector('.editor .save button').disabled", "the corner was moved")
         shot(browser, f"editor-phone-{language}")

@@ -126,7 +126,7 @@ def ask(body: answers_work.Ask, asked: Annotated[Asked, Depends(Needs(roles.ACT)
         alerting.add_step(connection, alert_id, asked.person.who, "instructed", more, asked.now_ms)
         asked.hub.changes.tell(connection, "alerts", [alert_id])
         asked.log(connection, "alert instructed", f"alert {alert_id}", place=body.place, **more)
-        return _whole(connection, asked, asked.alert(connection, alert_id))
+        return _whole(connection, asked, asked.alert(connection, alert_id, roles.ACT))
 
 
 def _add_instruction(connection: Connection, asked: Asked, alert_id: int, to: str, what: str, due_ms: int) -> None:
@@ -174,7 +174,7 @@ def acknowledge(alert_id: AlertId, asked: Annotated[Asked, Depends(Needs(roles.A
             asked.now_ms,
         )
         asked.log(connection, "alert acknowledged", f"alert {alert_id}")
-        return _whole(connection, asked, asked.alert(connection, alert_id))
+        return _whole(connection, asked, asked.alert(connection, alert_id, roles.ACT))
 
 
 @router.post("/{alert_id}/instruct", response_model=answers_work.AlertWhole)
@@ -187,7 +187,7 @@ def instruct(alert_id: AlertId, body: answers_work.Instruct, asked: Annotated[As
         more = {"to": body.to, "what": body.what, "due_ms": body.due_ms}
         alerting.step(connection, asked.hub, row, now, asked.person.who, "instructed", more, asked.now_ms)
         asked.log(connection, "alert instructed", f"alert {alert_id}", to=body.to, what=body.what, due_ms=body.due_ms)
-        return _whole(connection, asked, asked.alert(connection, alert_id))
+        return _whole(connection, asked, asked.alert(connection, alert_id, roles.ACT))
 
 
 @router.post("/{alert_id}/done", response_model=answers_work.AlertWhole)
@@ -204,4 +204,4 @@ def done(alert_id: AlertId, body: answers_work.DoneNote, asked: Annotated[Asked,
         )
         alerting.step(connection, asked.hub, row, now, asked.person.who, "done", {"note": body.note}, asked.now_ms)
         asked.log(connection, "alert done", f"alert {alert_id}", note=body.note)
-        return _whole(connection, asked, asked.alert(connection, alert_id))
+        return _whole(connection, asked, asked.alert(connection, alert_id, roles.ACT))
