@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import hashlib
 import json
 import os
 import signal
@@ -27,7 +26,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from tests.uplink.boxes import EventfulBox  # noqa: E402
 from tests.uplink.small_hub import certificate  # noqa: E402
-from tools.bench.shaped_link import BOX, HUB, ShapedLink, Shape  # noqa: E402
+from tools.bench.shaped_link import HUB, Shape, ShapedLink  # noqa: E402
 
 PORT = 8443
 

@@ -48,15 +48,31 @@ def furnish(folder: Path, city: City, boxes: Iterable[str]) -> Furnished:
     now_ms = time.time_ns() // 1_000_000
     try:
         with store.writing() as connection:
-            tenant_id = connection.execute(select(tables.tenant.c.id).where(tables.tenant.c.name == TENANT)).scalar_one()
+            tenant_id = connection.execute(
+                select(tables.tenant.c.id).where(tables.tenant.c.name == TENANT)
+            ).scalar_one()
             for place in city.places:
-                about = {"title_id": place.title_id, "title_en": place.title_en, "kind": place.kind, "lat": place.lat, "lon": place.lon}
+                about = {
+                    "title_id": place.title_id,
+                    "title_en": place.title_en,
+                    "kind": place.kind,
+                    "lat": place.lat,
+                    "lon": place.lon,
+                }
                 connection.execute(
                     upsert(connection, tables.place)
-                    .values(tenant_id=tenant_id, name=place.name, address="", hours=dict(place.hours) if place.hours else None, **about)
+                    .values(
+                        tenant_id=tenant_id,
+                        name=place.name,
+                        address="",
+                        hours=dict(place.hours) if place.hours else None,
+                        **about,
+                    )
                     .on_conflict_do_nothing(index_elements=["tenant_id", "name"])
                 )
-            known = set(connection.execute(select(tables.box.c.name).where(tables.box.c.tenant_id == tenant_id)).scalars())
+            known = set(
+                connection.execute(select(tables.box.c.name).where(tables.box.c.tenant_id == tenant_id)).scalars()
+            )
             codes = {
                 name: identity.add_code(connection, tenant_id=tenant_id, now_ms=now_ms, box=name, by_user="make demo")
                 for name in boxes

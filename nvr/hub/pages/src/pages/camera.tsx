@@ -8,6 +8,7 @@ import { ClipList, type Clip } from "../parts/clips";
 import { Icon } from "../parts/icon";
 import { Fault, Field, Shown, input } from "../parts/small";
 import { Strip, causeWords, type Span } from "../parts/strip";
+import { ownName } from "../parts/tile";
 import { Viewer, type Stored } from "../parts/viewer";
 import { DAY_MS, cityTime, clock, dayAfter, dayWords, howLong, hubNow, isoDay } from "../time";
 import { said, t } from "../words";
@@ -252,7 +253,7 @@ export function CameraPage(props: { id: string }) {
             <div class="head">
               <h1>
                 {title}
-                {titled(camera.title) !== title && <small> · {titled(camera.title)}</small>}
+                <small> · {ownName(camera)}</small>
               </h1>
               {camera.place && (
                 <a class="button quiet" href={`/places/${encodeURIComponent(camera.place)}`}>

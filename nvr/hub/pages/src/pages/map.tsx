@@ -38,7 +38,7 @@ function scaleBar(view: View, lat: number): [number, string] {
   return [metres / metresPerPixel, metres >= 1000 ? t("kilometres", number(metres / 1000)) : t("metres", number(metres))];
 }
 
-function Pin(props: { x: number; y: number; places: Place[]; isNamed: boolean; onMany: () => void }) {
+function Pin(props: { x: number; y: number; places: Place[]; isNamed: boolean; side: "start" | "middle" | "end"; onMany: () => void }) {
   const { route } = useLocation();
   const { places, x, y } = props;
   const only = places.length === 1 ? places[0]! : null;
@@ -61,7 +61,7 @@ function Pin(props: { x: number; y: number; places: Place[]; isNamed: boolean; o
       <circle class="halo" r="21" />
       <circle class="ring" r={only ? 13 : 16} />
       {only ? <path class="mark" d={MARKS[so!.icon]} /> : <text class="many">{places.length}</text>}
-      {only && props.isNamed && <text y="29">{titled(only.title)}</text>}
+      {only && props.isNamed && <text y="29" x={props.side === "middle" ? 0 : props.side === "start" ? -13 : 13} text-anchor={props.side}>{titled(only.title)}</text>}
     </g>
   );
 }
@@ -160,6 +160,7 @@ function Chart(props: { places: (Place & { lat: number; lon: number })[] }) {
                 y={each.y}
                 places={each.items}
                 isNamed={isFree(each.x, each.y)}
+                side={each.x < 100 ? "start" : each.x > width - 100 ? "end" : "middle"}
                 onMany={() => setChosen(viewOf(each.items.map((item) => [item.lon!, item.lat!] as [number, number]), width, height, 110))}
               />
             ))}

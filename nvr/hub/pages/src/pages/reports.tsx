@@ -6,7 +6,7 @@ import { HourChart, type Hour } from "../parts/bars";
 import { Empty, Shown, Tabs } from "../parts/small";
 import { Icon } from "../parts/icon";
 import { cityTime, dayWords, hourMinute, howLong, hubNow, isoDay, monthWords, number } from "../time";
-import { said, t } from "../words";
+import { language, said, t } from "../words";
 
 interface OpeningDay {
   place: string;
@@ -300,7 +300,7 @@ export function Reports() {
               <Icon name="right" />
             </a>
           )}
-          <a class="button" href={`/api/v1/reports/${kind}?month=${month}&format=csv`} download={`${kind}-${month}.csv`}>
+          <a class="button" href={`/api/v1/reports/${kind}?month=${month}&format=csv&language=${language.value}`} download={`${kind}-${month}.csv`}>
             <Icon name="download" /> {t("csv")}
           </a>
           <button type="button" onClick={() => window.print()}>

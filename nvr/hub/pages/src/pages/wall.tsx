@@ -18,6 +18,10 @@ export interface WallAnswer {
 
 const isTraffic = (camera: WallCamera) => camera.kind === "traffic";
 
+/** Streets first, then the other places, each with its cameras side by side: where one looked yesterday it is today. */
+const inPlaces = (cameras: WallCamera[]) =>
+  [...cameras].sort((a, b) => Number(isTraffic(b)) - Number(isTraffic(a)) || (a.place ?? "").localeCompare(b.place ?? "") || a.order - b.order || a.id - b.id);
+
 /** A picture that is only not here yet is no trouble of the camera. */
 const isWrong = (camera: WallCamera) => {
   const { state } = verdict(camera, shown(camera.id)?.capturedMs ?? (camera.still_ms || null), hubNow());
@@ -111,7 +115,7 @@ export function Wall() {
     <Shown answer={answer}>
       {({ cameras }) =>
         cameras.length ? (
-          <Tiles cameras={[...cameras].sort((a, b) => a.order - b.order || a.id - b.id)} chosen={query.show ?? "all"} />
+          <Tiles cameras={inPlaces(cameras)} chosen={query.show ?? "all"} />
         ) : (
           <Empty icon="wall" title={t("noCameras")} hint={t("noCamerasHint")} {...(may("administer") ? { link: ["/boxes", t("boxes")] as [string, string] } : {})} />
         )

@@ -92,7 +92,7 @@ export function PlaceCard(props: { place: Place; onInstruct: ((place: Place) => 
   const first = place.cameras[0];
   const camera = evidence?.camera_id ?? (typeof first === "number" ? first : first?.id);
   return (
-    <article class={`place ${so.tone}`} data-place={place.name} data-group={so.group}>
+    <article class={`place ${so.group === "needsYou" ? "bad" : so.tone}`} data-place={place.name} data-group={so.group}>
       <header>
         <h3>
           <a href={`/places/${encodeURIComponent(place.name)}`}>{title}</a>

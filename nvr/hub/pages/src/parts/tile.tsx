@@ -8,6 +8,12 @@ import { hubNow, second } from "../time";
 import { said, t } from "../words";
 import { Icon } from "./icon";
 
+/** "Utara" for simpang-mardika-utara at simpang-mardika: what its name adds to that of its place. */
+export function ownName(camera: WallCamera): string {
+  const rest = camera.place && camera.name.startsWith(`${camera.place}-`) ? camera.name.slice(camera.place.length + 1).replaceAll("-", " ") : titled(camera.title);
+  return rest.charAt(0).toUpperCase() + rest.slice(1);
+}
+
 export function Tile(props: { camera: WallCamera }) {
   const { camera } = props;
   const place = useRef<HTMLAnchorElement>(null);
@@ -21,7 +27,7 @@ export function Tile(props: { camera: WallCamera }) {
   const word = isLoading ? t("pictureLoading") : state === "unknown" && !reason ? t("noPicture") : said("camera", state);
   // A place is what people know; a camera's own name tells several of one place apart.
   const title = titled(camera.place_title) || titled(camera.title);
-  const subtitle = titled(camera.title) !== title ? titled(camera.title) : "";
+  const subtitle = ownName(camera);
   return (
     <a
       ref={place}
