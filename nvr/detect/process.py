@@ -25,7 +25,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nvr import priority
 from nvr.announce import Announcer, Subscriber, fragment_of
 from nvr.arena import Arena
 from nvr.clock import Clock, SystemClock, boot_id
