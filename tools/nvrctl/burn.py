@@ -481,3 +481,13 @@ def _fill(stream: image_file.Stream, piece: Piece, view: memoryview, checks: _Ra
         at = source.end
     if at < piece.end:
         view[at - piece.offset :] = bytes(piece.end - at)
+
+
+def check_image(image: ImageFile) -> None:
+    """Read all of an image as if for a card. Raises ImageFaulty."""
+    checks, view = _RangeChecks(image), memoryview(bytearray(PIECE_BYTES))
+    with image_file.opened(image) as stream:
+        for piece in pieces(image.map):
+            _fill(stream, piece, view[: piece.size_bytes], checks)
+        stream.skip_to(image.size_bytes)
+        stream.finish()

@@ -99,11 +99,11 @@ def prepared(path: Path, box: str, code: str) -> Identity:
         data = path.read_bytes()
     except OSError as error:
         raise CannotPrepare(f"cannot read the site file {path}: {error.strerror}", hint="Check its name and its permissions.") from error
+    node, fault = compose(data)
+    if node is None:
+        raise SiteFaulty(path, (fault,) if fault else ())
     text = _with_scalar(data, ("box",), box)
-    before = check_text(text, path)
-    if before.site is None:
-        raise SiteFaulty(path, before.faults)
-    if before.site.hub is not None:
+    if isinstance(node, yaml.MappingNode) and any(name.value == "hub" for name, _ in node.value):
         text = _with_scalar(text, ("hub", "code"), code)
     after = check_text(text, path)
     if after.site is None:

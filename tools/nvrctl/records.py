@@ -34,58 +34,71 @@ class Records:
     folder: Path
 
     def check_new(self, identities: Sequence[Identity]) -> None:
-        """Raises AlreadyGiven when one of these boxes has a card."""
+        """Raises AlreadyGiven when one of these boxes has a good card."""
         given = []
         for identity in identities:
-            cards = self.cards_of(identity.box)
-            if cards:
-                given.append(f"{identity.box} (written {cards[-1]['written_at'][:16].replace('T', ' ')} to {cards[-1]['device']})")
+            good = self.good_card(identity.box)
+            if good is not None:
+                given.append(f"{identity.box} (written {good['written_at'][:16].replace('T', ' ')} to {good['device']})")
         if given:
             raise AlreadyGiven(f"there are cards already for {', '.join(given)}", hint="Two boxes never share a name. --again makes a new card in place of the old one, whose code is taken back.")
+
+    def good_card(self, box: str) -> dict[str, Any] | None:
+        """The latest good card of a box."""
+        return next((card for card in reversed(self.cards_of(box)) if card.get("verdict") == "good"), None)
 
     def cards_of(self, box: str) -> list[dict[str, Any]]:
         path = self.folder / f"{box}.json"
         try:
-            found = json.loads(path.read_text("utf-8"))
-            return list(found["cards"])
+            found = json.loads(path.read_text("utf-8"))["cards"]
+            if not all(isinstance(card["written_at"], str) and isinstance(card["box"], str) for card in found):
+                raise ValueError("a card without its box or its time")
+            return list(found)
         except FileNotFoundError:
             return []
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RecordsUnreadable(f"the record {path} cannot be read: {error}", hint="Move it away if it is not worth mending; then its box counts as new.") from error
 
-    def add(self, identity: Identity, device: dict[str, Any], image: dict[str, Any], now: datetime | None = None) -> None:
-        """Note a card that was written and read back; the code of an earlier card of the same box is taken back."""
+    def begin(self, identity: Identity, device: dict[str, Any], image: dict[str, Any], now: datetime | None = None) -> None:
+        """Note a card before it is written: were the laptop to die now, the hub could still learn of its code."""
         now = now or datetime.now(UTC)
+        card = {
+            "box": identity.box, "site": identity.site, "places": list(identity.places), "hub": identity.hub,
+            "code_hash": identity.code_hash or None, "device": device["device"], "model": device.get("model"), "serial": device.get("serial"),
+            "size_bytes": device.get("size_bytes"), "image": image["name"], "image_sha256": image.get("sha256") or None,
+            "written_at": now.isoformat(timespec="seconds"), "verdict": "being written",
+        }  # fmt: skip
+        self._save(identity.box, [*self.cards_of(identity.box), card])
+
+    def end(self, identity: Identity, verdict: str) -> None:
+        """What became of the card begun last for this box."""
         cards = self.cards_of(identity.box)
-        cards.append(
-            {
-                "box": identity.box, "site": identity.site, "places": list(identity.places), "hub": identity.hub,
-                "code_hash": identity.code_hash or None, "device": device["device"], "model": device.get("model"), "size_bytes": device.get("size_bytes"),
-                "image": image["name"], "image_sha256": image.get("sha256") or None, "written_at": now.isoformat(timespec="seconds"),
-            }
-        )  # fmt: skip
-        write(self.folder / f"{identity.box}.json", json.dumps({"cards": cards}, indent=2, ensure_ascii=False) + "\n")
-        self._write_codes(now)
+        cards[-1]["verdict"] = verdict
+        self._save(identity.box, cards)
+
+    def _save(self, box: str, cards: list[dict[str, Any]]) -> None:
+        write(self.folder / f"{box}.json", json.dumps({"cards": cards}, indent=2, ensure_ascii=False) + "\n")
+        self._write_codes()
 
     def codes(self) -> list[dict[str, Any]]:
-        """What the hub has to know: of each box the last card's code; earlier ones are revoked."""
+        """What the hub has to know: the code of each box's last card; those of earlier ones are taken back. Cards that failed never count."""
         found = []
         for path in sorted(self.folder.glob("*.json")):
-            if path.name in ("codes.json",):
+            if path.name == "codes.json":
                 continue
-            cards = [card for card in self.cards_of(path.stem) if card.get("code_hash")]
+            cards = [card for card in self.cards_of(path.stem) if card.get("code_hash") and card.get("verdict") in ("good", "being written")]
             for card in cards:
-                written = datetime.fromisoformat(card["written_at"])
+                expires = datetime.fromisoformat(card["written_at"]) + timedelta(days=CODE_DAYS)
                 found.append(
                     {
                         "code_hash": card["code_hash"], "site": card["site"], "box": card["box"], "hub": card["hub"],
-                        "expires_at": (written + timedelta(days=CODE_DAYS)).isoformat(timespec="seconds"), "is_revoked": card is not cards[-1],
+                        "expires_at": expires.isoformat(timespec="seconds"), "is_revoked": card is not cards[-1],
                     }
                 )  # fmt: skip
         return found
 
-    def _write_codes(self, now: datetime) -> None:
-        write(self.folder / "codes.json", json.dumps({"version": 1, "made_at": now.isoformat(timespec="seconds"), "codes": self.codes()}, indent=2) + "\n")
+    def _write_codes(self) -> None:
+        write(self.folder / "codes.json", json.dumps({"version": 1, "codes": self.codes()}, indent=2) + "\n")
 
 
 def write(path: Path, content: str | bytes) -> None:
