@@ -60,7 +60,7 @@ def make_image(folder: Path, *, packing: str = "", with_map: bool = True, with_s
         (folder / "box.img.bmap").write_bytes(blockmap.written(len(data), data_ranges(data)))
     path = raw
     if packing:
-        program = {"zstd": ["zstd", "-q", "-3", "--rm"], "xz": ["xz", "-1"]}[packing]
+        program = {"zstd": ["zstd", "-q", "-3", "--rm"], "xz": ["xz", "-0"]}[packing]
         subprocess.run([*program, str(raw)], check=True)
         path = folder / f"box.img.{'zst' if packing == 'zstd' else 'xz'}"
     if with_sha256:

@@ -123,7 +123,7 @@ def test_a_card_that_takes_nothing_is_left_behind_and_the_others_go_on(image):
             super().write(offset, view)
 
     hanging, good = Hanging(), MemoryCard()
-    releaser = threading.Timer(8, Hanging.released.set)
+    releaser = threading.Timer(4, Hanging.released.set)
     releaser.start()
     # More pieces than buffers, so that the hanging card holds up the unpacking.
     patches = [Patch(offset, b"x" * 4096) for offset in range(34 * MIB, 48 * MIB, MIB)]
