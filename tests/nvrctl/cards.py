@@ -35,11 +35,14 @@ cameras:
 """
 
 needs_tools = pytest.mark.skipif(
-    shutil.which("mcopy") is None or shutil.which("sfdisk") is None, reason="needs mtools and sfdisk: apt install mtools fdisk"
+    shutil.which("mcopy") is None or shutil.which("sfdisk") is None,
+    reason="needs mtools and sfdisk: apt install mtools fdisk",
 )
 
 
-def make_image(folder: Path, *, packing: str = "", with_map: bool = True, with_sha256: bool = True, seed: int = 1) -> Path:
+def make_image(
+    folder: Path, *, packing: str = "", with_map: bool = True, with_sha256: bool = True, seed: int = 1
+) -> Path:
     """A GPT disk: FAT32 `selector` with a folder `site`, then a partition with data, a hole, and data again."""
     raw = folder / "box.img"
     with open(raw, "wb") as file:
@@ -48,7 +51,12 @@ def make_image(folder: Path, *, packing: str = "", with_map: bool = True, with_s
     subprocess.run(["sfdisk", "--quiet", str(raw)], input=table, text=True, check=True, capture_output=True)
     environment = {**os.environ, "MTOOLSRC": os.devnull, "MTOOLS_SKIP_CHECK": "1"}
     fat = f"{raw}@@{SELECTOR[0]}"
-    subprocess.run(["mformat", "-i", fat, "-F", "-c", "1", "-T", str(SELECTOR[1] // 512), "-v", "SELECTOR", "::"], env=environment, check=True, capture_output=True)
+    subprocess.run(
+        ["mformat", "-i", fat, "-F", "-c", "1", "-T", str(SELECTOR[1] // 512), "-v", "SELECTOR", "::"],
+        env=environment,
+        check=True,
+        capture_output=True,
+    )
     subprocess.run(["mmd", "-i", fat, "::site"], env=environment, check=True, capture_output=True)
     random_bytes = random.Random(seed).randbytes
     with open(raw, "r+b") as file:
@@ -96,7 +104,7 @@ class MemoryCard:
         self.closed_whole: bool | None = None
 
     def write(self, offset: int, view: memoryview) -> None:
-        assert 0 <= offset and offset + len(view) <= self.size_bytes
+        assert offset >= 0 and offset + len(view) <= self.size_bytes
         self.writes.append((offset, len(view)))
         self._store(offset, bytes(view))
 
@@ -142,7 +150,9 @@ class LimboCard(MemoryCard):
 class DroppingCard(MemoryCard):
     """Acknowledges every write and keeps `keeps` of them (0: none at all)."""
 
-    def __init__(self, size_bytes: int = 64 * MIB, *, name: str = "/dev/card", keeps: float = 0.0, seed: int = 7) -> None:
+    def __init__(
+        self, size_bytes: int = 64 * MIB, *, name: str = "/dev/card", keeps: float = 0.0, seed: int = 7
+    ) -> None:
         super().__init__(size_bytes, name=name)
         self._random, self._keeps = random.Random(seed), keeps
 
@@ -154,7 +164,15 @@ class DroppingCard(MemoryCard):
 class PulledCard(MemoryCard):
     """Pulled out after so many writes, or while it is read back."""
 
-    def __init__(self, size_bytes: int = 64 * MIB, *, name: str = "/dev/card", after_writes: int = 10**9, after_reads: int = 10**9, error: int = errno.ENODEV) -> None:
+    def __init__(
+        self,
+        size_bytes: int = 64 * MIB,
+        *,
+        name: str = "/dev/card",
+        after_writes: int = 10**9,
+        after_reads: int = 10**9,
+        error: int = errno.ENODEV,
+    ) -> None:
         super().__init__(size_bytes, name=name)
         self._left_writes, self._left_reads, self._error = after_writes, after_reads, error
 

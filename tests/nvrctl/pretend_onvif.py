@@ -27,7 +27,11 @@ ANSWERS = {
         f'<trt:Profiles token="{token}"><tt:Name>{token}</tt:Name><tt:VideoEncoderConfiguration token="enc-{token}"><tt:Name>e</tt:Name><tt:Encoding>{codec}</tt:Encoding>'
         f"<tt:Resolution><tt:Width>{width}</tt:Width><tt:Height>{height}</tt:Height></tt:Resolution><tt:RateControl><tt:FrameRateLimit>25</tt:FrameRateLimit>"
         f"<tt:EncodingInterval>1</tt:EncodingInterval><tt:BitrateLimit>4096</tt:BitrateLimit></tt:RateControl><tt:H264><tt:GovLength>250</tt:GovLength><tt:H264Profile>Main</tt:H264Profile></tt:H264></tt:VideoEncoderConfiguration></trt:Profiles>"
-        for token, codec, width, height in (("main", "H264", 1920, 1080), ("hevc", "H265", 2560, 1440), ("sub", "H264", 640, 360))
+        for token, codec, width, height in (
+            ("main", "H264", 1920, 1080),
+            ("hevc", "H265", 2560, 1440),
+            ("sub", "H264", 640, 360),
+        )
     )
     + "</trt:GetProfilesResponse>",
     "GetStreamUri": "<trt:GetStreamUriResponse><trt:MediaUri><tt:Uri>rtsp://admin:secret@192.0.2.1:554/{token}?a=1&amp;b=2</tt:Uri></trt:MediaUri></trt:GetStreamUriResponse>",
@@ -42,7 +46,17 @@ NOT_AUTHORIZED = '<env:Fault><env:Code><env:Value>env:Sender</env:Value><env:Sub
 class PretendOnvif:
     """Use it in a `with` statement."""
 
-    def __init__(self, *, host: str = "127.0.0.1", user: str = "", password: str = "", scheme: str = "none", folder: Path | None = None, ahead_s: float = 0.0, raw: bytes | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        user: str = "",
+        password: str = "",
+        scheme: str = "none",
+        folder: Path | None = None,
+        ahead_s: float = 0.0,
+        raw: bytes | None = None,
+    ) -> None:
         """`scheme`: none, token or digest. `raw`: what it answers to everything instead."""
         self.host, self.user, self.password, self.scheme = host, user, password, scheme
         self.folder, self.ahead_s, self.raw = folder, ahead_s, raw
@@ -57,7 +71,11 @@ class PretendOnvif:
                 request = self.rfile.read(int(self.headers.get("content-length") or 0)).decode("utf-8", "replace")
                 status, headers, content = camera.answer(request, self.headers.get("authorization", ""))
                 self.send_response(status)
-                for name, value in {"content-type": "application/soap+xml", "content-length": str(len(content)), **headers}.items():
+                for name, value in {
+                    "content-type": "application/soap+xml",
+                    "content-length": str(len(content)),
+                    **headers,
+                }.items():
                     self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(content)
@@ -107,9 +125,14 @@ class PretendOnvif:
                 if is_right:
                     return None
             return 401, {"www-authenticate": 'Digest realm="cam", nonce="abc", qop="auth", algorithm=MD5'}, b""
-        match = re.search(r"<Username>(.*?)</Username><Password[^>]*>(.*?)</Password><Nonce[^>]*>(.*?)</Nonce><Created[^>]*>(.*?)</Created>", request)
+        match = re.search(
+            r"<Username>(.*?)</Username><Password[^>]*>(.*?)</Password><Nonce[^>]*>(.*?)</Nonce><Created[^>]*>(.*?)</Created>",
+            request,
+        )
         if match:
-            wanted = base64.b64encode(hashlib.sha1(base64.b64decode(match[3]) + match[4].encode() + self.password.encode()).digest()).decode()
+            wanted = base64.b64encode(
+                hashlib.sha1(base64.b64decode(match[3]) + match[4].encode() + self.password.encode()).digest()
+            ).decode()
             created = datetime.fromisoformat(match[4].replace("Z", "+00:00"))
             is_timely = abs((created - self.now()).total_seconds()) < 5  # as strict as real ones are
             is_right = match[1] == self.user and match[2] == wanted and is_timely
@@ -154,7 +177,11 @@ class PretendOnvif:
         made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind((group, port))
-        made.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, struct.pack("4s4s", socket.inet_aton(group), socket.inet_aton(interface)))
+        made.setsockopt(
+            socket.IPPROTO_IP,
+            socket.IP_ADD_MEMBERSHIP,
+            struct.pack("4s4s", socket.inet_aton(group), socket.inet_aton(interface)),
+        )
         self._udp = made
         answering = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         answering.bind((self.host, 0))
@@ -167,7 +194,9 @@ class PretendOnvif:
                     except OSError:
                         return
                     message = re.search(rb"MessageID>(.*?)<", data)
-                    filled = match.replace("SERVICE_URI", self.service).replace("RELATES_TO", message[1].decode() if message else "")
+                    filled = match.replace("SERVICE_URI", self.service).replace(
+                        "RELATES_TO", message[1].decode() if message else ""
+                    )
                     answering.sendto(filled.encode(), sender)
 
         self._responder = threading.Thread(target=respond, daemon=True)

@@ -46,13 +46,16 @@ def test_a_map_as_bmaptool_writes_it_is_read():
 
 def test_what_we_write_is_read_back():
     found = blockmap.parsed(GOOD, "x.bmap")
-    assert [each.sha256 for each in found.ranges] == [hashlib.sha256(b"a" * 4096).hexdigest(), hashlib.sha256(b"b" * 8192).hexdigest()]
+    assert [each.sha256 for each in found.ranges] == [
+        hashlib.sha256(b"a" * 4096).hexdigest(),
+        hashlib.sha256(b"b" * 8192).hexdigest(),
+    ]
 
 
 @pytest.mark.parametrize(
     ("old", "new", "word"),
     [
-        ("<bmap version=\"2.0\">", "<bmap version=\"1.3\">", "version"),
+        ('<bmap version="2.0">', '<bmap version="1.3">', "version"),
         ("sha256 <", "sha1 <", "SHA-256"),
         (" 3-4 ", " 4-3 ", "range"),
         (" 3-4 ", " 3-40 ", "range"),
@@ -60,7 +63,7 @@ def test_what_we_write_is_read_back():
         (" 3-4 ", " x ", "number"),
         ("> 4096 <", "> 4095 <", "block"),
         (" 3         <", " 2 <", "blocks"),
-        ("chksum=\"B\"", "other=\"B\"", "checksum"),
+        ('chksum="B"', 'other="B"', "checksum"),
     ],
 )
 def test_a_faulty_map_is_refused_and_says_why(old, new, word):

@@ -35,7 +35,7 @@ def free_port() -> int:
 
 @pytest.mark.parametrize("scheme", ["none", "digest", "token"])
 def test_a_camera_tells_maker_model_firmware_clock_and_streams_however_it_wants_the_user(scheme):
-    with PretendOnvif(user="viewer", password="pa<ss>&\"", scheme=scheme, ahead_s=-3600) as camera:
+    with PretendOnvif(user="viewer", password='pa<ss>&"', scheme=scheme, ahead_s=-3600) as camera:
         found = look(camera.service, "viewer", 'pa<ss>&"')
     assert (found.device.maker, found.device.model, found.device.firmware) == ("Acme", "D3", "5.7")
     assert found.clock_error_s == pytest.approx(-3600, abs=3) and found.clock.is_ntp
@@ -48,7 +48,10 @@ def test_a_camera_tells_maker_model_firmware_clock_and_streams_however_it_wants_
 @pytest.mark.parametrize("scheme", ["digest", "token"])
 def test_a_wrong_password_is_tried_once_however_much_is_asked(scheme):
     """Cameras lock an account after three to five wrong tries."""
-    with PretendOnvif(user="viewer", password="right", scheme=scheme) as camera, OnvifCamera(camera.service, "viewer", "wrong") as client:
+    with (
+        PretendOnvif(user="viewer", password="right", scheme=scheme) as camera,
+        OnvifCamera(camera.service, "viewer", "wrong") as client,
+    ):
         for _ in range(3):
             with pytest.raises(Refused, match="refuses user viewer"):
                 client.device()
@@ -71,7 +74,9 @@ def test_the_password_is_in_no_request_no_log_no_repr_and_no_message(caplog, cap
                 client = OnvifCamera(camera.service, "viewer", "Geheim-77")
                 with client, pytest.raises(Refused) as refused:
                     client.device()
-            shown = repr(client) + str(refused.value) + refused.value.hint + "".join(request for _, request in camera.asked)
+            shown = (
+                repr(client) + str(refused.value) + refused.value.hint + "".join(request for _, request in camera.asked)
+            )
             assert "Geheim-77" not in shown
     assert "Geheim-77" not in caplog.text + "".join(capfd.readouterr())
 
@@ -198,9 +203,28 @@ def test_the_command_lists_what_it_found_and_proposes_a_site_file(tmp_path):
     (tmp_path / "pw").write_text("Geheim-77\n")
     table = tmp_path / "cameras.csv"
     with PretendOnvif(user="viewer", password="Geheim-77", scheme="token", ahead_s=-9 * 3600) as camera:
-        result = find("--network", "127.0.0.1/32", "--port", str(camera.port), "--user", "viewer", "--password-file", str(tmp_path / "pw"), "--table", str(table))
+        result = find(
+            "--network",
+            "127.0.0.1/32",
+            "--port",
+            str(camera.port),
+            "--user",
+            "viewer",
+            "--password-file",
+            str(tmp_path / "pw"),
+            "--table",
+            str(table),
+        )
     assert result.exit_code == 0, result.output
-    for words in ("Acme D3, firmware 5.7", "9.0 h behind (a time zone", "1920x1080", "H265", "250 (10.0 s)", "4.096 Mbit/s", "user: viewer, password: ..."):
+    for words in (
+        "Acme D3, firmware 5.7",
+        "9.0 h behind (a time zone",
+        "1920x1080",
+        "H265",
+        "250 (10.0 s)",
+        "4.096 Mbit/s",
+        "user: viewer, password: ...",
+    ):
         assert words in result.stdout, words
     assert "Geheim-77" not in result.output
     text = result.stdout[result.stdout.index("cameras:") :].partition("Next:")[0]
@@ -234,7 +258,21 @@ def test_a_table_that_somebody_worked_on_is_not_written_over(tmp_path):
 def test_setup_shows_asks_and_then_sets_clock_time_server_and_keyframes(tmp_path):
     (tmp_path / "pw").write_text("x")
     with PretendOnvif(user="admin", password="x", scheme="digest", ahead_s=500) as camera:
-        arguments = ["camera", "setup", f"127.0.0.1:{camera.port}", "--user", "admin", "--password-file", str(tmp_path / "pw"), "--ntp", "10.0.0.1", "--gop", "50", "--kbit", "3000"]
+        arguments = [
+            "camera",
+            "setup",
+            f"127.0.0.1:{camera.port}",
+            "--user",
+            "admin",
+            "--password-file",
+            str(tmp_path / "pw"),
+            "--ntp",
+            "10.0.0.1",
+            "--gop",
+            "50",
+            "--kbit",
+            "3000",
+        ]
         asked = CliRunner().invoke(nvrctl, arguments)
         assert asked.exit_code == 2 and "--yes" in asked.output
         assert not any(what.startswith("Set") for what, _ in camera.asked)
@@ -245,12 +283,19 @@ def test_setup_shows_asks_and_then_sets_clock_time_server_and_keyframes(tmp_path
     assert set(sent) == {"SetNTP", "SetSystemDateAndTime", "SetVideoEncoderConfiguration"}
     assert "IPv4Address>10.0.0.1<" in sent["SetNTP"] and "<DateTimeType>NTP<" in sent["SetSystemDateAndTime"]
     encoder = sent["SetVideoEncoderConfiguration"]
-    assert "GovLength>50<" in encoder and "BitrateLimit>3000<" in encoder and "FrameRateLimit>25<" in encoder and 'token="enc-main"' in encoder
+    assert (
+        "GovLength>50<" in encoder
+        and "BitrateLimit>3000<" in encoder
+        and "FrameRateLimit>25<" in encoder
+        and 'token="enc-main"' in encoder
+    )
 
 
 def test_setup_says_when_a_camera_cannot():
     with PretendOnvif() as camera:
-        result = CliRunner().invoke(nvrctl, ["camera", "setup", f"127.0.0.1:{camera.port}", "--gop", "50", "--profile", "nosuch", "--yes"])
+        result = CliRunner().invoke(
+            nvrctl, ["camera", "setup", f"127.0.0.1:{camera.port}", "--gop", "50", "--profile", "nosuch", "--yes"]
+        )
     assert result.exit_code == 1 and "main (H264), hevc (H265)" in result.output
 
 
@@ -275,7 +320,14 @@ def test_a_real_cameras_answers_are_read(recorded):
         assert sighting.name == "PREDATOR" and sighting.service == camera.service
     assert (found.device.maker, found.device.firmware) == ("Mockup Manufacturer", "Mockup_15_14_13")
     (stream,) = found.streams
-    assert (stream.profile.codec, stream.profile.width, stream.profile.fps, stream.profile.kbit, stream.profile.gop, stream.profile.h264_profile) == ("H264", 1920, 5, 1000, 30, "High")
+    assert (
+        stream.profile.codec,
+        stream.profile.width,
+        stream.profile.fps,
+        stream.profile.kbit,
+        stream.profile.gop,
+        stream.profile.h264_profile,
+    ) == ("H264", 1920, 5, 1000, 30, "High")
     assert stream.url == "rtsp://127.0.0.1/h264main"
     assert found.clock.utc.year == 2014 and not found.clock.is_ntp and found.clock_error_s < -10 * 365 * 86_400
 

@@ -47,7 +47,9 @@ def test_the_disk_this_machine_runs_from_is_refused_whatever_lies_between(place,
 
 
 def test_a_mounted_card_is_refused_and_the_command_to_unmount_it_is_said():
-    assert "umount /media/joe/CAMERA" in said(node(children=[part(mountpoints=["/media/joe/CAMERA"])]), even_if_not_removable=True)
+    assert "umount /media/joe/CAMERA" in said(
+        node(children=[part(mountpoints=["/media/joe/CAMERA"])]), even_if_not_removable=True
+    )
 
 
 @pytest.mark.parametrize("kind", ["lvm", "crypt", "raid1", "mpath"])

@@ -29,7 +29,12 @@ def test_a_code_looks_as_the_site_file_wants_it_and_is_never_the_same():
 
 @pytest.mark.parametrize(
     ("name", "count", "names"),
-    [("harbour", 1, ["harbour"]), ("harbour", 2, ["harbour-1", "harbour-2"]), ("harbour-9", 3, ["harbour-9", "harbour-10", "harbour-11"]), ("b7", 2, ["b7", "b8"])],
+    [
+        ("harbour", 1, ["harbour"]),
+        ("harbour", 2, ["harbour-1", "harbour-2"]),
+        ("harbour-9", 3, ["harbour-9", "harbour-10", "harbour-11"]),
+        ("b7", 2, ["b7", "b8"]),
+    ],
 )
 def test_one_site_file_for_several_cards_counts_its_box_on(name, count, names):
     assert identity.box_names(name, count) == names
@@ -91,7 +96,7 @@ def test_two_files_for_one_box_are_refused(site_path, tmp_path):
 def test_a_faulty_site_file_is_refused_with_its_line(tmp_path):
     path = tmp_path / "site.yaml"
     path.write_text(SITE.replace("ring_gb: 0.02", "ring_gb: plenty"))
-    with pytest.raises(site_room.SiteFaulty, match="site.yaml:9"):
+    with pytest.raises(site_room.SiteFaulty, match=r"site\.yaml:9"):
         identity.identities([path], 1)
 
 
@@ -113,7 +118,10 @@ def test_a_box_gets_one_card_and_another_only_when_that_is_said(site_path, tmp_p
     second = identity.identities([site_path], 1)
     records.begin(second[0], DEVICE, IMAGE)
     records.end(second[0], "good")
-    assert {code["code_hash"]: code["is_revoked"] for code in records.codes()} == {first[0].code_hash: True, second[0].code_hash: False}
+    assert {code["code_hash"]: code["is_revoked"] for code in records.codes()} == {
+        first[0].code_hash: True,
+        second[0].code_hash: False,
+    }
 
 
 def test_a_card_that_failed_has_no_code_that_counts(site_path, tmp_path):
@@ -138,7 +146,9 @@ def test_no_code_and_no_password_stands_in_the_records(site_path, tmp_path):
     assert json.loads((tmp_path / "cards" / "codes.json").read_text())["codes"][0]["code_hash"] == own.code_hash
 
 
-@pytest.mark.parametrize("garbage", ["", "{", "[]", '{"cards": 3}', '{"cards": [{}]}', '{"cards": [{"box": 1, "written_at": 2}]}'])
+@pytest.mark.parametrize(
+    "garbage", ["", "{", "[]", '{"cards": 3}', '{"cards": [{}]}', '{"cards": [{"box": 1, "written_at": 2}]}']
+)
 def test_a_damaged_record_is_named(site_path, tmp_path, garbage):
     (tmp_path / "waihaong-1.json").write_text(garbage)
     with pytest.raises(RecordsUnreadable, match=r"waihaong-1\.json"):
@@ -159,3 +169,14 @@ def test_the_code_on_the_label_is_the_one_on_the_card(site_path):
 def test_labels_are_a_pdf_with_a_page_for_each_card(site_path):
     made = labels.labels_pdf(identity.identities([site_path], 3))
     assert made.startswith(b"%PDF-") and made.count(b"/Type /Page\n") == 3
+
+
+def test_a_public_key_goes_on_a_card_and_a_private_one_never(tmp_path):
+    public, private, other = tmp_path / "id.pub", tmp_path / "id", tmp_path / "notes"
+    public.write_text("ssh-ed25519 AAAAC3Nz joe@laptop\n")
+    private.write_text("-----BEGIN OPENSSH PRIVATE KEY-----\nabc\n")
+    other.write_text("hello there\n")
+    assert identity.authorized_keys([public]) == b"ssh-ed25519 AAAAC3Nz joe@laptop\n"
+    for path, words in ((private, "PRIVATE"), (other, "no SSH public key"), (tmp_path / "nosuch", "cannot read")):
+        with pytest.raises(identity.CannotPrepare, match=words):
+            identity.authorized_keys([path])

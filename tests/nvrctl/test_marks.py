@@ -72,5 +72,9 @@ def test_nothing_kept_at_all_is_dropped():
 
 
 def test_something_of_ours_in_the_wrong_place_is_a_wrap_and_tells_the_real_size():
-    wrapped = [Answer(0, 100, False, False, came_from=6400), Answer(100, 100, False, False, came_from=12900), Answer(6400, 100, True, False)]
+    wrapped = [
+        Answer(0, 100, False, False, came_from=6400),
+        Answer(100, 100, False, False, came_from=12900),
+        Answer(6400, 100, True, False),
+    ]
     assert marks.finding(wrapped, 25600).real_bytes == 6400

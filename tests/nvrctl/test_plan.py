@@ -40,7 +40,14 @@ def test_pieces_cover_all_data_once_and_in_order(found, offsets):
     sources = [source for piece in pieces for source in piece.sources]
     assert sum(source.size_bytes for source in sources) == found.mapped_bytes
     for patch in patches:
-        assert sum(min(piece.end, patch.end) - max(piece.offset, patch.offset) for piece in pieces if plan.touching([patch], piece)) == 100
+        assert (
+            sum(
+                min(piece.end, patch.end) - max(piece.offset, patch.offset)
+                for piece in pieces
+                if plan.touching([patch], piece)
+            )
+            == 100
+        )
 
 
 def test_without_a_map_all_of_an_image_is_written():

@@ -56,7 +56,10 @@ def parsed(data: bytes, name: str) -> BlockMap:
     try:
         return _parsed(data)
     except (DefusedXmlException, ParseError, ValueError, LookupError, RecursionError) as error:
-        raise BlockMapFaulty(f"{name} is no good block map: {error}", hint="Fetch or build the image with its .bmap again, or take the .bmap away: then every block is written.") from None
+        raise BlockMapFaulty(
+            f"{name} is no good block map: {error}",
+            hint="Fetch or build the image with its .bmap again, or take the .bmap away: then every block is written.",
+        ) from None
 
 
 def _parsed(data: bytes) -> BlockMap:
@@ -64,11 +67,16 @@ def _parsed(data: bytes) -> BlockMap:
         raise ValueError(f"it has more than {FILE_BYTES >> 20} MB")
     root = ElementTree.fromstring(data, forbid_dtd=True)
     if root.tag != "bmap" or not root.get("version", "").startswith("2."):
-        raise ValueError(f"it is a {root.tag[:20]} of version {root.get('version', 'none')[:10]}, not a bmap of version 2")
+        raise ValueError(
+            f"it is a {root.tag[:20]} of version {root.get('version', 'none')[:10]}, not a bmap of version 2"
+        )
     if _text(root, "ChecksumType").lower() != "sha256":
         raise ValueError("its checksums are no SHA-256")
     said = _text(root, "BmapFileChecksum").lower()
-    if not re.fullmatch(r"[0-9a-f]{64}", said) or hashlib.sha256(data.replace(said.encode(), b"0" * 64, 1)).hexdigest() != said:
+    if (
+        not re.fullmatch(r"[0-9a-f]{64}", said)
+        or hashlib.sha256(data.replace(said.encode(), b"0" * 64, 1)).hexdigest() != said
+    ):
         raise ValueError("its own checksum is wrong: it was changed or cut off")
     image_bytes, block_bytes = _number(_text(root, "ImageSize")), _number(_text(root, "BlockSize"))
     if not 512 <= block_bytes <= 1 << 20 or block_bytes & (block_bytes - 1):
@@ -86,7 +94,9 @@ def _parsed(data: bytes) -> BlockMap:
         if not re.fullmatch(r"[0-9a-f]{64}", sha256):
             raise ValueError(f"the range {from_block}-{to_block} has no checksum")
         after = to_block + 1
-        ranges.append(Range(from_block * block_bytes, min(after * block_bytes, image_bytes) - from_block * block_bytes, sha256))
+        ranges.append(
+            Range(from_block * block_bytes, min(after * block_bytes, image_bytes) - from_block * block_bytes, sha256)
+        )
     if sum(-(-each.size_bytes // block_bytes) for each in ranges) != _number(_text(root, "MappedBlocksCount")):
         raise ValueError("it does not list as many blocks as it says")
     return BlockMap(image_bytes, tuple(ranges))

@@ -21,7 +21,6 @@ import queue
 import signal
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -30,16 +29,26 @@ from nvr.errors import NvrError
 from tools.nvrctl import image_file, marks
 from tools.nvrctl.device import Disk, buffer
 from tools.nvrctl.image_file import ImageFaulty, ImageFile
+from tools.nvrctl.image_pieces import RangeChecks, fill, whereabouts
 from tools.nvrctl.marks import BLOCK, Answer
-from tools.nvrctl.partitions import HEAD_BYTES
-from tools.nvrctl.plan import PIECE_BYTES, Patch, Piece, is_head, lay_over, pieces, touching
+from tools.nvrctl.partitions import HEAD_BYTES, partitions
+from tools.nvrctl.plan import PIECE_BYTES, Patch, Piece, is_head, lay_over, pieces, touching, whole_parts
 
 BUFFERS = 8  # 32 MB: what a slow card may be behind
 TAIL_BYTES = 64 << 10  # an old partition table's copy stands in the last 33 sectors
+SAMPLES_MOST = 200
 STOP_S = 30.0
 STALL_S = 120.0  # a card that cleans up inside may take half a minute for one write
 
-GOOD, LIES, DROPS, GONE, STALLED, STOPPED, FAILED = "good", "lies about its size", "drops writes", "gone", "stalled", "stopped", "failed"
+GOOD, LIES, DROPS, GONE, STALLED, STOPPED, FAILED = (
+    "good",
+    "lies about its size",
+    "drops writes",
+    "gone",
+    "stalled",
+    "stopped",
+    "failed",
+)
 
 
 @dataclass(slots=True)
@@ -91,9 +100,19 @@ class _Buffer:
 class Burn:
     """One run. Make it, call run() from the main thread; stop() from anywhere."""
 
-    def __init__(self, image: ImageFile, cards: Sequence[Card], *, stall_s: float = STALL_S, on_change: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        image: ImageFile,
+        cards: Sequence[Card],
+        *,
+        stall_s: float = STALL_S,
+        on_change: Callable[[], None] | None = None,
+    ) -> None:
         self.image, self.cards = image, tuple(cards)
-        self.pieces = pieces(image.map, [patch for card in cards for patch in card.patches])
+        parts = partitions(image_file.head(image))
+        self.pieces = pieces(
+            image.map, [patch for card in cards for patch in card.patches], whole_parts(image.map, parts)
+        )
         self._stall_s = stall_s
         self._on_change = on_change or (lambda: None)
         self._stop = threading.Event()
@@ -117,7 +136,11 @@ class Burn:
         for number, card in enumerate(self.cards):
             card.progress.total_bytes = total_bytes
             self._queues[number] = queue.Queue(maxsize=BUFFERS)
-            threads.append(threading.Thread(target=self._card_thread, args=(number, card), daemon=True, name=f"card {card.disk.name}"))
+            threads.append(
+                threading.Thread(
+                    target=self._card_thread, args=(number, card), daemon=True, name=f"card {card.disk.name}"
+                )
+            )
         threads.append(threading.Thread(target=self._source_thread, daemon=True, name="image"))
         with self._signals():
             for thread in threads:
@@ -133,7 +156,10 @@ class Burn:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, lambda *_: self.stop()) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        before = {
+            number: signal.signal(number, lambda *_: self.stop())
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        }
         try:
             yield
         finally:
@@ -169,13 +195,13 @@ class Burn:
                 self._put(number, None)
 
     def _send_image(self) -> None:
-        checks = _RangeChecks(self.image)
+        checks = RangeChecks(self.image)
         with image_file.opened(self.image) as stream:
             head_at = 0
             for piece in self.pieces:
                 place = self._take_buffer()
                 view = place.view[: piece.size_bytes]
-                _fill(stream, piece, view, checks)
+                fill(stream, piece, view, checks)
                 self._digests[piece.offset] = hashlib.sha256(view).digest()
                 if is_head(piece):
                     self._head[head_at : head_at + piece.size_bytes] = view
@@ -209,7 +235,10 @@ class Burn:
         least = min((card.progress.written_bytes for card in waiting), default=0)
         for card in waiting:
             if card.progress.written_bytes == least:
-                card.verdict = Verdict(STALLED, f"took nothing for {self._stall_s:.0f} s after {least / 1e6:.0f} MB; its partition table was not written")
+                card.verdict = Verdict(
+                    STALLED,
+                    f"took nothing for {self._stall_s:.0f} s after {least / 1e6:.0f} MB; its partition table was not written",
+                )
         for _ in range(BUFFERS):
             self._free.put(_Buffer())
 
@@ -242,7 +271,9 @@ class Burn:
             was_written = verdict.is_good
         except _Stopped:
             error = self._source_error
-            verdict = Verdict(FAILED, str(error)) if error else Verdict(STOPPED, "stopped before the end; it looks empty")
+            verdict = (
+                Verdict(FAILED, str(error)) if error else Verdict(STOPPED, "stopped before the end; it looks empty")
+            )
         except OSError as error:
             verdict = _verdict_of(error, card.progress)
         except Exception as error:  # whatever it is, this card is not good, and the others go on
@@ -307,17 +338,27 @@ class Burn:
         self._check_stop()
         written_s = time.monotonic()
         progress.phase = "reading back"
-        answers = [*self._read_pieces(card, expected), *self._read_marks(disk, places, nonce)]
+        samples: dict[int, bytes] = {}
+        answers = [*self._read_pieces(card, expected, samples), *self._read_marks(disk, places, nonce)]
         found = marks.finding(answers, disk.size_bytes)
+        if found.kind == DROPS and samples:
+            # Something of ours in the wrong place would show that the card wraps around.
+            wrapped = whereabouts(self.image, self.pieces, samples)
+            answers += [Answer(offset, BLOCK, False, False, came_from) for offset, came_from in wrapped.items()]
+            found = marks.finding(answers, disk.size_bytes)
         if found.kind != GOOD:
-            return Verdict(found.kind, found.detail, found.real_bytes, written_s - started_s, time.monotonic() - written_s)
+            return Verdict(
+                found.kind, found.detail, found.real_bytes, written_s - started_s, time.monotonic() - written_s
+            )
         self._wait_for_the_source()
         if places:
             disk.write(places[-1], buffer(BLOCK))  # where a partition table's copy may go
         wrong = self._write_head(card)
         if wrong:
             return Verdict(DROPS, wrong, None, written_s - started_s, time.monotonic() - written_s)
-        return Verdict(GOOD, "", None, written_s - started_s, time.monotonic() - written_s, getattr(disk, "is_direct", True))
+        return Verdict(
+            GOOD, "", None, written_s - started_s, time.monotonic() - written_s, getattr(disk, "is_direct", True)
+        )
 
     def _check_stop(self) -> None:
         if self._stop.is_set():
@@ -368,14 +409,13 @@ class Burn:
             except queue.Empty:
                 continue
 
-    def _read_pieces(self, card: Card, expected: Mapping[int, bytes]) -> Iterator[Answer]:
-        alike = Counter(expected.values())
-        known = {digest: offset for offset, digest in expected.items() if alike[digest] == 1}
+    def _read_pieces(self, card: Card, expected: Mapping[int, bytes], samples: dict[int, bytes]) -> Iterator[Answer]:
+        """What came back from each piece; of wrong ones a few blocks go into `samples`, by their offset."""
         for piece, part in self._read_ahead(card.disk, [piece for piece in self.pieces if not is_head(piece)]):
-            digest = hashlib.sha256(part).digest()
-            is_right = digest == expected[piece.offset]
-            came_from = None if is_right else marks.wrapped_from(digest, known)
-            yield Answer(piece.offset, piece.size_bytes, is_right, False, came_from, not is_right and _is_blank(part))
+            is_right = hashlib.sha256(part).digest() == expected[piece.offset]
+            if not is_right and len(samples) < SAMPLES_MOST:
+                samples |= _samples(piece.offset, part)
+            yield Answer(piece.offset, piece.size_bytes, is_right, False, None, not is_right and _is_blank(part))
             card.progress.read_bytes += piece.size_bytes
 
     def _read_ahead(self, disk: Disk, wanted: Sequence[Piece]) -> Iterator[tuple[Piece, memoryview]]:
@@ -428,6 +468,15 @@ class Burn:
         return ""
 
 
+def _samples(offset: int, part: memoryview) -> dict[int, bytes]:
+    """Up to four blocks of a piece that are not blank, by where they came back."""
+    found = {}
+    for at in range(0, len(part) - BLOCK + 1, max(BLOCK, len(part) // 4 // BLOCK * BLOCK)):
+        if not _is_blank(part[at : at + BLOCK]):
+            found[offset + at] = bytes(part[at : at + BLOCK])
+    return found
+
+
 def _is_blank(view: memoryview) -> bool:
     first = view[0]
     return first in (0, 255) and bytes(view) == bytes([first]) * len(view)
@@ -442,52 +491,3 @@ def _verdict_of(error: OSError, progress: Progress) -> Verdict:
     if error.errno == errno.ENOSPC:
         return Verdict(FAILED, f"no space left, {at}")
     return Verdict(FAILED, f"{error.strerror or error}, {at}")
-
-
-class _RangeChecks:
-    """The SHA-256 of each range of the block map, over pieces that do not care where ranges end."""
-
-    def __init__(self, image: ImageFile) -> None:
-        self._path = image.path
-        self._ranges = image.map.ranges if image.has_map else ()
-        self._at = 0
-        self._sha256 = hashlib.sha256()
-        self._done = 0
-
-    def add(self, offset: int, view: memoryview) -> None:
-        """Bytes of the image, in order, never across a range's end. Raises ImageFaulty."""
-        if self._at >= len(self._ranges):
-            return
-        current = self._ranges[self._at]
-        assert offset == current.offset + self._done
-        self._sha256.update(view)
-        self._done += len(view)
-        if self._done == current.size_bytes:
-            if self._sha256.hexdigest() != current.sha256:
-                raise ImageFaulty(f"{self._path} is not what its block map says, at bytes {current.offset} to {current.end}", hint="Fetch or build both again.")
-            self._at, self._done, self._sha256 = self._at + 1, 0, hashlib.sha256()
-
-
-def _fill(stream: image_file.Stream, piece: Piece, view: memoryview, checks: _RangeChecks) -> None:
-    """The image's bytes of one piece, zeros where the map has none."""
-    at = piece.offset
-    for source in piece.sources:
-        if source.offset > at:
-            view[at - piece.offset : source.offset - piece.offset] = bytes(source.offset - at)
-        stream.skip_to(source.offset)
-        part = view[source.offset - piece.offset : source.end - piece.offset]
-        stream.read_into(part)
-        checks.add(source.offset, part)
-        at = source.end
-    if at < piece.end:
-        view[at - piece.offset :] = bytes(piece.end - at)
-
-
-def check_image(image: ImageFile) -> None:
-    """Read all of an image as if for a card. Raises ImageFaulty."""
-    checks, view = _RangeChecks(image), memoryview(bytearray(PIECE_BYTES))
-    with image_file.opened(image) as stream:
-        for piece in pieces(image.map):
-            _fill(stream, piece, view[: piece.size_bytes], checks)
-        stream.skip_to(image.size_bytes)
-        stream.finish()

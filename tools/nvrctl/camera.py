@@ -32,7 +32,9 @@ def camera() -> None:
 
 
 def _login_options(command):  # type: ignore[no-untyped-def]
-    command = click.option("--password-file", type=FILE, help="File that holds the password; on the command line everybody would see it.")(command)
+    command = click.option(
+        "--password-file", type=FILE, help="File that holds the password; on the command line everybody would see it."
+    )(command)
     return click.option("--user", default="", help="User at the cameras.")(command)
 
 
@@ -50,13 +52,39 @@ def _password(user: str, path: Path | None) -> str:
 
 
 @camera.command()
-@click.option("--interface", metavar="NAME", help="Look on this interface (eth0, or its address) only; else on all but loopback.")
-@click.option("--network", "networks", multiple=True, metavar="A.B.C.D/N", help="Knock at these addresses; must be a network of this machine. Else the interface's, or the /24 around us.")
+@click.option(
+    "--interface", metavar="NAME", help="Look on this interface (eth0, or its address) only; else on all but loopback."
+)
+@click.option(
+    "--network",
+    "networks",
+    multiple=True,
+    metavar="A.B.C.D/N",
+    help="Knock at these addresses; must be a network of this machine. Else the interface's, or the /24 around us.",
+)
 @click.option("--no-knock", is_flag=True, help="Only listen to who answers by itself (WS-Discovery).")
-@click.option("--port", "ports", type=click.IntRange(1, 65535), multiple=True, help="Ports to knock at.  [default: 80, 8080, 8000, 8899, 2020]")
-@click.option("--wait", "wait_s", type=click.FloatRange(0.2, 60), default=3.0, show_default=True, help="Seconds to wait for answers.")
+@click.option(
+    "--port",
+    "ports",
+    type=click.IntRange(1, 65535),
+    multiple=True,
+    help="Ports to knock at.  [default: 80, 8080, 8000, 8899, 2020]",
+)
+@click.option(
+    "--wait",
+    "wait_s",
+    type=click.FloatRange(0.2, 60),
+    default=3.0,
+    show_default=True,
+    help="Seconds to wait for answers.",
+)
 @_login_options
-@click.option("--table", "table_path", type=click.Path(dir_okay=False, path_type=Path), help="Also write what was found as a table for `nvrctl site new --table`.")
+@click.option(
+    "--table",
+    "table_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write what was found as a table for `nvrctl site new --table`.",
+)
 @click.option("--box", default="box-1", show_default=True, help="Name of the box in the table and the proposal.")
 @json_option
 @click.pass_context
@@ -80,7 +108,9 @@ def find(
     from tools.nvrctl import discovery
 
     if table_path is not None and table_path.exists():
-        raise NvrError(f"{table_path} is there already", hint="Another name, or move it away: somebody may have worked on it.")
+        raise NvrError(
+            f"{table_path} is there already", hint="Another name, or move it away: somebody may have worked on it."
+        )
     password = _password(user, password_file)
     known = discovery.interfaces()
     own = discovery.chosen(known, interface)
@@ -93,7 +123,9 @@ def find(
     if table_path is not None:
         _write_table(table_path, box, found, user)
     if as_json:
-        print_json({"cameras": [_camera_json(each) for each in found], "rtsp_only": silent, "proposal": proposal(found, user)})
+        print_json(
+            {"cameras": [_camera_json(each) for each in found], "rtsp_only": silent, "proposal": proposal(found, user)}
+        )
     else:
         _print_found(found, silent, user)
         if table_path is not None:
@@ -140,15 +172,23 @@ def _print_found(found: Sequence[CameraFound], silent: Sequence[str], user: str)
 
     if not found and not silent:
         click.echo("no camera answered")
-        click.echo("        Are they on, and on this network? Many need ONVIF switched on on their own page. --interface chooses another network.")
+        click.echo(
+            "        Are they on, and on this network? Many need ONVIF switched on on their own page. --interface chooses another network."
+        )
         return
     for each in found:
-        what = f"{each.device.maker} {each.device.model}, firmware {each.device.firmware}" if each.device else "a camera"
+        what = (
+            f"{each.device.maker} {each.device.model}, firmware {each.device.firmware}" if each.device else "a camera"
+        )
         click.echo(printable(f"{each.host}: {what}"))
         if each.clock_error_s is not None:
             source = "set by a time server" if each.clock and each.clock.is_ntp else "set by hand"
             is_wrong = abs(each.clock_error_s) > 2
-            click.echo(click.style(f"    clock: {clock_text(each.clock_error_s)}, {source}", fg="yellow") if is_wrong else f"    clock: right, {source}")
+            click.echo(
+                click.style(f"    clock: {clock_text(each.clock_error_s)}, {source}", fg="yellow")
+                if is_wrong
+                else f"    clock: right, {source}"
+            )
         if each.trouble:
             click.echo(click.style(f"    {printable(each.trouble)}", fg="yellow"))
         rows = [
@@ -159,7 +199,9 @@ def _print_found(found: Sequence[CameraFound], silent: Sequence[str], user: str)
         if rows:
             print_table(["    stream", "codec", "size", "rate", "at most", "keyframe every", "address"], rows)
     for host in silent:
-        click.echo(f"{host}: speaks RTSP and no ONVIF: its address stands in its manual; then `nvrctl camera check rtsp://{host}/...`")
+        click.echo(
+            f"{host}: speaks RTSP and no ONVIF: its address stands in its manual; then `nvrctl camera check rtsp://{host}/...`"
+        )
     text = proposal(found, user)
     if text:
         click.echo("\nFor the site file:\n")
@@ -196,7 +238,10 @@ def proposal(found: Sequence[CameraFound], user: str) -> str:
             continue
         login = f", user: {quoted(user)}, password: ..." if user else ""
         comment = f"   # {each.device.maker} {each.device.model}" if each.device else ""
-        lines += [f"  {_name(each)}:{printable(comment)}", f"    main: {{source: rtsp, url: {quoted(main.url)}{login}}}"]
+        lines += [
+            f"  {_name(each)}:{printable(comment)}",
+            f"    main: {{source: rtsp, url: {quoted(main.url)}{login}}}",
+        ]
         if small is not None:
             lines.append(f"    small: {{source: rtsp, url: {quoted(small.url)}}}")
         lines.append("    ring_gb: 20")
@@ -226,7 +271,16 @@ def _write_table(path: Path, box: str, found: Sequence[CameraFound], user: str) 
 @click.option("--no-tls-verify", is_flag=True, help="Accept any certificate (rtsps).")
 @json_option
 @click.pass_context
-def check(context: click.Context, url: str, user: str, password_file: Path | None, seconds: float, transport: str, no_tls_verify: bool, as_json: bool) -> None:
+def check(
+    context: click.Context,
+    url: str,
+    user: str,
+    password_file: Path | None,
+    seconds: float,
+    transport: str,
+    no_tls_verify: bool,
+    as_json: bool,
+) -> None:
     """Listen to a camera's stream with the recorder's own client, and say what is unfit about it and how to set it.
 
     Looks at codec, B-frames, keyframe interval, a picture size that changes, losses, rate, bit rate, and the camera's clock. Exit
@@ -244,12 +298,26 @@ def check(context: click.Context, url: str, user: str, password_file: Path | Non
     made = fitness.findings(found)
     unfit = [each for each in made if each.is_unfit]
     if as_json:
-        print_json({"url": url, "is_fit": not unfit, **asdict(found), "bits_per_s": round(found.bits_per_s), "findings": [asdict(each) for each in made]})
+        print_json(
+            {
+                "url": url,
+                "is_fit": not unfit,
+                **asdict(found),
+                "bits_per_s": round(found.bits_per_s),
+                "findings": [asdict(each) for each in made],
+            }
+        )
     else:
         if found.pictures:
             size = "x".join(map(str, found.sizes[-1])) if found.sizes else "?"
-            gop = f"keyframe every {sum(found.gops) / len(found.gops):.1f} s" if found.gops else "keyframes: too few to tell"
-            click.echo(f"{url}: H.264 {size}, {found.fps:.1f} pictures a second, {found.bits_per_s / 1e6:.2f} Mbit/s, {gop}, by {found.transport}, {found.pictures} pictures in {found.seconds:.1f} s")
+            gop = (
+                f"keyframe every {sum(found.gops) / len(found.gops):.1f} s"
+                if found.gops
+                else "keyframes: too few to tell"
+            )
+            click.echo(
+                f"{url}: H.264 {size}, {found.fps:.1f} pictures a second, {found.bits_per_s / 1e6:.2f} Mbit/s, {gop}, by {found.transport}, {found.pictures} pictures in {found.seconds:.1f} s"
+            )
         for each in made:
             mark = click.style("unfit", fg="red") if each.is_unfit else "note "
             click.echo(f"{mark}  {printable(each.what)}")
@@ -282,17 +350,37 @@ def _split_login(url: str, user: str, password_file: Path | None) -> tuple[str, 
 @camera.command()
 @click.argument("host")
 @_login_options
-@click.option("--ntp", metavar="SERVER", default="", help="Time server the camera should ask: the box's address, or the router's.")
-@click.option("--time-zone", default="", metavar="POSIX-TZ", help="The camera's time zone, as POSIX writes it (WIT-9 in Ambon); only its own picture text shows it.")
+@click.option(
+    "--ntp", metavar="SERVER", default="", help="Time server the camera should ask: the box's address, or the router's."
+)
+@click.option(
+    "--time-zone",
+    default="",
+    metavar="POSIX-TZ",
+    help="The camera's time zone, as POSIX writes it (WIT-9 in Ambon); only its own picture text shows it.",
+)
 @click.option("--clock", "set_clock", is_flag=True, help="Set its clock from this laptop's.")
 @click.option("--profile", metavar="TOKEN", help="Stream to set; else the largest H.264 one.")
-@click.option("--gop", type=click.IntRange(1, 1000), help="Pictures from keyframe to keyframe.  [default: two seconds of them]")
+@click.option(
+    "--gop", type=click.IntRange(1, 1000), help="Pictures from keyframe to keyframe.  [default: two seconds of them]"
+)
 @click.option("--fps", type=click.IntRange(1, 60), help="Pictures a second.")
 @click.option("--kbit", type=click.IntRange(64, 50_000), help="Limit of the bit rate.")
 @json_option
 @yes_option
 def setup(
-    host: str, user: str, password_file: Path | None, ntp: str, time_zone: str, set_clock: bool, profile: str | None, gop: int | None, fps: int | None, kbit: int | None, as_json: bool, yes: bool
+    host: str,
+    user: str,
+    password_file: Path | None,
+    ntp: str,
+    time_zone: str,
+    set_clock: bool,
+    profile: str | None,
+    gop: int | None,
+    fps: int | None,
+    kbit: int | None,
+    as_json: bool,
+    yes: bool,
 ) -> None:
     """Set a camera's clock, time server and stream through ONVIF, after showing what would change and asking.
 
@@ -317,7 +405,9 @@ def setup(
         confirm(f"Change this on {host}?", yes=yes)
         plan.do()
     if as_json:
-        print_json({"changed": [{"what": what, "before": before, "after": after} for what, before, after in plan.changes]})
+        print_json(
+            {"changed": [{"what": what, "before": before, "after": after} for what, before, after in plan.changes]}
+        )
     else:
         click.echo(f"{host}: set. Next: nvrctl camera check {plan.url or 'rtsp://...'}")
 
@@ -325,7 +415,18 @@ def setup(
 class _Plan:
     """What would change on one camera: (what, before, after)."""
 
-    def __init__(self, found: OnvifCamera, *, ntp: str, time_zone: str, clock: bool, profile: str | None, gop: int | None, fps: int | None, kbit: int | None) -> None:
+    def __init__(
+        self,
+        found: OnvifCamera,
+        *,
+        ntp: str,
+        time_zone: str,
+        clock: bool,
+        profile: str | None,
+        gop: int | None,
+        fps: int | None,
+        kbit: int | None,
+    ) -> None:
         from tools.nvrctl.fitness import GOP_WISHED_S, clock_text
         from tools.nvrctl.onvif import Wanted
 
@@ -346,11 +447,18 @@ class _Plan:
             usable = [each for each in profiles if (each.token == profile if profile else each.codec == "H264")]
             if not usable:
                 names = ", ".join(f"{each.token} ({each.codec})" for each in profiles) or "none"
-                raise NvrError(f"the camera has no {'profile ' + profile if profile else 'H.264 stream'}", hint=f"It has: {names}. Change the codec on its own page.")
+                raise NvrError(
+                    f"the camera has no {'profile ' + profile if profile else 'H.264 stream'}",
+                    hint=f"It has: {names}. Change the codec on its own page.",
+                )
             best = max(usable, key=lambda each: each.width * each.height)
             wished = gop or round((fps or best.fps or 25) * GOP_WISHED_S)
             self._profile, self._wanted = best, Wanted(gop=wished, fps=fps, kbit=kbit)
-            for what, before, after in (("keyframe every", best.gop, wished), ("pictures a second", best.fps, fps), ("kbit/s at most", best.kbit, kbit)):
+            for what, before, after in (
+                ("keyframe every", best.gop, wished),
+                ("pictures a second", best.fps, fps),
+                ("kbit/s at most", best.kbit, kbit),
+            ):
                 if after is not None and after != before:
                     self.changes.append((f"{best.name or best.token}: {what}", f"{before:g}", str(after)))
             self.url = found.stream_url(best)

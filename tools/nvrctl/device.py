@@ -57,10 +57,18 @@ class BlockDisk:
             self._fd = os.open(path, os.O_RDWR | os.O_EXCL | os.O_DIRECT | os.O_CLOEXEC)
         except OSError as error:
             if error.errno == errno.EBUSY:
-                raise DeviceFailed(f"{path} is in use: mounted, or part of another disk", hint=f"lsblk {path} shows by whom; unmount it.") from error
+                raise DeviceFailed(
+                    f"{path} is in use: mounted, or part of another disk",
+                    hint=f"lsblk {path} shows by whom; unmount it.",
+                ) from error
             if error.errno in (errno.EACCES, errno.EPERM):
-                raise DeviceFailed(f"{path} may not be written by this user", hint="Run it with sudo, or join the group that `ls -l` shows (usually `disk`).") from error
-            raise DeviceFailed(f"cannot open {path}: {error.strerror}", hint="Is the card in the reader, and its lock open?") from error
+                raise DeviceFailed(
+                    f"{path} may not be written by this user",
+                    hint="Run it with sudo, or join the group that `ls -l` shows (usually `disk`).",
+                ) from error
+            raise DeviceFailed(
+                f"cannot open {path}: {error.strerror}", hint="Is the card in the reader, and its lock open?"
+            ) from error
         try:
             if not stat.S_ISBLK(os.fstat(self._fd).st_mode):
                 raise DeviceFailed(f"{path} is no block device", hint="lsblk lists them.")
@@ -68,7 +76,10 @@ class BlockDisk:
             fcntl.ioctl(self._fd, _BLKGETSIZE64, size)
             self.size_bytes = int.from_bytes(size, "little")
             if expected_bytes is not None and self.size_bytes != expected_bytes:
-                raise DeviceFailed(f"{path} had {expected_bytes} bytes when you were asked and has {self.size_bytes} now: another card?", hint="Start again.")
+                raise DeviceFailed(
+                    f"{path} had {expected_bytes} bytes when you were asked and has {self.size_bytes} now: another card?",
+                    hint="Start again.",
+                )
         except BaseException:
             os.close(self._fd)
             raise

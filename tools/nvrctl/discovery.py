@@ -73,7 +73,9 @@ def chosen(known: Sequence[Interface], name: str | None) -> list[Interface]:
     if name is None:
         found = [each for each in known if not each.network.is_loopback]
         if not found:
-            raise NoNetwork("this machine is on no network", hint="Plug in the cable of the cameras' switch, or join their Wi-Fi.")
+            raise NoNetwork(
+                "this machine is on no network", hint="Plug in the cable of the cameras' switch, or join their Wi-Fi."
+            )
         return found
     found = [each for each in known if name in (each.name, each.address)]
     if not found:
@@ -94,7 +96,10 @@ def hosts_to_knock(own: Sequence[Interface], networks: Sequence[str]) -> list[st
         except ValueError:
             raise NoNetwork(f"{text!r} is no network", hint="Write it as 192.168.1.0/24.") from None
         if not isinstance(network, Network) or not any(network.subnet_of(each.network) for each in own):
-            raise NoNetwork(f"{text} is no network of this machine", hint=f"It is on {', '.join(str(each.network) for each in own)}. Others are not looked at.")
+            raise NoNetwork(
+                f"{text} is no network of this machine",
+                hint=f"It is on {', '.join(str(each.network) for each in own)}. Others are not looked at.",
+            )
         wanted.append(network)
     if not networks:
         for each in own:
@@ -105,15 +110,23 @@ def hosts_to_knock(own: Sequence[Interface], networks: Sequence[str]) -> list[st
                 network = narrowed
             wanted.append(network)
     mine = {each.address for each in own}
-    found = dict.fromkeys(str(host) for network in wanted for host in _hosts(network) if str(host) not in mine or network.is_loopback)
+    found = dict.fromkeys(
+        str(host) for network in wanted for host in _hosts(network) if str(host) not in mine or network.is_loopback
+    )
     if len(found) > HOSTS_MOST:
-        raise NoNetwork(f"{len(found)} addresses are too many to knock at, {HOSTS_MOST} at most", hint="Give a smaller one with --network, such as 192.168.1.0/24.")
+        raise NoNetwork(
+            f"{len(found)} addresses are too many to knock at, {HOSTS_MOST} at most",
+            hint="Give a smaller one with --network, such as 192.168.1.0/24.",
+        )
     return list(found)
 
 
 def _hosts(network: Network) -> Iterable[ipaddress.IPv4Address]:
     if network.num_addresses > HOSTS_MOST + 2:
-        raise NoNetwork(f"{network} has {network.num_addresses} addresses, {HOSTS_MOST} at most are knocked at", hint="Give a smaller one with --network, such as 192.168.1.0/24.")
+        raise NoNetwork(
+            f"{network} has {network.num_addresses} addresses, {HOSTS_MOST} at most are knocked at",
+            hint="Give a smaller one with --network, such as 192.168.1.0/24.",
+        )
     return network.hosts()
 
 
@@ -186,7 +199,9 @@ def _hostname(url: str) -> str:
 # -- knocking ------------------------------------------------------------------------------------------
 
 
-def knocked(hosts: Sequence[str], ports: Sequence[int] = PORTS, *, timeout_s: float = 1.0, rtsp_port: int = RTSP_PORT) -> list[Sighting]:
+def knocked(
+    hosts: Sequence[str], ports: Sequence[int] = PORTS, *, timeout_s: float = 1.0, rtsp_port: int = RTSP_PORT
+) -> list[Sighting]:
     """Hosts where something that may be a camera listens: HTTP ports to be asked, or RTSP alone."""
     return asyncio.run(_knock_all(hosts, (*ports, rtsp_port), timeout_s, rtsp_port))
 
@@ -203,5 +218,16 @@ async def _knock_all(hosts: Sequence[str], ports: Sequence[int], timeout_s: floa
             writer.close()
             return host, port
 
-    open_ports = [each for each in await asyncio.gather(*(knock(host, port) for host in hosts for port in dict.fromkeys(ports))) if each]
-    return [Sighting(host, "" if port == rtsp_port else f"http://{host}:{port}{PATH}" if port != 80 else f"http://{host}{PATH}", "knocked") for host, port in open_ports]
+    open_ports = [
+        each
+        for each in await asyncio.gather(*(knock(host, port) for host in hosts for port in dict.fromkeys(ports)))
+        if each
+    ]
+    return [
+        Sighting(
+            host,
+            "" if port == rtsp_port else f"http://{host}:{port}{PATH}" if port != 80 else f"http://{host}{PATH}",
+            "knocked",
+        )
+        for host, port in open_ports
+    ]

@@ -60,19 +60,33 @@ class DiskFacts:
 def refusal(disk: DiskFacts, needed_bytes: int, *, even_if_not_removable: bool = False) -> CardRefused | None:
     """Why this disk may not be written, or None."""
     if not disk.is_whole:
-        return CardRefused(f"{disk.path} is a part of a disk", hint="Give the whole disk: an image brings its own partition table.")
+        return CardRefused(
+            f"{disk.path} is a part of a disk", hint="Give the whole disk: an image brings its own partition table."
+        )
     if disk.system_mounts:
-        return CardRefused(f"{disk.path} is a disk this machine runs from: {', '.join(disk.system_mounts)} lie on it", hint="nvrctl card ls shows which disks are cards.")
+        return CardRefused(
+            f"{disk.path} is a disk this machine runs from: {', '.join(disk.system_mounts)} lie on it",
+            hint="nvrctl card ls shows which disks are cards.",
+        )
     if disk.mounts:
-        return CardRefused(f"{disk.path} is in use, mounted at {', '.join(disk.mounts)}", hint=f"Look whether it is the card you mean; then: umount {' '.join(disk.mounts)}")
+        return CardRefused(
+            f"{disk.path} is in use, mounted at {', '.join(disk.mounts)}",
+            hint=f"Look whether it is the card you mean; then: umount {' '.join(disk.mounts)}",
+        )
     if disk.users:
-        return CardRefused(f"{disk.path} is a part of something larger: {', '.join(disk.users)}", hint="It is no card, or was one of a RAID or LVM: take that apart first.")
+        return CardRefused(
+            f"{disk.path} is a part of something larger: {', '.join(disk.users)}",
+            hint="It is no card, or was one of a RAID or LVM: take that apart first.",
+        )
     if disk.is_read_only:
         return CardRefused(f"{disk.path} is read-only", hint="Slide the lock at the card's side up.")
     if disk.size_bytes == 0:
         return CardRefused(f"{disk.path} holds no card", hint="Put one into the reader.")
     if disk.size_bytes < needed_bytes:
-        return CardRefused(f"{disk.path} holds {disk.size_bytes / 1e9:.2f} GB, the image needs {needed_bytes / 1e9:.2f} GB", hint="Use a larger card.")
+        return CardRefused(
+            f"{disk.path} holds {disk.size_bytes / 1e9:.2f} GB, the image needs {needed_bytes / 1e9:.2f} GB",
+            hint="Use a larger card.",
+        )
     if not even_if_not_removable:
         what = ""
         if not disk.is_removable:
@@ -80,7 +94,10 @@ def refusal(disk: DiskFacts, needed_bytes: int, *, even_if_not_removable: bool =
         elif disk.size_bytes > LARGEST_CARD_BYTES:
             what = f"has {disk.size_bytes / 1e12:.1f} TB: no card does"
         if what:
-            return CardRefused(f"{disk.path} {what} ({disk.model or disk.transport or 'unknown model'}, {disk.size_bytes / 1e9:.1f} GB)", hint="If you are certain: --even-if-not-removable.")
+            return CardRefused(
+                f"{disk.path} {what} ({disk.model or disk.transport or 'unknown model'}, {disk.size_bytes / 1e9:.1f} GB)",
+                hint="If you are certain: --even-if-not-removable.",
+            )
     return None
 
 
@@ -89,7 +106,11 @@ def refusal(disk: DiskFacts, needed_bytes: int, *, even_if_not_removable: bool =
 
 def all_disks() -> list[DiskFacts]:
     """Every whole disk. Raises DisksUnknown."""
-    return [facts_of(node) for node in _lsblk([]) if node.get("type") in ("disk", "loop", "mpath") or str(node.get("type", "")).startswith("raid")]
+    return [
+        facts_of(node)
+        for node in _lsblk([])
+        if node.get("type") in ("disk", "loop", "mpath") or str(node.get("type", "")).startswith("raid")
+    ]
 
 
 def disk_at(path: str) -> DiskFacts:
@@ -110,19 +131,32 @@ def disk_at(path: str) -> DiskFacts:
 def _lsblk(paths: Sequence[str]) -> list[dict[str, Any]]:
     command = ["lsblk", "--json", "--bytes", "--output", _COLUMNS, *paths]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, env={**os.environ, "LC_ALL": "C.UTF-8"})
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=30, check=False, env={**os.environ, "LC_ALL": "C.UTF-8"}
+        )
         return list(json.loads(done.stdout)["blockdevices"]) if done.stdout.strip() else []
     except (OSError, subprocess.TimeoutExpired, ValueError, KeyError) as error:
-        raise DisksUnknown(f"lsblk does not answer: {error}", hint="lsblk comes with util-linux; an unreadable disk may keep it waiting.") from error
+        raise DisksUnknown(
+            f"lsblk does not answer: {error}",
+            hint="lsblk comes with util-linux; an unreadable disk may keep it waiting.",
+        ) from error
 
 
 def facts_of(node: dict[str, Any]) -> DiskFacts:
     """One entry of lsblk's answer."""
     path = str(node.get("path") or "")
     below = list(_below(node))
-    mounts = dict.fromkeys(str(place) for each in (node, *below) for place in (each.get("mountpoints") or [each.get("mountpoint")]) if place)
+    mounts = dict.fromkeys(
+        str(place)
+        for each in (node, *below)
+        for place in (each.get("mountpoints") or [each.get("mountpoint")])
+        if place
+    )
     parts = [each for each in (node, *below) if each.get("fstype") or each.get("type") == "part"]
-    contents = tuple(" ".join(filter(None, (each.get("fstype") or "unknown", each.get("label") or each.get("partlabel")))) for each in parts)
+    contents = tuple(
+        " ".join(filter(None, (each.get("fstype") or "unknown", each.get("label") or each.get("partlabel"))))
+        for each in parts
+    )
     name = os.path.basename(path)
     model = " ".join(str(node.get(key) or "").strip() for key in ("vendor", "model")).strip()
     return DiskFacts(

@@ -48,9 +48,23 @@ class Finding:
 def findings(found: Measured, *, rate_limit_mbit: float = 8.0) -> list[Finding]:
     """What is wrong with a stream, worst first."""
     if found.codecs_refused:
-        return [Finding("codec", True, f"the camera sends {found.codecs_refused}; recorded is H.264, which every browser and player shows", "Video settings: encoding H.264 instead of H.265, and no `+` or `Smart Codec`.")]
+        return [
+            Finding(
+                "codec",
+                True,
+                f"the camera sends {found.codecs_refused}; recorded is H.264, which every browser and player shows",
+                "Video settings: encoding H.264 instead of H.265, and no `+` or `Smart Codec`.",
+            )
+        ]
     if found.trouble or not found.pictures:
-        return [Finding("no stream", True, found.trouble or "no picture came", "Check the address, user and password; `nvrctl camera find` shows the camera's own addresses.")]
+        return [
+            Finding(
+                "no stream",
+                True,
+                found.trouble or "no picture came",
+                "Check the address, user and password; `nvrctl camera find` shows the camera's own addresses.",
+            )
+        ]
     made = [
         *_b_frames(found), *_gops(found), *_sizes(found), *_clock(found), *_losses(found), *_rate(found, rate_limit_mbit),
     ]  # fmt: skip
@@ -60,37 +74,93 @@ def findings(found: Measured, *, rate_limit_mbit: float = 8.0) -> list[Finding]:
 def _b_frames(found: Measured) -> list[Finding]:
     if not found.b_pictures:
         return []
-    return [Finding("b-frames", True, f"{found.b_pictures} of {found.pictures} pictures are B-frames: live pictures come late, and cheap players stumble", "Profile `Main` or `Baseline` without B-frames (on some cameras: B-frames 0, or `Low latency`).")]
+    return [
+        Finding(
+            "b-frames",
+            True,
+            f"{found.b_pictures} of {found.pictures} pictures are B-frames: live pictures come late, and cheap players stumble",
+            "Profile `Main` or `Baseline` without B-frames (on some cameras: B-frames 0, or `Low latency`).",
+        )
+    ]
 
 
 def _gops(found: Measured) -> list[Finding]:
     wished = round(found.fps * GOP_WISHED_S) if found.fps else 50
     how = f"I-frame interval (GOP, Gov length): {wished} pictures, that is {GOP_WISHED_S:g} s."
     if found.keyframes < 2:
-        return [Finding("gop", True, f"only {found.keyframes} keyframe{'s' if found.keyframes != 1 else ''} in {found.seconds:.0f} s", how)]
+        return [
+            Finding(
+                "gop",
+                True,
+                f"only {found.keyframes} keyframe{'s' if found.keyframes != 1 else ''} in {found.seconds:.0f} s",
+                how,
+            )
+        ]
     longest, usual = max(found.gops), sorted(found.gops)[len(found.gops) // 2]
     if longest > GOP_LONG_S:
-        return [Finding("gop", True, f"{longest:.1f} s from keyframe to keyframe: so long a clip begins early, and so much a power cut may cost", how)]
+        return [
+            Finding(
+                "gop",
+                True,
+                f"{longest:.1f} s from keyframe to keyframe: so long a clip begins early, and so much a power cut may cost",
+                how,
+            )
+        ]
     if longest > usual * GOP_VARIES:
-        return [Finding("gop", False, f"keyframes come irregularly, every {min(found.gops):.1f} to {longest:.1f} s", "Switch off `Smart Codec`, `H.264+` or `Zipstream dynamic GOP`.")]
+        return [
+            Finding(
+                "gop",
+                False,
+                f"keyframes come irregularly, every {min(found.gops):.1f} to {longest:.1f} s",
+                "Switch off `Smart Codec`, `H.264+` or `Zipstream dynamic GOP`.",
+            )
+        ]
     return []
 
 
 def _sizes(found: Measured) -> list[Finding]:
     if len(set(found.sizes)) > 1:
-        return [Finding("size", True, f"the picture's size changed: {', '.join(f'{width}x{height}' for width, height in found.sizes)}", "Switch off what changes it: adaptive streams, corridor format by schedule, a second viewer's profile.")]
+        return [
+            Finding(
+                "size",
+                True,
+                f"the picture's size changed: {', '.join(f'{width}x{height}' for width, height in found.sizes)}",
+                "Switch off what changes it: adaptive streams, corridor format by schedule, a second viewer's profile.",
+            )
+        ]
     if found.interruptions:
-        return [Finding("interrupted", True, f"interrupted {len(found.interruptions)} times in {found.seconds:.0f} s: {found.interruptions[0]}", "Look at the cable and the switch first, then at the camera's log.")]
+        return [
+            Finding(
+                "interrupted",
+                True,
+                f"interrupted {len(found.interruptions)} times in {found.seconds:.0f} s: {found.interruptions[0]}",
+                "Look at the cable and the switch first, then at the camera's log.",
+            )
+        ]
     return []
 
 
 def _clock(found: Measured) -> list[Finding]:
     ahead_s = found.clock_ahead_s
     if ahead_s is None:
-        return [Finding("clock", False, "the camera does not tell its time in the stream", "Nothing needs it: the box's own clock counts. `nvrctl camera find` shows the camera's.")]
+        return [
+            Finding(
+                "clock",
+                False,
+                "the camera does not tell its time in the stream",
+                "Nothing needs it: the box's own clock counts. `nvrctl camera find` shows the camera's.",
+            )
+        ]
     if abs(ahead_s) <= CLOCK_WRONG_S:
         return []
-    return [Finding("clock", True, f"its clock is {clock_text(ahead_s)}", "`nvrctl camera setup` sets it and names a time server.")]
+    return [
+        Finding(
+            "clock",
+            True,
+            f"its clock is {clock_text(ahead_s)}",
+            "`nvrctl camera setup` sets it and names a time server.",
+        )
+    ]
 
 
 def clock_text(ahead_s: float) -> str:
@@ -112,15 +182,36 @@ def clock_text(ahead_s: float) -> str:
 def _losses(found: Measured) -> list[Finding]:
     if not found.lost_packets:
         return []
-    return [Finding("losses", found.lost_packets > found.pictures / 100, f"{found.lost_packets} packets were lost on the way, by {found.transport or 'the network'}", "Transport TCP; then the cable, the switch port, and the camera's bit rate.")]
+    return [
+        Finding(
+            "losses",
+            found.lost_packets > found.pictures / 100,
+            f"{found.lost_packets} packets were lost on the way, by {found.transport or 'the network'}",
+            "Transport TCP; then the cable, the switch port, and the camera's bit rate.",
+        )
+    ]
 
 
 def _rate(found: Measured, rate_limit_mbit: float) -> list[Finding]:
     made = []
     if found.fps and not FPS_LOW <= found.fps <= FPS_HIGH:
-        made.append(Finding("rate", False, f"{found.fps:.0f} pictures a second", "10 to 25 are good for traffic and places; more costs disk, fewer loses what moves fast."))
+        made.append(
+            Finding(
+                "rate",
+                False,
+                f"{found.fps:.0f} pictures a second",
+                "10 to 25 are good for traffic and places; more costs disk, fewer loses what moves fast.",
+            )
+        )
     if found.bits_per_s > rate_limit_mbit * 1e6:
-        made.append(Finding("bitrate", False, f"{found.bits_per_s / 1e6:.1f} Mbit/s, {found.bits_per_s * 86_400 / 8e9:.0f} GB a day", "Bit rate control VBR with 2 to 4 Mbit/s at 1080p is what most places need."))
+        made.append(
+            Finding(
+                "bitrate",
+                False,
+                f"{found.bits_per_s / 1e6:.1f} Mbit/s, {found.bits_per_s * 86_400 / 8e9:.0f} GB a day",
+                "Bit rate control VBR with 2 to 4 Mbit/s at 1080p is what most places need.",
+            )
+        )
     return made
 
 

@@ -30,13 +30,10 @@ def show(file: Path, as_json: bool) -> None:
         nvrctl image show box.img.zst
     """
     from tools.nvrctl import image_file
-    from tools.nvrctl.partitions import HEAD_BYTES, partitions, selector_of
+    from tools.nvrctl.partitions import partitions, selector_of
 
     found = image_file.look_at(file)
-    with image_file.opened(found) as stream:
-        head = memoryview(bytearray(min(HEAD_BYTES, found.size_bytes)))
-        stream.read_into(head)
-    parts = partitions(bytes(head))
+    parts = partitions(image_file.head(found))
     selector = selector_of(parts)
     if as_json:
         print_json(
@@ -47,11 +44,28 @@ def show(file: Path, as_json: bool) -> None:
             }
         )  # fmt: skip
         return
-    click.echo(f"{file}: {size_text(found.size_bytes)}, {found.packing or 'not packed'}{f' to {size_text(found.file_bytes)}' if found.packing else ''}")
-    click.echo(f"block map: {size_text(found.map.mapped_bytes)} of data" if found.has_map else "block map: none; all of it would be written")
+    click.echo(
+        f"{file}: {size_text(found.size_bytes)}, {found.packing or 'not packed'}{f' to {size_text(found.file_bytes)}' if found.packing else ''}"
+    )
+    click.echo(
+        f"block map: {size_text(found.map.mapped_bytes)} of data"
+        if found.has_map
+        else "block map: none; all of it would be written"
+    )
     click.echo(f"sha256: {found.sha256 or 'none beside it'}")
-    print_table(["partition", "name", "offset", "size"], [[str(each.number), each.name or each.kind, size_text(each.offset), size_text(each.size_bytes)] for each in parts], right=(2, 3))
-    click.echo(f"site file: goes on partition {selector.number}" if selector else "site file: there is no partition `selector` for it")
+    print_table(
+        ["partition", "name", "offset", "size"],
+        [
+            [str(each.number), each.name or each.kind, size_text(each.offset), size_text(each.size_bytes)]
+            for each in parts
+        ],
+        right=(2, 3),
+    )
+    click.echo(
+        f"site file: goes on partition {selector.number}"
+        if selector
+        else "site file: there is no partition `selector` for it"
+    )
 
 
 @image.command()
@@ -66,7 +80,7 @@ def check(context: click.Context, file: Path, as_json: bool) -> None:
         nvrctl image check box.img.zst
     """
     from tools.nvrctl import image_file
-    from tools.nvrctl.burn import check_image
+    from tools.nvrctl.image_pieces import check_image
 
     found = image_file.look_at(file)
     check_image(found)
@@ -74,5 +88,9 @@ def check(context: click.Context, file: Path, as_json: bool) -> None:
     if as_json:
         print_json({"ok": True, "size_bytes": found.size_bytes, "compared_with": covered})
     else:
-        click.echo(f"{file}: good, compared with {' and '.join(covered)}" if covered else f"{file}: unpacks without a fault; nothing lies beside it to compare with")
+        click.echo(
+            f"{file}: good, compared with {' and '.join(covered)}"
+            if covered
+            else f"{file}: unpacks without a fault; nothing lies beside it to compare with"
+        )
     context.exit(0)

@@ -1,7 +1,7 @@
 """An image file as a stream: raw, xz or zstd, with its block map and its SHA-256 beside it. zstandard is imported only here.
 
-    box.img.zst     the image            box.img.bmap (or box.img.zst.bmap)   which blocks hold data
-                                         box.img.zst.sha256                   what the file must be
+box.img.zst     the image            box.img.bmap (or box.img.zst.bmap)   which blocks hold data
+                                     box.img.zst.sha256                   what the file must be
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 from nvr.errors import NvrError
 from tools.nvrctl import blockmap
 from tools.nvrctl.blockmap import BlockMap
+from tools.nvrctl.partitions import HEAD_BYTES
 
 READ_BYTES = 1 << 20
 _PACKED = {b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ\x00": "xz"}
@@ -51,7 +52,9 @@ def look_at(path: Path) -> ImageFile:
             magic = file.read(6)
             file_bytes = os.fstat(file.fileno()).st_size
     except OSError as error:
-        raise ImageFaulty(f"cannot read the image {path}: {error.strerror}", hint="Check its name and its permissions.") from error
+        raise ImageFaulty(
+            f"cannot read the image {path}: {error.strerror}", hint="Check its name and its permissions."
+        ) from error
     packing = next((kind for start, kind in _PACKED.items() if magic.startswith(start)), "")
     other = next((kind for start, kind in _OTHERS.items() if magic.startswith(start)), "")
     if other:
@@ -64,15 +67,24 @@ def look_at(path: Path) -> ImageFile:
     else:
         size_bytes = _unpacked_bytes(path, packing)
     if found is not None and found.image_bytes != size_bytes:
-        raise ImageFaulty(f"{path} has {size_bytes} bytes, its block map is for {found.image_bytes}", hint="They do not belong together: fetch or build both again.")
+        raise ImageFaulty(
+            f"{path} has {size_bytes} bytes, its block map is for {found.image_bytes}",
+            hint="They do not belong together: fetch or build both again.",
+        )
     if size_bytes < 1 << 20 or size_bytes % 512:
-        raise ImageFaulty(f"{path} is no disk image: {size_bytes} bytes", hint="A disk image has whole sectors of 512 bytes, and at least a MB.")
-    return ImageFile(path, packing, file_bytes, size_bytes, found or blockmap.whole(size_bytes), found is not None, _sha256_of(path))
+        raise ImageFaulty(
+            f"{path} is no disk image: {size_bytes} bytes",
+            hint="A disk image has whole sectors of 512 bytes, and at least a MB.",
+        )
+    return ImageFile(
+        path, packing, file_bytes, size_bytes, found or blockmap.whole(size_bytes), found is not None, _sha256_of(path)
+    )
 
 
 def _block_map(path: Path) -> BlockMap | None:
-    names = [path.name, re.sub(r"\.(zst|xz)$", "", path.name)]
-    for candidate in (path.with_name(f"{name}.bmap") for name in names):
+    unpacked = re.sub(r"\.(zst|xz)$", "", path.name)
+    for name in (path.name, unpacked, re.sub(r"\.(img|raw)$", "", unpacked)):
+        candidate = path.with_name(f"{name}.bmap")
         if candidate.exists():
             with open(candidate, "rb") as file:
                 return blockmap.parsed(file.read(blockmap.FILE_BYTES + 1), str(candidate))
@@ -81,13 +93,20 @@ def _block_map(path: Path) -> BlockMap | None:
 
 def _sha256_of(path: Path) -> str:
     beside = path.with_name(path.name + ".sha256")
-    if not beside.exists():
+    if beside.exists():
+        with open(beside, "rb") as file:
+            match = re.match(rb"([0-9a-fA-F]{64})\b", file.read(4096))
+        if match is None:
+            raise ImageFaulty(f"{beside} holds no SHA-256", hint="sha256sum writes such a file.")
+        return match[1].decode().lower()
+    try:
+        with open(path.with_name("SHA256SUMS"), "rb") as file:
+            match = re.search(
+                rb"^([0-9a-fA-F]{64}) [ *]" + re.escape(path.name.encode()) + rb"\r?$", file.read(1 << 20), re.MULTILINE
+            )
+    except FileNotFoundError:
         return ""
-    with open(beside, "rb") as file:
-        match = re.match(rb"([0-9a-fA-F]{64})\b", file.read(4096))
-    if match is None:
-        raise ImageFaulty(f"{beside} holds no SHA-256", hint="sha256sum writes such a file.")
-    return match[1].decode().lower()
+    return match[1].decode().lower() if match else ""
 
 
 def _unpacked_bytes(path: Path, packing: str) -> int:
@@ -162,7 +181,9 @@ class Stream:
             while done < len(view):
                 size_bytes = self._unpacked.readinto(view[done:])
                 if not size_bytes:
-                    raise _damaged(self._image.path, f"it ends after {self.position + done} of {self._image.size_bytes} bytes")
+                    raise _damaged(
+                        self._image.path, f"it ends after {self.position + done} of {self._image.size_bytes} bytes"
+                    )
                 done += size_bytes
         except _unpack_errors() as error:
             raise _damaged(self._image.path, error) from error
@@ -190,7 +211,10 @@ class Stream:
                 pass
         found = (self._hashing.sha256 if self._hashing is not None else self._raw_sha256).hexdigest()  # type: ignore[union-attr]
         if found != self._image.sha256:
-            raise ImageFaulty(f"{self._image.path} is not the file its .sha256 was made for: {found[:16]}..., not {self._image.sha256[:16]}...", hint="Fetch or build it again.")
+            raise ImageFaulty(
+                f"{self._image.path} is not the file its .sha256 was made for: {found[:16]}..., not {self._image.sha256[:16]}...",
+                hint="Fetch or build it again.",
+            )
 
 
 def compared_with(image: ImageFile) -> tuple[str, ...]:
@@ -205,3 +229,11 @@ def opened(image: ImageFile) -> Iterator[Stream]:
         if not image.packing:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
         yield Stream(image, file)
+
+
+def head(image: ImageFile) -> bytes:
+    """The first MB, where the partition table is. Raises ImageFaulty."""
+    found = memoryview(bytearray(min(HEAD_BYTES, image.size_bytes)))
+    with opened(image) as stream:
+        stream.read_into(found)
+    return bytes(found)

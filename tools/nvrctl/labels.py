@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from pathlib import Path
 from urllib.parse import urlsplit
 
+from tools.nvrctl import records
 from tools.nvrctl.identity import Identity
 
 WIDTH_MM, HEIGHT_MM, MARGIN_MM, QR_MM = 62.0, 40.0, 2.0, 24.0
@@ -64,7 +66,9 @@ def _label(pdf, identity: Identity) -> None:  # type: ignore[no-untyped-def]
     _line(pdf, page_address(identity), 6.5, WIDTH_MM - 2 * MARGIN_MM, y=36)
 
 
-def _line(pdf, text: str, points: float, width_mm: float, *, y: float, bold: bool = False, font: str = "Helvetica") -> None:  # type: ignore[no-untyped-def]
+def _line(
+    pdf, text: str, points: float, width_mm: float, *, y: float, bold: bool = False, font: str = "Helvetica"
+) -> None:  # type: ignore[no-untyped-def]
     """One line, set smaller until it fits."""
     text = text.encode("latin-1", "replace").decode("latin-1")
     while True:
@@ -74,3 +78,11 @@ def _line(pdf, text: str, points: float, width_mm: float, *, y: float, bold: boo
         points -= 0.5
     pdf.set_xy(MARGIN_MM, y)
     pdf.cell(width_mm, points * 0.42, text)
+
+
+def save_labels(folder: Path, good: Sequence[Identity]) -> Path | None:
+    if not good:
+        return None
+    path = folder / f"labels-{good[0].box}{f'-to-{good[-1].box}' if len(good) > 1 else ''}.pdf"
+    records.write(path, labels_pdf(good))
+    return path

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import math
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 BLOCK = 4096
@@ -78,23 +78,31 @@ def finding(answers: Sequence[Answer], size_bytes: int) -> Finding:
     right = [each for each in answers if each.is_right]
     if not wrong:
         return Finding("good", "")
-    wraps = [abs(each.offset - each.came_from) for each in wrong if each.came_from is not None and each.came_from != each.offset]
+    wraps = [
+        abs(each.offset - each.came_from)
+        for each in wrong
+        if each.came_from is not None and each.came_from != each.offset
+    ]
     if wraps:
         real = math.gcd(*wraps)
-        return Finding("lies about its size", f"claims {_gb(size_bytes)}; what was written further behind came back in front, as on a card of {_gb(real)}", real)
+        return Finding(
+            "lies about its size",
+            f"claims {_gb(size_bytes)}; what was written further behind came back in front, as on a card of {_gb(real)}",
+            real,
+        )
     first = wrong[0].offset
     good_end = max((each.offset + each.size_bytes for each in right if each.offset < first), default=0)
     behind = [each for each in right if each.offset > first]
     if right and good_end and (not behind or all(each.is_mark for each in wrong)) and first >= good_end:
-        return Finding("lies about its size", f"claims {_gb(size_bytes)}; nothing behind {_gb(good_end)} is kept", good_end)
+        return Finding(
+            "lies about its size", f"claims {_gb(size_bytes)}; nothing behind {_gb(good_end)} is kept", good_end
+        )
     blank = sum(each.is_blank for each in wrong)
     as_if = f", {blank} of them blank as if never written" if blank else ""
-    return Finding("drops writes", f"took everything without an error, but {len(wrong)} of {len(answers)} places came back wrong{as_if}; the first at {_gb(first)}")
-
-
-def wrapped_from(digest: bytes, known: Mapping[bytes, int | None]) -> int | None:
-    """Where the piece was written whose digest this is; None when nowhere, or when several pieces are alike."""
-    return known.get(digest)
+    return Finding(
+        "drops writes",
+        f"took everything without an error, but {len(wrong)} of {len(answers)} places came back wrong{as_if}; the first at {_gb(first)}",
+    )
 
 
 def _gb(size_bytes: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 
@@ -69,7 +70,10 @@ class _Counted:
             else:
                 self._trouble = event.detail
                 # What no second try will change.
-                self.is_hopeless = any(word in event.detail for word in ("offers only", "names no stream", "refuses user", "wants a user"))
+                self.is_hopeless = any(
+                    word in event.detail
+                    for word in ("does not record", "offers only", "names no stream", "refuses user", "wants a user")
+                )
         else:
             self._picture(event)
 
@@ -99,17 +103,22 @@ class _Counted:
     def result(self, facts: dict[str, object]) -> Measured:
         self._end_of_run()
         # A long GOP shows even when its end did not come any more.
-        if self._keyframe_ticks and self._gops and self._ticks - self._keyframe_ticks[-1] > max(self._gops) * TICKS_PER_S:
+        if (
+            self._keyframe_ticks
+            and self._gops
+            and self._ticks - self._keyframe_ticks[-1] > max(self._gops) * TICKS_PER_S
+        ):
             self._gops.append((self._ticks - self._keyframe_ticks[-1]) / TICKS_PER_S)
         offset = facts.get("camera_clock_offset_s")
-        refused = self._trouble.partition("offers only ")[2] if not self._pictures else ""
+        # The words of nvr/rtsp/sdp.py, which tests/nvrctl/test_camera_check.py holds to it.
+        refused = re.match(r"the camera sends (.{1,60}), which", self._trouble) if not self._pictures else None
         return Measured(
             seconds=max(self.last_s - (self.first_s or 0.0), 1e-3) if self._pictures else 0.0,
             pictures=self._pictures, keyframes=self._keyframes, payload_bytes=self._bytes, sizes=tuple(self._sizes),
             fps=self._run_ticks * TICKS_PER_S / self._all_ticks if self._all_ticks else 0.0,
             gops=tuple(self._gops), b_pictures=self._b_pictures, lost_packets=self._lost, interruptions=tuple(self._interruptions),
             trouble="" if self._pictures else self._trouble or f"no picture within {FIRST_PICTURE_S:.0f} s",
-            codecs_refused=refused[:60], clock_ahead_s=float(offset) if isinstance(offset, int | float) else None, transport=str(facts.get("transport", "")),
+            codecs_refused=re.sub(r"/\d+", "", refused[1]) if refused else "", clock_ahead_s=float(offset) if isinstance(offset, int | float) else None, transport=str(facts.get("transport", "")),
         )  # fmt: skip
 
 

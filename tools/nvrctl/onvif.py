@@ -31,7 +31,11 @@ from nvr.errors import NvrError
 ANSWER_BYTES = 1 << 20
 DEPTH_MOST = 64
 TEXT_LENGTH = 200
-DEVICE, MEDIA, SCHEMA = "http://www.onvif.org/ver10/device/wsdl", "http://www.onvif.org/ver10/media/wsdl", "http://www.onvif.org/ver10/schema"
+DEVICE, MEDIA, SCHEMA = (
+    "http://www.onvif.org/ver10/device/wsdl",
+    "http://www.onvif.org/ver10/media/wsdl",
+    "http://www.onvif.org/ver10/schema",
+)
 _SOAP = "http://www.w3.org/2003/05/soap-envelope"
 _WSSE = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-wssecurity-secext-1.0.xsd"
 _WSU = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-wssecurity-utility-1.0.xsd"
@@ -54,13 +58,17 @@ class OnvifFault(NvrError):
 # -- asking --------------------------------------------------------------------------------------------
 
 
-def envelope(body: str, *, user: str = "", password: str = "", created: datetime | None = None, nonce: bytes | None = None) -> bytes:
+def envelope(
+    body: str, *, user: str = "", password: str = "", created: datetime | None = None, nonce: bytes | None = None
+) -> bytes:
     """A SOAP 1.2 request. The password itself is never in it, only a digest over it, the nonce and the time."""
     header = ""
     if user:
         nonce = os.urandom(16) if nonce is None else nonce
         stamp = (created or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%S.") + "000Z"
-        digest = base64.b64encode(hashlib.sha1(nonce + stamp.encode() + password.encode(), usedforsecurity=False).digest()).decode()
+        digest = base64.b64encode(
+            hashlib.sha1(nonce + stamp.encode() + password.encode(), usedforsecurity=False).digest()
+        ).decode()
         header = (
             f'<s:Header><Security s:mustUnderstand="1" xmlns="{_WSSE}"><UsernameToken><Username>{escape(user)}</Username>'
             f'<Password Type="{_DIGEST}">{digest}</Password><Nonce EncodingType="{_BASE64}">{base64.b64encode(nonce).decode()}</Nonce>'
@@ -117,7 +125,10 @@ def _check_depth(root: Element) -> None:
 def _fault(fault: Element) -> OnvifFault:
     codes = " ".join(text(each) for each in every(fault, "Value"))
     reason = text(next(every(fault, "Text"), None)) or text(child(fault, "faultstring")) or codes or "no reason"
-    is_refused = "NotAuthorized" in codes or re.search(r"not authori[sz]ed|authenticat|unauthori[sz]ed", reason, re.IGNORECASE) is not None
+    is_refused = (
+        "NotAuthorized" in codes
+        or re.search(r"not authori[sz]ed|authenticat|unauthori[sz]ed", reason, re.IGNORECASE) is not None
+    )
     return OnvifFault(reason, is_refused=is_refused)
 
 
@@ -164,7 +175,14 @@ def probe_matches(data: bytes) -> list[Match]:
     for each in every(parsed(data), "ProbeMatch"):
         scopes = text_all(child(each, "Scopes")).split()
         services = tuple(text_all(child(each, "XAddrs")).split())[:8]
-        found.append(Match(text(child(each, "EndpointReference", "Address")), services, _scope(scopes, "name"), _scope(scopes, "hardware")))
+        found.append(
+            Match(
+                text(child(each, "EndpointReference", "Address")),
+                services,
+                _scope(scopes, "name"),
+                _scope(scopes, "hardware"),
+            )
+        )
     return found
 
 
@@ -207,7 +225,9 @@ def clock(body: Element) -> ClockSetting:
     if answer is None:
         raise BadOnvif("no answer to GetSystemDateAndTime")
     date, time = child(answer, "UTCDateTime", "Date"), child(answer, "UTCDateTime", "Time")
-    parts = [number(child(date, name)) for name in ("Year", "Month", "Day")] + [number(child(time, name)) for name in ("Hour", "Minute", "Second")]
+    parts = [number(child(date, name)) for name in ("Year", "Month", "Day")] + [
+        number(child(time, name)) for name in ("Hour", "Minute", "Second")
+    ]
     utc = None
     if None not in parts:
         year, month, day, hour, minute, second = (int(part) for part in parts if part is not None)
@@ -215,7 +235,9 @@ def clock(body: Element) -> ClockSetting:
             utc = datetime(year, month, day, hour, minute, tzinfo=UTC) + timedelta(seconds=second)
         except (ValueError, OverflowError):
             pass
-    return ClockSetting(utc, text(child(answer, "DateTimeType")).upper() == "NTP", text(child(answer, "TimeZone", "TZ")))
+    return ClockSetting(
+        utc, text(child(answer, "DateTimeType")).upper() == "NTP", text(child(answer, "TimeZone", "TZ"))
+    )
 
 
 def media_service(body: Element) -> str:
@@ -287,7 +309,9 @@ def at_host(url: str, host: str, *, default_path: str = "") -> str:
     except ValueError:
         return ""
     netloc = f"[{host}]" if ":" in host else host
-    return urlunsplit((parts.scheme, f"{netloc}:{port}" if port else netloc, parts.path or default_path, parts.query, ""))
+    return urlunsplit(
+        (parts.scheme, f"{netloc}:{port}" if port else netloc, parts.path or default_path, parts.query, "")
+    )
 
 
 # -- setting -------------------------------------------------------------------------------------------
@@ -300,13 +324,19 @@ def set_clock(now: datetime, *, use_ntp: bool, time_zone: str) -> str:
         f"<tt:Date><tt:Year>{now.year}</tt:Year><tt:Month>{now.month}</tt:Month><tt:Day>{now.day}</tt:Day></tt:Date></UTCDateTime>"
     )
     kind = "NTP" if use_ntp else "Manual"
-    return question("SetSystemDateAndTime", inside=f"<DateTimeType>{kind}</DateTimeType><DaylightSavings>false</DaylightSavings>{zone}{'' if use_ntp else utc}")
+    return question(
+        "SetSystemDateAndTime",
+        inside=f"<DateTimeType>{kind}</DateTimeType><DaylightSavings>false</DaylightSavings>{zone}{'' if use_ntp else utc}",
+    )
 
 
 def set_ntp(server: str) -> str:
     kind = "IPv4" if re.fullmatch(r"\d{1,3}(\.\d{1,3}){3}", server) else "DNS"
     element = "IPv4Address" if kind == "IPv4" else "DNSname"
-    return question("SetNTP", inside=f"<FromDHCP>false</FromDHCP><NTPManual><tt:Type>{kind}</tt:Type><tt:{element}>{escape(server)}</tt:{element}></NTPManual>")
+    return question(
+        "SetNTP",
+        inside=f"<FromDHCP>false</FromDHCP><NTPManual><tt:Type>{kind}</tt:Type><tt:{element}>{escape(server)}</tt:{element}></NTPManual>",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,7 +351,14 @@ class Wanted:
 
 def set_encoder(body: Element, profile: Profile, wanted: Wanted) -> str:
     """The camera's own configuration of this stream, as GetProfiles gave it, with what is wanted put in."""
-    found = next((child(each, "VideoEncoderConfiguration") for each in every(body, "Profiles") if each.get("token") == profile.token), None)
+    found = next(
+        (
+            child(each, "VideoEncoderConfiguration")
+            for each in every(body, "Profiles")
+            if each.get("token") == profile.token
+        ),
+        None,
+    )
     if found is None:
         raise BadOnvif(f"the camera has no profile {profile.token}")
     found.tag = f"{{{MEDIA}}}Configuration"
@@ -338,4 +375,8 @@ def set_encoder(body: Element, profile: Profile, wanted: Wanted) -> str:
         if element is not None and value is not None:
             element.text = str(value)
     register_namespace("tt", SCHEMA)
-    return question("SetVideoEncoderConfiguration", MEDIA, tostring(found, encoding="unicode") + "<ForcePersistence>true</ForcePersistence>")
+    return question(
+        "SetVideoEncoderConfiguration",
+        MEDIA,
+        tostring(found, encoding="unicode") + "<ForcePersistence>true</ForcePersistence>",
+    )

@@ -61,7 +61,9 @@ class OnvifCamera:
 
     def __post_init__(self) -> None:
         # Neither a proxy nor .netrc of the laptop has anything to do with a camera on the next pole.
-        self._client = httpx.Client(timeout=self.timeout_s, trust_env=False, verify=False, follow_redirects=False)  # cameras sign their own certificates; only digests of the password travel
+        self._client = httpx.Client(
+            timeout=self.timeout_s, trust_env=False, verify=False, follow_redirects=False
+        )  # cameras sign their own certificates; only digests of the password travel
 
     def __enter__(self) -> OnvifCamera:
         return self
@@ -120,7 +122,9 @@ class OnvifCamera:
             "<StreamSetup><tt:Stream>RTP-Unicast</tt:Stream><tt:Transport><tt:Protocol>RTSP</tt:Protocol></tt:Transport></StreamSetup>"
             f"<ProfileToken>{escape(profile.token)}</ProfileToken>"
         )
-        return onvif.at_host(onvif.stream_uri(self.ask(self.media(), onvif.question("GetStreamUri", onvif.MEDIA, inside))), self.host)
+        return onvif.at_host(
+            onvif.stream_uri(self.ask(self.media(), onvif.question("GetStreamUri", onvif.MEDIA, inside))), self.host
+        )
 
     def ntp_server(self) -> str:
         return onvif.ntp_server(self.ask(self.service, onvif.question("GetNTP")))
@@ -164,7 +168,10 @@ class OnvifCamera:
     def _refused(self) -> Refused:
         if not self.user:
             return Refused("wants a user and a password", hint="Give --user and --password-file.")
-        return Refused(f"refuses user {self.user}", hint="Check user and password; they were tried once and are not tried again. ONVIF users are kept apart from others on some cameras (Hikvision, Axis).")
+        return Refused(
+            f"refuses user {self.user}",
+            hint="Check user and password; they were tried once and are not tried again. ONVIF users are kept apart from others on some cameras (Hikvision, Axis).",
+        )
 
     def _envelope(self, body: str) -> bytes:
         if self._way != "token":
@@ -176,7 +183,7 @@ class OnvifCamera:
         return _OnceDigest(self.user, self.password) if self._way == "digest" else None
 
     def _post(self, service: str, data: bytes, auth: httpx.Auth | None) -> Element:
-        headers = {"content-type": 'application/soap+xml; charset=utf-8', "user-agent": "nvrctl"}
+        headers = {"content-type": "application/soap+xml; charset=utf-8", "user-agent": "nvrctl"}
         try:
             with self._client.stream("POST", service, content=data, headers=headers, auth=auth) as answer:
                 content = bytearray()

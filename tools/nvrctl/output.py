@@ -37,7 +37,9 @@ def print_json(value: object) -> None:
     click.echo(json.dumps(value, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
 
 
-def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = (), err: bool = False) -> None:
+def print_table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = (), err: bool = False
+) -> None:
     """Columns wide enough for what is in them; those in `right` are aligned right."""
     shown = [[printable(cell) for cell in row] for row in (head, *rows)]
     widths = [max(len(row[column]) for row in shown) for column in range(len(head))]
@@ -74,3 +76,8 @@ def confirm(question: str, *, yes: bool) -> None:
     if not sys.stdin.isatty():
         raise click.UsageError(f"{question} Nobody can be asked here: say --yes.")
     click.confirm(question, default=False, abort=True, err=True)
+
+
+def many(count: int, what: str) -> str:
+    """`1 card`, `2 cards`."""
+    return f"{count} {what}{'s' if count != 1 else ''}"

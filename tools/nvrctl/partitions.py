@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 SECTOR = 512
 HEAD_BYTES = 1 << 20  # partition tables and boot loaders in front of the first partition; written to cards last
+_FAT_GUIDS = {"c12a7328-f81f-11d2-ba4b-00a0c93ec93b", "ebd0a0a2-b9e5-4433-87c0-68b6b72699c7"}  # EFI system, basic data
 _FAT_TYPES = {0x01, 0x04, 0x06, 0x0B, 0x0C, 0x0E, 0xEF}
 
 
@@ -47,7 +48,11 @@ def _gpt(head: bytes) -> tuple[Partition, ...]:
         first, last = struct.unpack_from("<QQ", entry, 32)
         name = entry[56:128].decode("utf-16-le", "replace").partition("\0")[0]
         if first <= last:
-            found.append(Partition(number + 1, name, str(uuid.UUID(bytes_le=entry[:16])), first * SECTOR, (last - first + 1) * SECTOR))
+            found.append(
+                Partition(
+                    number + 1, name, str(uuid.UUID(bytes_le=entry[:16])), first * SECTOR, (last - first + 1) * SECTOR
+                )
+            )
     return tuple(found)
 
 
@@ -68,4 +73,11 @@ def selector_of(found: tuple[Partition, ...]) -> Partition | None:
     named = next((each for each in found if each.name == "selector"), None)
     if named is not None:
         return named
-    return next((each for each in found if each.kind.startswith("mbr-") and int(each.kind[4:], 16) in _FAT_TYPES), None)
+    return next((each for each in found if each.kind.startswith("mbr-") and is_fat(each)), None)
+
+
+def is_fat(found: Partition) -> bool:
+    """Whether the table says that a FAT lies there."""
+    if found.kind.startswith("mbr-"):
+        return int(found.kind[4:], 16) in _FAT_TYPES
+    return found.kind in _FAT_GUIDS

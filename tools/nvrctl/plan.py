@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tools.nvrctl.blockmap import BlockMap, Range
-from tools.nvrctl.partitions import HEAD_BYTES
+from tools.nvrctl.partitions import HEAD_BYTES, Partition, is_fat
 
 PIECE_BYTES = 4 << 20  # cards erase in blocks of about this size
 
@@ -40,13 +40,31 @@ class Piece:
         return self.offset + self.size_bytes
 
 
-def pieces(found: BlockMap, patches: Iterable[Patch] = (), align: int = 4096) -> tuple[Piece, ...]:
+def whole_parts(found: BlockMap, parts: Iterable[Partition]) -> list[tuple[int, int]]:
+    """Partitions that are written completely, holes as zeros: every FAT that holds anything.
+
+    A block map leaves out what is empty, and what was on the card before stays there. ext4 and erofs do not mind; a FAT does: its
+    tables are mostly zeros, and what an earlier use left in them reads as clusters in use, and as files that are not there.
+    """
+    return [
+        (part.offset, min(part.offset + part.size_bytes, found.image_bytes))
+        for part in parts
+        if is_fat(part)
+        and any(each.offset < part.offset + part.size_bytes and each.end > part.offset for each in found.ranges)
+    ]
+
+
+def pieces(
+    found: BlockMap, patches: Iterable[Patch] = (), whole: Iterable[tuple[int, int]] = (), align: int = 4096
+) -> tuple[Piece, ...]:
     """All pieces in rising order, each within one PIECE_BYTES stretch of the disk; the head is the first one or two.
 
-    What a patch touches is written on every card, so that all cards of one run have the same pieces.
+    What a patch touches is written on every card, so that all cards of one run have the same pieces; `whole` as from whole_parts().
     """
-    wanted = sorted([(each.offset, each.end) for each in found.ranges] + [(each.offset, each.end) for each in patches])
-    stretches: list[list[int]] = [[0, min(HEAD_BYTES, found.image_bytes)]]  # the head is always written, even where the map has holes in it
+    wanted = sorted([(each.offset, each.end) for each in (*found.ranges, *patches)] + list(whole))
+    stretches: list[list[int]] = [
+        [0, min(HEAD_BYTES, found.image_bytes)]
+    ]  # the head is always written, even where the map has holes in it
     for start, end in wanted:
         start, end = start // align * align, min(-(-end // align) * align, found.image_bytes)
         if start <= stretches[-1][1]:

@@ -62,7 +62,11 @@ class Program(click.Group):
         except ModuleNotFoundError as error:
             if (error.name or "").split(".")[0] in ("nvr", "tools"):
                 raise
-            _fail(context, f"the package {error.name} is not installed", "pip install 'nvr[laptop]' brings all that nvrctl needs.")
+            _fail(
+                context,
+                f"the package {error.name} is not installed",
+                "pip install 'nvr[laptop]' brings all that nvrctl needs.",
+            )
         except BrokenPipeError:  # `nvrctl camera find | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             context.exit(1)

@@ -1,8 +1,8 @@
 """What was written to which card, kept in a folder: so that no two cards share an identity, and the hub learns the codes.
 
-    cards/BOX.json      one for each box, the latest card last
-    cards/codes.json    what `nvrctl hub code import` sends: hashes, never codes
-    cards/labels.pdf    printed labels; carries codes in clear, for the printer
+cards/BOX.json      one for each box, the latest card last
+cards/codes.json    what `nvrctl hub code import` sends: hashes, never codes
+cards/labels.pdf    printed labels; carries codes in clear, for the printer
 """
 
 from __future__ import annotations
@@ -39,9 +39,14 @@ class Records:
         for identity in identities:
             good = self.good_card(identity.box)
             if good is not None:
-                given.append(f"{identity.box} (written {good['written_at'][:16].replace('T', ' ')} to {good['device']})")
+                given.append(
+                    f"{identity.box} (written {good['written_at'][:16].replace('T', ' ')} to {good['device']})"
+                )
         if given:
-            raise AlreadyGiven(f"there are cards already for {', '.join(given)}", hint="Two boxes never share a name. --again makes a new card in place of the old one, whose code is taken back.")
+            raise AlreadyGiven(
+                f"there are cards already for {', '.join(given)}",
+                hint="Two boxes never share a name. --again makes a new card in place of the old one, whose code is taken back.",
+            )
 
     def good_card(self, box: str) -> dict[str, Any] | None:
         """The latest good card of a box."""
@@ -57,9 +62,14 @@ class Records:
         except FileNotFoundError:
             return []
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RecordsUnreadable(f"the record {path} cannot be read: {error}", hint="Move it away if it is not worth mending; then its box counts as new.") from error
+            raise RecordsUnreadable(
+                f"the record {path} cannot be read: {error}",
+                hint="Move it away if it is not worth mending; then its box counts as new.",
+            ) from error
 
-    def begin(self, identity: Identity, device: dict[str, Any], image: dict[str, Any], now: datetime | None = None) -> None:
+    def begin(
+        self, identity: Identity, device: dict[str, Any], image: dict[str, Any], now: datetime | None = None
+    ) -> None:
         """Note a card before it is written: were the laptop to die now, the hub could still learn of its code."""
         now = now or datetime.now(UTC)
         card = {
@@ -86,7 +96,11 @@ class Records:
         for path in sorted(self.folder.glob("*.json")):
             if path.name == "codes.json":
                 continue
-            cards = [card for card in self.cards_of(path.stem) if card.get("code_hash") and card.get("verdict") in ("good", "being written")]
+            cards = [
+                card
+                for card in self.cards_of(path.stem)
+                if card.get("code_hash") and card.get("verdict") in ("good", "being written")
+            ]
             for card in cards:
                 expires = datetime.fromisoformat(card["written_at"]) + timedelta(days=CODE_DAYS)
                 found.append(

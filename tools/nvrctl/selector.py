@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from nvr.errors import NvrError
@@ -19,7 +19,7 @@ from tools.nvrctl.image_file import ImageFile
 from tools.nvrctl.partitions import HEAD_BYTES, Partition, partitions, selector_of
 from tools.nvrctl.plan import Patch
 
-SITE_FILE = "site/site.yaml"
+FOLDER = "site"  # where the box looks (firmware/firstboot.py)
 PARTITION_BYTES = 1 << 30  # a larger FAT is not ours, and would be unpacked into a temporary file
 BLOCK = 4096
 _COMPARED = 1 << 20
@@ -29,17 +29,19 @@ class NoSelector(NvrError):
     """The image has no partition for a site file, or nothing can be put on it."""
 
 
-def patches_for(image: ImageFile, texts: Sequence[str]) -> list[tuple[Patch, ...]]:
-    """What differs on each card from the image when it carries this site file. Raises NoSelector, ImageFaulty."""
+def patches_for(image: ImageFile, contents: Sequence[Mapping[str, bytes]]) -> list[tuple[Patch, ...]]:
+    """What differs on each card from the image when it carries these files in its folder `site`. Raises NoSelector, ImageFaulty."""
     if shutil.which("mcopy") is None:
-        raise NoSelector("mtools is not installed: it puts the site file on the card's FAT partition", hint="sudo apt install mtools")
+        raise NoSelector(
+            "mtools is not installed: it puts the site file on the card's FAT partition", hint="sudo apt install mtools"
+        )
     with tempfile.TemporaryDirectory(prefix="nvrctl-") as folder:
         base, work = Path(folder) / "selector", Path(folder) / "with-site"
         partition = _unpack(image, base)
-        shutil.copyfile(base, work)
         made = []
-        for text in texts:
-            put(work, text, Path(folder))
+        for files in contents:
+            shutil.copyfile(base, work)
+            put(work, files, Path(folder))
             made.append(tuple(_differences(base, work, partition.offset)))
         return made
 
@@ -47,22 +49,30 @@ def patches_for(image: ImageFile, texts: Sequence[str]) -> list[tuple[Patch, ...
 def _unpack(image: ImageFile, base: Path) -> Partition:
     """Write the selector partition of the image to `base`; where it lies."""
     with image_file.opened(image) as stream:
-        head = memoryview(bytearray(min(HEAD_BYTES, image.size_bytes)))
-        stream.read_into(head)
-        found = selector_of(partitions(bytes(head)))
+        found = selector_of(partitions(image_file.head(image)))
         if found is None:
-            raise NoSelector(f"{image.path} has no partition called `selector` that could take the site file", hint="Is this an image for a box? `nvrctl image show` tells its partitions.")
-        if found.size_bytes > PARTITION_BYTES or found.offset + found.size_bytes > image.size_bytes or found.offset < HEAD_BYTES:
-            raise NoSelector(f"the partition `selector` of {image.path} lies at {found.offset} with {found.size_bytes} bytes, which cannot be", hint="Build the image again.")
+            raise NoSelector(
+                f"{image.path} has no partition called `selector` that could take the site file",
+                hint="Is this an image for a box? `nvrctl image show` tells its partitions.",
+            )
+        if (
+            found.size_bytes > PARTITION_BYTES
+            or found.offset + found.size_bytes > image.size_bytes
+            or found.offset < HEAD_BYTES
+        ):
+            raise NoSelector(
+                f"the partition `selector` of {image.path} lies at {found.offset} with {found.size_bytes} bytes, which cannot be",
+                hint="Build the image again.",
+            )
         stream.skip_to(found.offset)
-        chunk = memoryview(bytearray(_COMPARED))
+        chunk, zeros = memoryview(bytearray(_COMPARED)), memoryview(bytes(_COMPARED))
         with open(base, "wb") as file:
             left = found.size_bytes
             while left:
                 part = chunk[: min(left, len(chunk))]
                 stream.read_into(part)
                 # Holes stay holes: most of it is empty.
-                if any(part):
+                if part != zeros[: len(part)]:
                     file.write(part)
                 else:
                     file.seek(len(part), os.SEEK_CUR)
@@ -71,26 +81,35 @@ def _unpack(image: ImageFile, base: Path) -> Partition:
         return found
 
 
-def put(fat: Path, text: str, folder: Path) -> None:
-    """Put a site file on a FAT file system in a file, in place of the one that is there. Raises NoSelector."""
-    source = folder / "site.yaml"
-    fd = os.open(source, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(fd, "w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
+def put(fat: Path, files: Mapping[str, bytes], folder: Path) -> None:
+    """Put files into the folder `site` of a FAT in a file, in place of those that are there. Raises NoSelector."""
+    # The folder exists on our images; then mmd says so and changes nothing.
+    _mtools("mmd", "-D", "s", "-i", str(fat), f"::{FOLDER}")
+    for name, data in files.items():
+        source = folder / name
+        fd = os.open(source, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+        done = _mtools("mcopy", "-D", "o", "-o", "-i", str(fat), str(source), f"::{FOLDER}/{name}")
+        source.unlink()
+        if done.returncode != 0:
+            why = done.stderr.decode("utf-8", "replace").strip()[:200]
+            raise NoSelector(
+                f"{name} does not go on the FAT partition: {why}",
+                hint="Build the image again; its partition `selector` is full or damaged.",
+            )
+
+
+def _mtools(*command: str) -> subprocess.CompletedProcess[bytes]:
     environment = {**os.environ, "MTOOLSRC": os.devnull, "MTOOLS_SKIP_CHECK": "1", "LC_ALL": "C.UTF-8"}
-    # It exists already on our images; then mmd says so and changes nothing.
-    subprocess.run(["mmd", "-D", "s", "-i", str(fat), "::site"], env=environment, capture_output=True, check=False, stdin=subprocess.DEVNULL)
-    done = subprocess.run(["mcopy", "-D", "o", "-o", "-i", str(fat), str(source), f"::{SITE_FILE}"], env=environment, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
-    source.unlink()
-    if done.returncode != 0:
-        raise NoSelector(f"the site file does not go on the FAT partition: {done.stderr.strip()[:200]}", hint="Build the image again; its partition `selector` is full or damaged.")
+    return subprocess.run(command, env=environment, capture_output=True, check=False, stdin=subprocess.DEVNULL)
 
 
-def read(fat: Path, name: str = SITE_FILE) -> bytes:
-    """A file of a FAT file system that lies in a file. Raises NoSelector."""
-    done = subprocess.run(["mtype", "-i", str(fat), f"::{name}"], env={**os.environ, "MTOOLSRC": os.devnull, "MTOOLS_SKIP_CHECK": "1"}, capture_output=True, check=False, stdin=subprocess.DEVNULL)
+def read(fat: Path, name: str = "site.yaml") -> bytes:
+    """A file in the folder `site` of a FAT that lies in a file. Raises NoSelector."""
+    done = _mtools("mtype", "-i", str(fat), f"::{FOLDER}/{name}")
     if done.returncode != 0:
-        raise NoSelector(f"there is no {name} on the FAT partition", hint="nvrctl card write puts it there.")
+        raise NoSelector(f"there is no {FOLDER}/{name} on the FAT partition", hint="nvrctl card write puts it there.")
     return done.stdout
 
 

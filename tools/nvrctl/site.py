@@ -31,17 +31,38 @@ def site() -> None:
 
 
 @site.command()
-@click.option("--table", "table_path", type=FILE, help="CSV, TSV or XLSX with a row for each camera; one file comes out for each box.")
-@click.option("--out", "folder", type=FOLDER, default=Path("sites"), show_default=True, help="Folder for the site files.")
+@click.option(
+    "--table",
+    "table_path",
+    type=FILE,
+    help="CSV, TSV or XLSX with a row for each camera; one file comes out for each box.",
+)
+@click.option(
+    "--out", "folder", type=FOLDER, default=Path("sites"), show_default=True, help="Folder for the site files."
+)
 @click.option("--site", "site_name", metavar="NAME", default="", help="Site, where the table does not say.")
 @click.option("--box", metavar="NAME", default="", help="Box, without a table.")
-@click.option("--camera", "cameras", multiple=True, metavar="NAME=RTSP-URL[,SMALL-URL]", help="A camera, without a table; give it several times.")
-@click.option("--template", type=click.Choice(TEMPLATES), help="What the cameras are for, where the table does not say.")
+@click.option(
+    "--camera",
+    "cameras",
+    multiple=True,
+    metavar="NAME=RTSP-URL[,SMALL-URL]",
+    help="A camera, without a table; give it several times.",
+)
+@click.option(
+    "--template", type=click.Choice(TEMPLATES), help="What the cameras are for, where the table does not say."
+)
 @click.option("--user", default="", help="User at the cameras, where the table does not say.")
-@click.option("--password-file", type=FILE, help="File with the password at the cameras; a password on the command line is seen by everybody.")
+@click.option(
+    "--password-file",
+    type=FILE,
+    help="File with the password at the cameras; a password on the command line is seen by everybody.",
+)
 @click.option("--time-zone", default="", help="Time zone, where the table does not say.  [default: Asia/Jayapura]")
 @click.option("--hub", metavar="URL", default="", help="Hub, where the table does not say.")
-@click.option("--fingerprint", default="", help="SHA-256 of the hub's certificate, where no public authority vouches for it.")
+@click.option(
+    "--fingerprint", default="", help="SHA-256 of the hub's certificate, where no public authority vouches for it."
+)
 @click.option("--ring-gb", default="", help="Disk for each camera, where the table does not say.  [default: 20]")
 @click.option("--replace", is_flag=True, help="Write over site files that are there already.")
 @json_option
@@ -90,7 +111,10 @@ def new(
             faults = [fault for draft in drafts for fault in site_draft.faults_of(draft, folder)]
     if faults:
         raise site_draft.TableFaulty(name, site_draft.placed(faults, columns))
-    written = [_write(folder / f"{draft.box}.yaml", draft.text, replace=replace) for draft in _writable(drafts, folder, replace)]
+    written = [
+        _write(folder / f"{draft.box}.yaml", draft.text, replace=replace)
+        for draft in _writable(drafts, folder, replace)
+    ]
     if as_json:
         print_json({"files": [str(path) for path in written]})
         return
@@ -105,8 +129,12 @@ def _row(number: int, box: str, text: str):  # type: ignore[no-untyped-def]
     name, sign, addresses = text.partition("=")
     main, _, small = addresses.partition(",")
     if not sign or not main:
-        raise click.BadParameter(f"{text[:60]!r} is not NAME=URL, such as entrance=rtsp://10.0.0.11/main.", param_hint="--camera")
-    return Row(number, {"box": box, "camera": name.strip(), "url": main.strip(), **({"small": small.strip()} if small else {})})
+        raise click.BadParameter(
+            f"{text[:60]!r} is not NAME=URL, such as entrance=rtsp://10.0.0.11/main.", param_hint="--camera"
+        )
+    return Row(
+        number, {"box": box, "camera": name.strip(), "url": main.strip(), **({"small": small.strip()} if small else {})}
+    )
 
 
 def _asked(defaults: dict[str, str]):  # type: ignore[no-untyped-def]
@@ -115,7 +143,9 @@ def _asked(defaults: dict[str, str]):  # type: ignore[no-untyped-def]
 
     click.echo("A site file for one box. Enter takes what stands in brackets.", err=True)
     box = click.prompt("Name of the box (lower-case letters, digits, -)", err=True)
-    defaults["site"] = click.prompt("Site it belongs to", default=defaults["site"] or box.rpartition("-")[0] or box, err=True)
+    defaults["site"] = click.prompt(
+        "Site it belongs to", default=defaults["site"] or box.rpartition("-")[0] or box, err=True
+    )
     defaults["time_zone"] = click.prompt("Time zone", default=defaults["time_zone"] or "Asia/Jayapura", err=True)
     hub = click.prompt("Hub (https://..., or - for none)", default=defaults["hub"] or "-", err=True)
     defaults["hub"] = "" if hub == "-" else hub
@@ -126,8 +156,15 @@ def _asked(defaults: dict[str, str]):  # type: ignore[no-untyped-def]
         small = click.prompt("  address of its small stream, or -", default="-", err=True)
         user = click.prompt("  user, or -", default=defaults["user"] or "-", err=True)
         if user != "-":
-            cells |= {"user": user, "password": click.prompt("  password", hide_input=True, default=defaults["password"], show_default=False, err=True)}
-        cells["template"] = click.prompt("  what it looks at", type=click.Choice(TEMPLATES), default=defaults["template"] or "traffic", err=True)
+            cells |= {
+                "user": user,
+                "password": click.prompt(
+                    "  password", hide_input=True, default=defaults["password"], show_default=False, err=True
+                ),
+            }
+        cells["template"] = click.prompt(
+            "  what it looks at", type=click.Choice(TEMPLATES), default=defaults["template"] or "traffic", err=True
+        )
         if cells["template"] == "service-office":
             cells["hours"] = click.prompt("  opening hours", default=HOURS["service-office"], err=True)
         cells["ring_gb"] = click.prompt("  GB of disk", default=defaults["ring_gb"] or "20", err=True)
@@ -142,7 +179,9 @@ def _writable(drafts, folder: Path, replace: bool):  # type: ignore[no-untyped-d
     """All of them, or none: raises NvrError when one is there already and says something else."""
     there = [folder / f"{draft.box}.yaml" for draft in drafts if (folder / f"{draft.box}.yaml").exists()]
     if there and not replace:
-        raise NvrError(f"{', '.join(map(str, there))}: there already", hint="Another --out, or --replace to write over them.")
+        raise NvrError(
+            f"{', '.join(map(str, there))}: there already", hint="Another --out, or --replace to write over them."
+        )
     return drafts
 
 
@@ -173,9 +212,13 @@ def site_files(paths: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(each for each in path.iterdir() if each.suffix in (".yaml", ".yml") and not each.name.startswith("."))
+            inside = sorted(
+                each for each in path.iterdir() if each.suffix in (".yaml", ".yml") and not each.name.startswith(".")
+            )
             if not inside:
-                raise NvrError(f"there is no site file in {path}", hint="nvrctl site new --table cameras.csv writes them.")
+                raise NvrError(
+                    f"there is no site file in {path}", hint="nvrctl site new --table cameras.csv writes them."
+                )
             found += inside
         else:
             found.append(path)
@@ -232,14 +275,38 @@ def _together(sites) -> list[dict]:  # type: ignore[no-untyped-def]
     for path, found in sites:
         claims = [("box", found.box, "box", f"the box name {found.box!r}", "Give each box a name of its own.")]
         if found.hub is not None and found.hub.code:
-            claims.append(("code", found.hub.code, "hub.code", "the one-time code", "Take it out: `nvrctl card write` gives each card its own."))
+            claims.append(
+                (
+                    "code",
+                    found.hub.code,
+                    "hub.code",
+                    "the one-time code",
+                    "Take it out: `nvrctl card write` gives each card its own.",
+                )
+            )
         for camera in found.cameras:
             if isinstance(camera.main, RtspSource):
-                claims.append(("url", camera.main.url, f"cameras.{camera.name}.main", "the camera's address", "A camera recorded by two boxes takes twice its network."))
+                claims.append(
+                    (
+                        "url",
+                        camera.main.url,
+                        f"cameras.{camera.name}.main",
+                        "the camera's address",
+                        "A camera recorded by two boxes takes twice its network.",
+                    )
+                )
         for kind, value, key, what, instead in claims:
             other = first.setdefault((kind, value), str(path))
             if other != str(path):
-                faults.append({"file": str(path), "line": 1, "key": key, "what": f"{what} stands in {other} as well", "instead": instead})
+                faults.append(
+                    {
+                        "file": str(path),
+                        "line": 1,
+                        "key": key,
+                        "what": f"{what} stands in {other} as well",
+                        "instead": instead,
+                    }
+                )
     return faults
 
 
@@ -280,6 +347,22 @@ def show(files: tuple[Path, ...], as_json: bool) -> None:
         print_json({"boxes": boxes})
         return
     for box in boxes:
-        click.echo(f"{box['file']}: box {box['box']} of {box['site']}, {box['time_zone']}, hub {box['hub'] or 'none'}, at most {size_text(box['disk_bytes'])} of disk")
-        rows = [[each["camera"], each["place"], each["template"] or "-", each["from"], size_text(each["ring_bytes"]), f"{each['keep_days']:g} days" if each["keep_days"] else "as long as it fits"] for each in box["cameras"]]
-        print_table(["  camera", "place", "template", "from", "ring", "kept"], [["  " + row[0], *row[1:]] for row in rows], right=(4,))
+        click.echo(
+            f"{box['file']}: box {box['box']} of {box['site']}, {box['time_zone']}, hub {box['hub'] or 'none'}, at most {size_text(box['disk_bytes'])} of disk"
+        )
+        rows = [
+            [
+                each["camera"],
+                each["place"],
+                each["template"] or "-",
+                each["from"],
+                size_text(each["ring_bytes"]),
+                f"{each['keep_days']:g} days" if each["keep_days"] else "as long as it fits",
+            ]
+            for each in box["cameras"]
+        ]
+        print_table(
+            ["  camera", "place", "template", "from", "ring", "kept"],
+            [["  " + row[0], *row[1:]] for row in rows],
+            right=(4,),
+        )

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from nvr.errors import NvrError
 from nvr.site import check_text
-from nvr.site_kinds import closest
 from nvr.site_keys import BUILT_IN_TEMPLATES
+from nvr.site_kinds import closest
 
 TIME_ZONE = "Asia/Jayapura"  # of the first city; a table may say another
 RING_GB = "20"  # two days of 1080p at 1 Mbit/s, three of a small card's cameras fit 64 GB
@@ -140,12 +140,28 @@ def columns_of(heading: Sequence[str]) -> tuple[dict[str, int], list[CellFault]]
             instead = known[near] if near else "one of " + ", ".join(column.name for column in COLUMNS)
             faults.append(CellFault(1, place, text.strip()[:40], "nobody knows this heading", instead))
         elif name in found:
-            faults.append(CellFault(1, place, name, f"stands a second time; the first is {column_letters(found[name])}1", "Take one of them out."))
+            faults.append(
+                CellFault(
+                    1,
+                    place,
+                    name,
+                    f"stands a second time; the first is {column_letters(found[name])}1",
+                    "Take one of them out.",
+                )
+            )
         else:
             found[name] = place
     for column in COLUMNS:
         if column.required and column.name not in found:
-            faults.append(CellFault(1, -1, column.name, f"there is no column {column.name}", f"A heading `{column.name}`, and a value in each row."))
+            faults.append(
+                CellFault(
+                    1,
+                    -1,
+                    column.name,
+                    f"there is no column {column.name}",
+                    f"A heading `{column.name}`, and a value in each row.",
+                )
+            )
     return found, faults
 
 
@@ -171,7 +187,17 @@ def hours_of(text: str) -> dict[str, str]:
 
 def quoted(text: str) -> str:
     """A scalar that YAML reads back as exactly this text."""
-    if re.fullmatch(r"[A-Za-z/][A-Za-z0-9/_.-]{0,200}", text) and text.lower() not in ("true", "false", "yes", "no", "on", "off", "null", "y", "n"):
+    if re.fullmatch(r"[A-Za-z/][A-Za-z0-9/_.-]{0,200}", text) and text.lower() not in (
+        "true",
+        "false",
+        "yes",
+        "no",
+        "on",
+        "off",
+        "null",
+        "y",
+        "n",
+    ):
         return text
     return json.dumps(text, ensure_ascii=False)
 
@@ -208,9 +234,19 @@ def _disagreements(rows: Iterable[Row]) -> list[CellFault]:
                 continue
             first, number = said.setdefault(name, (text, row.number))
             if is_camera and number != row.number:
-                faults.append(CellFault(row.number, -2, "camera", f"{text!r} of this box stands in row {number} already", "Give each camera of a box a name of its own."))
+                faults.append(
+                    CellFault(
+                        row.number,
+                        -2,
+                        "camera",
+                        f"{text!r} of this box stands in row {number} already",
+                        "Give each camera of a box a name of its own.",
+                    )
+                )
             elif first != text:
-                faults.append(CellFault(row.number, -2, name, f"{text!r}, but row {number} says {first!r} of the same box", first))
+                faults.append(
+                    CellFault(row.number, -2, name, f"{text!r}, but row {number} says {first!r} of the same box", first)
+                )
     return faults
 
 
@@ -243,7 +279,9 @@ def _draft(box: str, rows: Sequence[Row], defaults: Mapping[str, str], faults: l
     return Draft(box, "\n".join(lines) + "\n", origin)
 
 
-def _camera(row: Row, defaults: Mapping[str, str], origin: dict[str, tuple[int, str]], faults: list[CellFault]) -> list[str]:
+def _camera(
+    row: Row, defaults: Mapping[str, str], origin: dict[str, tuple[int, str]], faults: list[CellFault]
+) -> list[str]:
     path = f"cameras.{row['camera']}"
     origin[path] = row.number, "camera"
     for column in COLUMNS:
@@ -275,7 +313,11 @@ def _camera(row: Row, defaults: Mapping[str, str], origin: dict[str, tuple[int, 
             times = ", ".join(f"{quoted(day)}: {json.dumps(spans)}" for day, spans in hours_of(hours).items())
             lines.append(f"  hours: {{{times}}}")
         except ValueError as error:
-            faults.append(CellFault(row.number, -2, "hours", f"{str(error)[:40]!r} is no day with its times", HOURS["service-office"]))
+            faults.append(
+                CellFault(
+                    row.number, -2, "hours", f"{str(error)[:40]!r} is no day with its times", HOURS["service-office"]
+                )
+            )
     return lines
 
 
@@ -294,7 +336,9 @@ def faults_of(draft: Draft, folder: Path) -> list[CellFault]:
     for fault in checked.faults:
         row, column = _origin(draft, fault.key)
         instead = re.sub(r"^[a-z_]+: ", "", fault.instead)
-        instead = instead.removeprefix("Write ").removesuffix(".") if instead.startswith("Write ") else instead.strip('"')
+        instead = (
+            instead.removeprefix("Write ").removesuffix(".") if instead.startswith("Write ") else instead.strip('"')
+        )
         found.append(CellFault(row, -2, column, fault.what, instead))
     return found
 

@@ -28,7 +28,9 @@ def read(path: Path) -> tuple[list[Row], dict[str, int], list[CellFault]]:
     lines = _lines(path)
     number = next((number for number, cells in enumerate(lines) if any(cells)), None)
     if number is None:
-        raise TableUnreadable(f"{path}: the table is empty", hint="First row: box, camera, url; then a row for each camera.")
+        raise TableUnreadable(
+            f"{path}: the table is empty", hint="First row: box, camera, url; then a row for each camera."
+        )
     columns, faults = columns_of(lines[number])
     rows = []
     for offset, cells in enumerate(lines[number + 1 :], number + 2):
@@ -47,7 +49,9 @@ def _lines(path: Path) -> list[list[str]]:
         with open(path, "rb") as file:
             data = file.read(FILE_BYTES + 1)
     except OSError as error:
-        raise TableUnreadable(f"cannot read {path}: {error.strerror}", hint="Check its name and its permissions.") from error
+        raise TableUnreadable(
+            f"cannot read {path}: {error.strerror}", hint="Check its name and its permissions."
+        ) from error
     if len(data) > FILE_BYTES:
         raise TableUnreadable(f"{path} has more than {FILE_BYTES >> 20} MB", hint="Is this the list of cameras?")
     if data.startswith(b"PK\x03\x04"):
@@ -57,7 +61,9 @@ def _lines(path: Path) -> list[list[str]]:
     else:
         lines = _text_table(path, data)
     if len(lines) > ROWS_MOST or any(len(cells) > COLUMNS_MOST for cells in lines):
-        raise TableUnreadable(f"{path} has more than {ROWS_MOST} rows or {COLUMNS_MOST} columns", hint="Is this the list of cameras?")
+        raise TableUnreadable(
+            f"{path} has more than {ROWS_MOST} rows or {COLUMNS_MOST} columns", hint="Is this the list of cameras?"
+        )
     return [[cell.strip() for cell in cells] for cells in lines]
 
 
@@ -77,7 +83,10 @@ def _text_table(path: Path, data: bytes) -> list[list[str]]:
         csv.field_size_limit(64 << 10)
         return list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
     except csv.Error as error:
-        raise TableUnreadable(f"{path} is not good CSV: {error}", hint="A cell that holds quotes, commas or line breaks stands in quotes as a whole.") from error
+        raise TableUnreadable(
+            f"{path} is not good CSV: {error}",
+            hint="A cell that holds quotes, commas or line breaks stands in quotes as a whole.",
+        ) from error
 
 
 def _spreadsheet(path: Path, data: bytes) -> list[list[str]]:
@@ -87,7 +96,9 @@ def _spreadsheet(path: Path, data: bytes) -> list[list[str]]:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > UNPACKED_BYTES:
-                raise TableUnreadable(f"{path} unpacks to more than {UNPACKED_BYTES >> 20} MB", hint="Is this the list of cameras?")
+                raise TableUnreadable(
+                    f"{path} unpacks to more than {UNPACKED_BYTES >> 20} MB", hint="Is this the list of cameras?"
+                )
         book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
         sheet = next((sheet for sheet in book.worksheets if sheet.sheet_state == "visible"), None)
         if sheet is None:
@@ -97,7 +108,10 @@ def _spreadsheet(path: Path, data: bytes) -> list[list[str]]:
     except TableUnreadable:
         raise
     except Exception as error:  # openpyxl raises whatever it stumbles over: KeyError, ValueError, BadZipFile ...
-        raise TableUnreadable(f"{path} is not a good XLSX file: {type(error).__name__}: {str(error)[:100]}", hint="Save the table again, as XLSX or as CSV.") from error
+        raise TableUnreadable(
+            f"{path} is not a good XLSX file: {type(error).__name__}: {str(error)[:100]}",
+            hint="Save the table again, as XLSX or as CSV.",
+        ) from error
     # Empty rows keep their numbers, empty columns at the end are a spreadsheet's habit.
     while lines and not any(lines[-1]):
         lines.pop()
