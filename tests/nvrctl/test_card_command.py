@@ -15,6 +15,7 @@ from cards import IMAGE_BYTES, MIB, SELECTOR, SITE, make_image, needs_tools
 from click.testing import CliRunner
 
 from nvr import site as site_room
+from nvr import wire
 from tools.nvrctl import card as card_module
 from tools.nvrctl import selector
 from tools.nvrctl.partitions import partitions
@@ -71,9 +72,7 @@ def test_ten_cards_share_neither_name_nor_code_and_the_records_know_them(desk):
     sites = [site_on(desk / f"{number}.img") for number in range(10)]
     assert len({each.box for each in sites}) == len({each.hub.code for each in sites}) == 10
     codes = json.loads((desk / "cards" / "codes.json").read_text())["codes"]
-    from tools.nvrctl.identity import code_hash
-
-    assert {each["code_hash"] for each in codes} == {code_hash(each.hub.code) for each in sites}
+    assert {each["code_hash"] for each in codes} == {wire.code_hash(each.hub.code) for each in sites}
     assert (desk / told["labels"]).read_bytes().startswith(b"%PDF")
 
 

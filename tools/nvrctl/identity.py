@@ -1,12 +1,11 @@
 """What makes one card different from the next: the box's name, and a one-time code with which the box enrols at the hub.
 
-Pure but for the random numbers. The code stands on the card and on its printed label; kept is only its SHA-256, which is also what
-the hub gets. Whoever reads the records later cannot enrol a box.
+Pure but for the random numbers. The code stands on the card and on its printed label; kept is only its hash
+(nvr/wire.py), which is also what the hub gets. Whoever reads the records later cannot enrol a box.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 import secrets
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import yaml
 
+from nvr import wire
 from nvr.errors import NvrError
 from nvr.site import Site, SiteFaulty, check_text
 from nvr.site_yaml import compose
@@ -48,7 +48,7 @@ class Identity:
 
     @property
     def code_hash(self) -> str:
-        return code_hash(self.code) if self.code else ""
+        return wire.code_hash(self.code) if self.code else ""
 
     def __repr__(self) -> str:
         return f"Identity({self.box!r})"  # the code and the cameras' passwords are in it
@@ -57,11 +57,6 @@ class Identity:
 def new_code() -> str:
     """`7F3K-QM2P-XW9D`: never twice."""
     return "-".join("".join(secrets.choice(ALPHABET) for _ in range(GROUP_LETTERS)) for _ in range(GROUPS))
-
-
-def code_hash(code: str) -> str:
-    """SHA-256, as hex, of a code in capitals with its dashes."""
-    return hashlib.sha256(code.strip().upper().encode()).hexdigest()
 
 
 def box_names(name: str, count: int) -> list[str]:
