@@ -18,11 +18,13 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from firmware import network
 from nvr import site as site_room
 from nvr import systemd
+from nvr.errors import NvrError
 from nvr.site_yaml import Fault
 
 log = logging.getLogger(__name__)
@@ -68,10 +70,18 @@ def tidied(data: bytes) -> bytes:
     return data.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
 
 
-def judged_site(data: bytes, path: Path) -> Outcome:
+def judged_site(data: bytes, path: Path, places: Places = Places()) -> Outcome:
     checked = site_room.check_text(data, path)
     if checked.site is None:
         return Outcome("site.yaml", checked.faults)
+    data_dir = data_dir_of(checked.site, places)
+    try:
+        if data_dir.is_relative_to(places.data) or os.path.ismount(
+            data_dir.parent
+        ):  # a USB disk that comes later is judged by nvr
+            site_room.check_budgets(checked.site, data_dir)
+    except NvrError as error:
+        return Outcome("site.yaml", (Fault(1, "ring_gb", str(error), error.hint),))
     count = len(checked.site.cameras)
     return Outcome(
         "site.yaml", (), (f"kotak {checked.site.box}, {count} kamera", f"box {checked.site.box}, {count} cameras")
@@ -219,11 +229,11 @@ def result_text(outcomes: list[Outcome], *, has_site: bool, when: str) -> str:
 # -- what lives until the next start -----------------------------------------------------------------
 
 
-def data_dir_of(site: site_room.Site | None) -> Path:
+def data_dir_of(site: site_room.Site | None, places: Places) -> Path:
     """Rings lie on the data partition, or on a USB disk (/disk) where the site file says so."""
     if site is not None and (site.storage.path == Path("/disk") or Path("/disk") in site.storage.path.parents):
         return Path("/disk/nvr")
-    return Path("/data/nvr")
+    return places.data / "nvr"
 
 
 def prepare(places: Places) -> None:
@@ -255,7 +265,7 @@ def prepare(places: Places) -> None:
         write(places.run / "chrony-dhcp/site.sources", "".join(f"server {host} iburst\n" for host in found.ntp), 0o644)
     port = site.web.port if site is not None else 8080
     write(places.run / "nvr-setup/page.nft", f"define page_port = {port}\n", 0o644)
-    data_dir = data_dir_of(site)
+    data_dir = data_dir_of(site, places)
     write(
         places.run / "nvr-setup/environment", f"NVR_DATA={data_dir}\nNVR_SITE={places.site}\nNVR_PORT={port}\n", 0o644
     )
@@ -299,7 +309,7 @@ def take_all(places: Places) -> list[Outcome]:
     for leftover in places.card.glob("taken.tmp"):
         scrub_leftover(leftover)
     wanted: tuple[tuple[str, Judge, Path, int, int], ...] = (
-        ("site.yaml", judged_site, places.site, 0o640, NVR_GID),
+        ("site.yaml", partial(judged_site, places=places), places.site, 0o640, NVR_GID),
         ("network.yaml", judged_network, places.system / "network.yaml", 0o600, 0),
         ("authorized_keys", judged_keys, places.system / "authorized_keys", 0o600, 0),
     )

@@ -64,12 +64,10 @@ def choice(state: State) -> tuple[str, State]:
     for slot in state.order:
         if state.left(slot) > 0:
             return slot, state.with_slot(slot, state.left(slot) - 1, state.good(slot))
-    for slot in state.order:
-        if state.good(slot):
-            return slot, state.with_slot(slot, ATTEMPTS - 1, True)
-    fresh = replace(state, left_a=ATTEMPTS, left_b=ATTEMPTS)
-    slot = state.order[0]
-    return slot, fresh.with_slot(slot, ATTEMPTS - 1, False)
+    # No attempts left anywhere. What worked once comes first; but that it worked once proves nothing, so the other gets its turn again too.
+    first = next((slot for slot in state.order if state.good(slot)), state.order[0])
+    again = replace(state, order=(first, other(first)), left_a=ATTEMPTS, left_b=ATTEMPTS)
+    return first, again.with_slot(first, ATTEMPTS - 1, state.good(first))
 
 
 def emptied(state: State, slot: str) -> State:
@@ -94,8 +92,8 @@ def given_up(state: State, slot: str) -> State:
 
 
 def can_return(state: State, slot: str) -> bool:
-    """Whether the other slot holds something that recorded once."""
-    return state.good(other(slot))
+    """Whether the other slot holds something that recorded once, and has not used up its attempts since: else both would send the box to and fro."""
+    return state.good(other(slot)) and state.left(other(slot)) > 0
 
 
 # -- the two copies ----------------------------------------------------------------------------------

@@ -119,7 +119,7 @@ def build(order: Order, tell: Callable[[str], None] = print) -> Built:
         compatible=recipe.compatible, version=order.version,
     )  # fmt: skip
     out = kitchen.make(
-        "release", release.make, context=inside, disk=whole, bundle=update, name=recipe.name, version=order.version,
+        "release", release.make, context=inside, disk=whole, bundle=update, recipe=recipe.name, version=order.version,
         compression=19 if order.is_release else 3,
     )  # fmt: skip
 

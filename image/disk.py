@@ -24,6 +24,8 @@ EFI_SYSTEM, BASIC_DATA, LINUX = (
     "EBD0A0A2-B9E5-4433-87C0-68B6B72699C7",
     "0FC63DAF-8483-4772-8E79-3D69D8477DE4",
 )
+# Of its own: systemd-repart finds what it may grow by the type.
+DATA = "6E767200-0000-4000-8000-0000000000DA"
 DISK_ID = "6E767200-0000-4000-8000-0000000000FF"
 END_MIB = 1  # the second GPT lies at the end
 README = """Taruh site.yaml di folder ini sebelum kartu dipasang; network.yaml dan authorized_keys bila perlu.
@@ -46,7 +48,7 @@ def layout(*, first_mib: int, selector_mib: int, boot_mib: int, root_mib: int, d
     """The partitions in order; numbers 1 to 6 are what boot.cmd and the Raspberry Pi's autoboot.txt count on."""
     sizes = (
         ("selector", EFI_SYSTEM, selector_mib), ("bootA", BASIC_DATA, boot_mib), ("bootB", BASIC_DATA, boot_mib),
-        ("rootA", LINUX, root_mib), ("rootB", LINUX, root_mib), ("data", LINUX, data_mib),
+        ("rootA", LINUX, root_mib), ("rootB", LINUX, root_mib), ("data", DATA, data_mib),
     )  # fmt: skip
     found, start = [], first_mib * MIB
     for name, kind, size_mib in sizes:

@@ -24,13 +24,15 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def make(into: Path, toolbox: Toolbox, *, disk: Made, bundle: Made, name: str, version: str, compression: int) -> None:
+def make(
+    into: Path, toolbox: Toolbox, *, disk: Made, bundle: Made, recipe: str, version: str, compression: int
+) -> None:
     """The files of an image that do not depend on how long it took to build."""
     image = disk.path / "disk.img"
-    (into / f"{name}.bmap").write_text(block_map(image))
-    packed = into / f"{name}.img.zst"
+    (into / f"{recipe}.bmap").write_text(block_map(image))
+    packed = into / f"{recipe}.img.zst"
     toolbox.run(["zstd", "-q", "-T2", f"-{compression}", "-o", packed, image])
-    os.link(bundle.path / "update.raucb", into / f"{name}-{version}.raucb")
+    os.link(bundle.path / "update.raucb", into / f"{recipe}-{version}.raucb")
     names = sorted(path.name for path in into.iterdir())
     (into / "SHA256SUMS").write_text("".join(f"{file_hash(into / each)}  {each}\n" for each in names))
 

@@ -24,7 +24,8 @@ MASKED = (
     "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer", "e2scrub_reap.service",
     "systemd-hwdb-update.service", "systemd-journal-catalog-update.service", "systemd-update-done.service", "ldconfig.service",
     "systemd-firstboot.service", "systemd-machine-id-commit.service", "systemd-timesyncd.service", "sshd-keygen.service",
-    "systemd-networkd-wait-online.service", "getty.target", "console-getty.service",
+    "systemd-networkd-wait-online.service", "systemd-binfmt.service",
+    "proc-sys-fs-binfmt_misc.automount", "modprobe@efi_pstore.service", "getty.target", "console-getty.service",
 )  # fmt: skip
 FOLDERS = ("data", "disk", "boot/selector", "var", "tmp", "run", "proc", "sys", "dev")
 SCRIPT = '#!/bin/sh\nexec /usr/bin/python3 -m firmware.{module} {arguments}"$@"\n'

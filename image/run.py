@@ -45,10 +45,11 @@ def run(
     given: bytes = b"",
     environment: Mapping[str, str] | None = None,
     limit_s: float = 3600,
+    shown: str = "",
 ) -> Ran:
     """Run a program to its end. Raises ProgramFailed when it is missing, too slow, or ends with anything but 0."""
     words = [os.fspath(word) for word in arguments]
-    shown = shlex.join(words if len(words) < 12 else [*words[:11], "..."])
+    shown = shown or shlex.join(words if len(words) < 12 else [*words[:11], "..."])
     try:
         done = subprocess.run(
             words,
@@ -96,4 +97,5 @@ class Toolbox:
         outside = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
         inside = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", **outside, **(environment or {})}
         words = ["env", "-i", "LC_ALL=C.UTF-8", *(f"{name}={value}" for name, value in inside.items()), *arguments]
-        return run(self.command(words, folders=folders), given=given, limit_s=limit_s)
+        shown = " ".join(os.fspath(word) for word in arguments)[:300]
+        return run(self.command(words, folders=folders), given=given, limit_s=limit_s, shown=f"in the toolbox: {shown}")

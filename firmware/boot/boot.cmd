@@ -27,19 +27,21 @@ for s in ${BOOT_ORDER}; do
     if test "${BOOT_B_LEFT}" = "3"; then setenv BOOT_B_LEFT 2; setenv pick B; elif test "${BOOT_B_LEFT}" = "2"; then setenv BOOT_B_LEFT 1; setenv pick B; elif test "${BOOT_B_LEFT}" = "1"; then setenv BOOT_B_LEFT 0; setenv pick B; fi
   fi
 done
-# No attempts left anywhere: the one that worked before is tried again, for ever if it must be.
-for s in ${BOOT_ORDER}; do
-  if test -n "${pick}"; then true;
-  elif test "${s}" = "A"; then
-    if test "${BOOT_A_GOOD}" = "1"; then setenv BOOT_A_LEFT 2; setenv pick A; fi
-  elif test "${s}" = "B"; then
-    if test "${BOOT_B_GOOD}" = "1"; then setenv BOOT_B_LEFT 2; setenv pick B; fi
-  fi
-done
-# Neither ever worked: both again.
+# No attempts left anywhere: what worked once comes first, and the other gets its turn again too.
 if test -z "${pick}"; then
   setenv BOOT_A_LEFT 3; setenv BOOT_B_LEFT 3
-  if test "${BOOT_ORDER}" = "B A"; then setenv BOOT_B_LEFT 2; setenv pick B; else setenv BOOT_A_LEFT 2; setenv pick A; fi
+  for s in ${BOOT_ORDER}; do
+    if test -n "${pick}"; then true;
+    elif test "${s}" = "A"; then
+      if test "${BOOT_A_GOOD}" = "1"; then setenv pick A; fi
+    elif test "${s}" = "B"; then
+      if test "${BOOT_B_GOOD}" = "1"; then setenv pick B; fi
+    fi
+  done
+  if test -z "${pick}"; then
+    if test "${BOOT_ORDER}" = "B A"; then setenv pick B; else setenv pick A; fi
+  fi
+  if test "${pick}" = "A"; then setenv BOOT_A_LEFT 2; setenv BOOT_ORDER "A B"; else setenv BOOT_B_LEFT 2; setenv BOOT_ORDER "B A"; fi
 fi
 # choose ends
 env export -c -s 0x200 ${bs_addr} BOOT_ORDER BOOT_A_LEFT BOOT_B_LEFT BOOT_A_GOOD BOOT_B_GOOD
@@ -54,6 +56,8 @@ if load ${devtype} ${devnum}:${bp} ${bs_addr} args.txt; then env import -t ${bs_
 setenv bootargs "nvr.root=root${pick} rauc.slot=${pick} ${args}"
 load ${devtype} ${devnum}:${bp} ${kernel_addr_r} vmlinuz || reset
 setenv kernel_size ${filesize}
+# A PC's kernel unpacks itself from 16 MiB upwards over some 60 MiB; U-Boot's own address for the initramfs lies in there.
+if test "${arch}" = "x86"; then setenv ramdisk_addr_r 0x10000000; fi
 load ${devtype} ${devnum}:${bp} ${ramdisk_addr_r} initrd.img || reset
 setenv rd_size ${filesize}
 if test "${arch}" = "x86"; then
