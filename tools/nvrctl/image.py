@@ -1,96 +1,148 @@
-"""`nvrctl image`: what is in an image file."""
+"""`nvrctl image`: build disk images and update bundles from recipes."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
 
-from tools.nvrctl.output import FILE, json_option, print_json, print_table, size_text
+from nvr.errors import NvrError
+
+FOLDER = click.Path(file_okay=False, path_type=Path)
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.group()
 def image() -> None:
-    """Look at an image file before it goes to cards.
+    """Build disk images and update bundles.
 
     \b
-    Example:
-        nvrctl image show box.img.zst
+    Examples:
+        nvrctl image ls
+        nvrctl image build virt-x86
+        nvrctl image report build/virt-x86
     """
 
 
-@image.command()
-@click.argument("file", type=FILE)
-@json_option
-def show(file: Path, as_json: bool) -> None:
-    """Tell an image's size, its partitions, and what lies beside it (block map, SHA-256).
-
-    \b
-    Example:
-        nvrctl image show box.img.zst
-    """
-    from tools.nvrctl import image_file
-    from tools.nvrctl.partitions import partitions, selector_of
-
-    found = image_file.look_at(file)
-    parts = partitions(image_file.head(found))
-    selector = selector_of(parts)
-    if as_json:
-        print_json(
-            {
-                "file": str(file), "packing": found.packing or "none", "file_bytes": found.file_bytes, "size_bytes": found.size_bytes,
-                "mapped_bytes": found.map.mapped_bytes if found.has_map else None, "sha256": found.sha256 or None, "takes_site_file": selector is not None,
-                "partitions": [{"number": each.number, "name": each.name, "kind": each.kind, "offset": each.offset, "size_bytes": each.size_bytes} for each in parts],
-            }
-        )  # fmt: skip
-        return
-    click.echo(
-        f"{file}: {size_text(found.size_bytes)}, {found.packing or 'not packed'}{f' to {size_text(found.file_bytes)}' if found.packing else ''}"
-    )
-    click.echo(
-        f"block map: {size_text(found.map.mapped_bytes)} of data"
-        if found.has_map
-        else "block map: none; all of it would be written"
-    )
-    click.echo(f"sha256: {found.sha256 or 'none beside it'}")
-    print_table(
-        ["partition", "name", "offset", "size"],
-        [
-            [str(each.number), each.name or each.kind, size_text(each.offset), size_text(each.size_bytes)]
-            for each in parts
-        ],
-        right=(2, 3),
-    )
-    click.echo(
-        f"site file: goes on partition {selector.number}"
-        if selector
-        else "site file: there is no partition `selector` for it"
-    )
-
-
-@image.command()
-@click.argument("file", type=FILE)
-@json_option
+@image.command("build")
+@click.argument("recipe")
+@click.option("-o", "--output", "output", type=FOLDER, help="Where the results go (default build/RECIPE).")
+@click.option(
+    "--cache", type=FOLDER, help="Where finished steps are kept (default ~/.cache/nvr-image, or NVR_IMAGE_CACHE)."
+)
+@click.option(
+    "--mirror", default="", metavar="URL", help="Debian's archive, instead of the one this machine's apt uses."
+)
+@click.option("--security-mirror", default="", metavar="URL", help="Debian's security archive.")
+@click.option("--version", default="", help="Version of the bundle (default: that of nvr).")
+@click.option(
+    "--release", "is_release", is_flag=True, help="For boxes outside: refuses the development key, packs tighter."
+)
+@click.option("--key", type=FILE, help="Private key that signs the bundle.")
+@click.option("--certificate", type=FILE, help="Its certificate.")
+@click.option("--trusted", type=FILE, help="Certificates that boxes accept bundles from (default: the signer's).")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
-def check(context: click.Context, file: Path, as_json: bool) -> None:
-    """Unpack all of an image and compare it with its block map and its SHA-256. Exit status 1 when it is damaged.
+def build_command(
+    context: click.Context, recipe: str, output: Path | None, cache: Path | None, mirror: str, security_mirror: str, version: str,
+    is_release: bool, key: Path | None, certificate: Path | None, trusted: Path | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Build the image that RECIPE describes, and the bundle that updates to it.
+
+    RECIPE is a file, or the name of one that comes with nvr. What was built before and did not change is taken from the cache.
 
     \b
     Example:
-        nvrctl image check box.img.zst
+        nvrctl image build virt-x86 -o out
     """
-    from tools.nvrctl import image_file
-    from tools.nvrctl.image_pieces import check_image
+    from image import build, keys, release
+    from image import recipe as recipes
+    from nvr import __version__
 
-    found = image_file.look_at(file)
-    check_image(found)
-    covered = image_file.compared_with(found)
-    if as_json:
-        print_json({"ok": True, "size_bytes": found.size_bytes, "compared_with": covered})
-    else:
-        click.echo(
-            f"{file}: good, compared with {' and '.join(covered)}"
-            if covered
-            else f"{file}: unpacks without a fault; nothing lies beside it to compare with"
+    if (key is None) != (certificate is None):
+        raise click.UsageError("--key and --certificate belong together.")
+    try:
+        order = build.Order(
+            recipes.load(recipes.recipe_path(recipe)),
+            cache=cache or build.CACHE,
+            mirror=mirror,
+            security_mirror=security_mirror,
+            version=version or __version__,
+            is_release=is_release,
+            signer=keys.Signer(key.absolute(), certificate.absolute()) if key and certificate else None,
+            trusted=trusted,
         )
-    context.exit(0)
+        built = build.build(order, tell=lambda line: click.echo(line, err=as_json))
+        files = release.hand_out(built.release, output or Path("build") / order.recipe.name, built.report, built.sbom)
+    except NvrError as error:
+        if as_json:
+            click.echo(json.dumps({"error": str(error), "hint": error.hint}))
+        click.echo(f"nvrctl: {error}", err=True)
+        if error.hint:
+            click.echo(f"        {error.hint}", err=True)
+        context.exit(1)
+    if as_json:
+        click.echo(json.dumps({"files": [str(path) for path in files], **built.report}))
+        return
+    _print_report(built.report)
+    for path in files:
+        click.echo(f"  {path}")
+    click.echo(f"Next: write {order.recipe.name}.img.zst to a card, put site.yaml into its folder `site`.")
+
+
+@image.command("ls")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def ls_command(as_json: bool) -> None:
+    """List the recipes that come with nvr.
+
+    \b
+    Example:
+        nvrctl image ls
+    """
+    from image import recipe as recipes
+
+    found = []
+    for path in sorted(recipes.RECIPES.glob("*.yaml")):
+        if path.stem != "appliance":
+            each = recipes.load(path)
+            found.append(
+                {"name": each.name, "board": each.board, "architecture": each.architecture, "loader": each.loader}
+            )
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    for each in found:
+        click.echo(f"{each['name']:<12} {each['architecture']:<6} {each['loader']:<8} {each['board']}")
+
+
+@image.command("report")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def report_command(folder: Path, as_json: bool) -> None:
+    """Show what a build took, how large everything is, and what takes the room.
+
+    \b
+    Example:
+        nvrctl image report build/virt-x86
+    """
+    text = (folder / "report.json").read_text()
+    if as_json:
+        click.echo(text.rstrip())
+        return
+    _print_report(json.loads(text), is_long=True)
+
+
+def _print_report(report: dict, *, is_long: bool = False) -> None:
+    sizes = report["sizes_bytes"]
+    click.echo("  ".join(f"{name} {size / 1e6:.1f} MB" for name, size in sizes.items()))
+    if not is_long:
+        return
+    for step in report["steps"]:
+        click.echo(f"  {step['name']:<12} {step['seconds']:7.1f} s{'  (from the cache)' if step['was_cached'] else ''}")
+    click.echo(f"{report['packages']} packages; the largest, as installed:")
+    for each in report["largest_packages"]:
+        click.echo(f"  {each['installed_kib'] / 1000:7.1f} MB  {each['name']}")
+    click.echo("largest folders of the root, after pruning:")
+    for each in report["largest_folders"]:
+        click.echo(f"  {each['bytes'] / 1e6:7.1f} MB  {each['path']}")
