@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from nvr.errors import NvrError
+from tools.nvrctl.image_look import check, show
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -23,6 +24,10 @@ def image() -> None:
         nvrctl image build virt-x86
         nvrctl image report build/virt-x86
     """
+
+
+image.add_command(show)
+image.add_command(check)
 
 
 @image.command("build")
