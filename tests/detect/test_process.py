@@ -349,6 +349,47 @@ def test_a_new_site_file_restarts_detection_alone(box):
     assert_nothing_is_missing(box.data_dir, "square", "gate")
 
 
+RIBBON = """\
+site: test
+box: test-1
+time_zone: Asia/Jayapura
+storage: {{reserve_gb: 0.1}}
+web: {{listen: 127.0.0.1, port: {port}}}
+cameras:
+  door:
+    main: {{source: picamera, size: 640x480, fps: 10, rate_mbit: 1}}
+    small: {{source: picamera, size: 320x240, rate_mbit: 0.3}}
+    ring_gb: 0.05
+    zones: {{all: [[0, 0], [1, 0], [1, 1], [0, 1]]}}
+"""
+
+
+@pytest.mark.slow
+def test_a_ribbon_camera_is_recorded_large_and_looked_at_small(tmp_path):
+    """One sensor, two encoders (a stand-in for picamera2): `record` has the main stream, `detect` the small one, and either may be killed."""
+    stand_ins = Path(__file__).parents[1] / "source" / "stand_ins"
+    path = tmp_path / "site.yaml"
+    path.write_text(RIBBON.format(port=free_port()))
+    with RunningBox(path, tmp_path / "data", tmp_path / "log", modules=stand_ins) as box:
+        box.until(lambda: box.is_recording("door/main"), 60, "it records")
+        box.until(lambda: looks_of(box, "door") > 10, 90, "it looks")
+        camera = (status_of(box) or {})["cameras"]["door"]
+        assert (camera["stream"], camera["is_keyframes_only"]) == ("door/small", False)
+        pid = detect_of(box)
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        box.until(lambda: detect_of(box) not in (None, pid) and looks_of(box, "door") > 10, 90, "it looks again")
+        assert box.stop() == 0
+    with Ring(tmp_path / "data" / "rings" / "door" / "main") as ring:
+        assert {row.record.run for row in ring.rows()} == {1}
+    assert not (tmp_path / "data" / "rings" / "door" / "small").exists()
+    assert_nothing_is_missing(tmp_path / "data", "door")
+
+
+def looks_of(box: RunningBox, camera: str) -> int:
+    return int((status_of(box) or {}).get("cameras", {}).get(camera, {}).get("looks", 0))
+
+
 @contextlib.contextmanager
 def quota(pid: int, share: float) -> Iterator[None]:
     """So much of one CPU for a process and no more, by cgroups of either version."""
