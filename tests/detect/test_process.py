@@ -349,6 +349,33 @@ def test_a_new_site_file_restarts_detection_alone(box):
     assert_nothing_is_missing(box.data_dir, "square", "gate")
 
 
+DAMAGED = Path(__file__).parents[3] / "shared" / "data" / "video" / "conformance" / "BA_MW_D_IDR_LOST.264"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not DAMAGED.exists(), reason="needs the conformance streams in ../shared/data/video")
+def test_a_damaged_stream_and_a_model_that_is_none_leave_the_other_camera_alone(films, tmp_path):
+    path = site_file(tmp_path, films, ", loop: true")
+    path.write_text(path.read_text() + f"""  lost:
+    main: {{source: replay, file: "{DAMAGED}", loop: true, fps: 25}}
+    ring_gb: 0.05
+    zones: {{all: [[0, 0], [1, 0], [1, 1], [0, 1]]}}
+""")
+    folder = tmp_path / "data" / "models"
+    folder.mkdir(parents=True)
+    (folder / "cut.tflite").write_bytes(b"\0\0\0\0TFL3" + bytes(100))
+    (folder / "cut.json").write_text("{}")
+    with RunningBox(path, tmp_path / "data", tmp_path / "log") as box:
+        box.until(lambda: box.is_recording("square/main") and box.is_recording("lost/main"), 60, "both record")
+        box.until(lambda: looks_of(box, "square") > 20 and looks_of(box, "lost") > 5, 90, "both are looked at")
+        assert (status_of(box) or {})["model"] == ""
+        assert box.stop() == 0
+    log = (tmp_path / "log").read_text()
+    assert "the card of model cut cannot be read" in log and "nvr model add" in log
+    assert "Traceback" not in log
+    assert_nothing_is_missing(tmp_path / "data", "square")
+
+
 RIBBON = """\
 site: test
 box: test-1
