@@ -29,7 +29,7 @@ from nvr.detect import models
 from nvr.detect.feeds import BEHIND_NS, Feed, OwnStream, Piece, own_pictures, piece_of
 from nvr.detect.objects import ObjectModel
 from nvr.detect.process import SEEN_SOCKET, Looker, looked_of, seen_message
-from nvr.events import Events
+from nvr.events import EventLog, Events
 from nvr.media import FragmentRecord, RunStarted
 from nvr.ring import check
 from nvr.ring.reader import Ring
@@ -122,6 +122,35 @@ def test_a_recorded_ring_becomes_facts_and_events_that_point_into_it(recorded):
         assert first.mono_ns <= event.from_ns <= first.mono_ns + first.duration_ns + NS // 10
         assert abs(first.wall_ns + (event.from_ns - first.mono_ns) - event.wall_ns) < NS
     assert looker.trouble == ""
+
+
+def test_whoever_passes_events_on_finds_span_footage_and_still_with_each(recorded, tmp_path):
+    """What `uplink` reads: Events.after(number), in order; the fragments an event rests on are in the ring, its still is a JPEG."""
+    _, _, told = look(recorded)
+    log = EventLog(tmp_path / "events", "life")
+    for event, evidence, jpeg in told:
+        log.add(event, evidence, jpeg)
+    log.commit()
+    log.close()
+    reader, number, read = Events(tmp_path / "events"), 0, []
+    while batch := reader.after(number, 2):
+        read += batch
+        number = batch[-1].number
+    assert [each.event for each in read] == [event for event, _, _ in told]
+    with Ring(recorded[1] / "rings" / "square" / "main") as ring:
+        sequences = {row.record.sequence for row in ring.rows()}
+    for each in read:
+        assert {each.evidence.from_sequence, each.evidence.to_sequence} <= sequences
+        assert each.evidence.from_sequence <= each.evidence.to_sequence
+        assert len(each.evidence.boot_id) == 32
+        assert each.event.from_ns <= each.event.to_ns and each.event.wall_ns is not None
+        still = reader.still(each.number)
+        assert (still is not None) == each.has_still
+        if still is not None:
+            assert still[:2] == b"\xff\xd8"
+    assert any(each.has_still for each in read)
+    assert {"number", "camera", "kind", "zone", "state", "is_end", "is_moment", "from_ms", "to_ms", "tracks", "numbers", "words", "detail", "stream",
+            "from_sequence", "to_sequence", "has_still"} <= set(read[0].to_json())  # fmt: skip
 
 
 def test_the_same_ring_gives_the_same_events(recorded):
