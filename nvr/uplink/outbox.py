@@ -20,6 +20,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -217,7 +218,7 @@ class Outbox:
         return self._clips("WHERE made IS NULL ORDER BY rank, came_ms LIMIT ?", (limit,))
 
     def to_send(self, limit: int = 50) -> list[Clip]:
-        return self._clips("WHERE made IS NOT NULL ORDER BY rank, came_ms LIMIT ?", (limit,))
+        return self._clips("WHERE made IS NOT NULL ORDER BY rank, came_ms, rowid LIMIT ?", (limit,))
 
     def owed(self) -> list[Clip]:
         """All whose footage lies only in the ring, the most valuable first."""
@@ -238,7 +239,7 @@ class Outbox:
             ).fetchall()
             for number, each in enumerate(made if rows else ()):
                 rank, came_ms, wanted = rows[0]
-                part = id if number == 0 else f"{id[:-3]}{number:03x}"
+                part = id if number == 0 else sha256(f"{id} part {number}".encode()).hexdigest()[:32]
                 base.execute(
                     "INSERT OR REPLACE INTO clips VALUES (?, ?, ?, ?, ?)", (part, rank, came_ms, wanted, _text(each))
                 )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import hashlib
 import json
 import logging
@@ -19,7 +20,7 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from nvr import __version__, journal, wire
 from nvr.clock import Clock, SystemClock, boot_id, offer_reading
@@ -71,6 +72,7 @@ class Uplink:
         self.boot_id = boot_id().hex()
         self.run_dir = data_dir / "run"
         self.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = _locked(self.run_dir / "uplink.lock")
         self.identity = Identity.load_or_create(data_dir / "identity" / "key")
         self.outbox = Outbox(data_dir / "outbox")
         self.events = Events(data_dir / "events")
@@ -130,6 +132,7 @@ class Uplink:
                 with contextlib.suppress(Exception):
                     await lane.close()
             self.outbox.close()
+            self._lock.close()
 
     def _runs_lane(self, number: int) -> Callable[[], Awaitable[None]]:
         async def run() -> None:
@@ -594,6 +597,17 @@ class Uplink:
             "longest_heartbeat_gap_s": round(self.control.longest_heartbeat_gap_s, 1), "bad_messages": self.control.bad_messages,
             "alarm_first_byte_all_s": [round(each, 2) for each in self.counts.first_byte_s], "mono_ms": self.clock.mono_ns() // 1_000_000,
         }  # fmt: skip
+
+
+def _locked(path: Path) -> TextIO:
+    """Two of us would take each other's connection and cut each other's clips. Raises NvrError."""
+    lock = open(path, "a+")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise NvrError(f"another uplink works for {path.parent.parent}", hint="Stop it, or use another --data directory.") from None
+    return lock
 
 
 def write_status(run_dir: Path, status: dict[str, Any]) -> None:

@@ -21,7 +21,6 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
@@ -220,7 +219,6 @@ def main() -> None:
         resets=options.resets,
         outage_s=options.outage,
         cap_kbit_s=options.cap,
-        congestion=options.congestion,
     )
     with tempfile.TemporaryDirectory(prefix="nvr-uplink-") as folder:
         figures = measure(Path(folder), plan, name=f"upl{os.getpid() % 1000}")
