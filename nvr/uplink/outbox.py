@@ -95,6 +95,7 @@ class Told:
     id: str
     rank: int
     clip: str | None
+    came_ms: int = 0
 
 
 class Outbox:
@@ -185,7 +186,7 @@ class Outbox:
     def events(self, limit: int, without: frozenset[str] = frozenset()) -> list[Told]:
         """What is to be told next, the most urgent first."""
         rows = self._ask(
-            "SELECT number, id, rank, clip FROM events ORDER BY rank, number LIMIT ?", (limit + len(without),)
+            "SELECT number, id, rank, clip, came_ms FROM events ORDER BY rank, number LIMIT ?", (limit + len(without),)
         )
         return [told for told in (Told(*row) for row in rows) if told.id not in without][:limit]
 

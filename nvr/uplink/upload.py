@@ -14,6 +14,7 @@ import hashlib
 import logging
 import random
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,10 @@ class Counts:
         self.resent_bytes = 0  # of these in vain
         self.stored = 0
         self.breaks = 0
-        self.first_byte_s: list[float] = []  # of alarms: from when the clip was there
+        self.begun_s: deque[float] = deque(
+            maxlen=100
+        )  # of alarms: from when the event was taken over to the first byte of its clip
+        self.through_bytes = 0  # that the hub said it holds
         self._since_break = 0
         self._between_breaks = float(BREAK_BYTES)
 
@@ -82,6 +86,7 @@ class Counts:
 
     def got_through(self, size_bytes: int) -> None:
         self._since_break += size_bytes
+        self.through_bytes += size_bytes
 
     def broke(self) -> None:
         self.breaks += 1
@@ -193,10 +198,7 @@ class Lane:
             chunk = data[place : place + CHUNK_BYTES]
             await self._budget.take(len(chunk), clip.rank)
             if place == 0 and offset == 0 and clip.rank < RANK_STATE:
-                self._counts.first_byte_s = [
-                    *self._counts.first_byte_s[-99:],
-                    max(time.time() - clip.came_ms / 1000, 0.0),
-                ]
+                self._counts.begun_s.append(max(time.time() - clip.came_ms / 1000, 0.0))
             if self._meter is not None:
                 self._meter.paid_bytes += len(chunk)
             self._counts.sent_bytes += len(chunk)
