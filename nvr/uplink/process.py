@@ -40,7 +40,7 @@ from nvr.uplink.hearing import Heard
 from nvr.uplink.link import ASK_TIME_S, HubFailed, Link, NotWelcome
 from nvr.uplink.outbox import Clip, Outbox, OutboxFailed, Told, Wanted
 from nvr.uplink.relay import Relay
-from nvr.uplink.upload import Counts, Lane, Refused, Spoilt, back_off_s
+from nvr.uplink.upload import Counts, Lane, Refused, Spoilt, Yielded, back_off_s
 from nvr.wire import Message
 
 if TYPE_CHECKING:
@@ -406,6 +406,8 @@ class Uplink:
                 await asyncio.to_thread(self.outbox.stored, clip.id)
                 self._last_ok_ms = (self.link.now_ns() or 0) // 1_000_000
                 failures = 0
+            except Yielded:
+                failures = 0
             except Refused as error:
                 await asyncio.to_thread(self.outbox.give_up_clip, clip.id, str(error))
                 if clip.wanted.command:
@@ -423,12 +425,19 @@ class Uplink:
                 self._to_cut.set()
 
     async def _clip_for(self, number: int) -> Clip | None:
-        """Lane 0 has the alarms; another takes one only when there are more of them than one lane can do."""
+        """Lane 0 has the alarms; the others take them as well when it has one already, so that each begins at once."""
         for clip in await asyncio.to_thread(self.outbox.to_send):
+            if clip.id in self._sending or not self._may_go(clip):
+                continue
             is_alarm = clip.rank < worth.RANK_STATE
-            if clip.id not in self._sending and self._may_go(clip) and is_alarm == (number == 0):
+            if (number == 0) if not is_alarm else (number > 0 and not self._lane_0_is_busy()):
+                continue
+            if self.budget.may_begin(clip.rank):
                 return clip
         return None
+
+    def _lane_0_is_busy(self) -> bool:
+        return self.lanes[0].clip_id is not None
 
     # -- heartbeats
 

@@ -67,13 +67,13 @@ def test_a_debt_has_an_end():
     assert budget.may_send(RANK_ALARM)
 
 
-def test_ordinary_clips_stand_still_while_an_alarm_travels_and_go_on_afterwards():
+def test_no_piece_of_an_ordinary_clip_is_begun_while_an_alarm_travels():
     budget = Budget(None, 0.0)
     budget.begin(RANK_ALARM)
-    assert budget.may_send(RANK_ALARM) and not budget.may_send(RANK_CLIP) and not budget.may_send(RANK_ASKED)
-    assert budget.may_send(16), "a still is small, and a wall without stills is blind"
+    assert budget.may_begin(RANK_ALARM) and not budget.may_begin(RANK_CLIP) and not budget.may_begin(RANK_ASKED)
+    assert budget.may_begin(16), "a still is small, and a wall without stills is blind"
     budget.end(RANK_ALARM)
-    assert budget.may_send(RANK_CLIP)
+    assert budget.may_begin(RANK_CLIP)
 
 
 def test_of_two_that_wait_the_more_valuable_goes_first():
