@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from tools.bench.shaped_link import Shape, checksum, reset_packet
 from tools.bench.uplink import Plan, measure
 

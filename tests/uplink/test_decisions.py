@@ -85,7 +85,7 @@ def test_recording_suffers_when_it_is_late_or_the_disk_does_not_follow(status, s
         (10.0, 1e9, PIECE_LEAST_BYTES),
         (1e9, 1e9, PIECE_MOST_BYTES),
         (25_000, 1e9, 98_304),
-        (1e9, 5_000_000, 57_344),
+        (1e9, 5_000_000, 59_392),
         (1e9, 100, PIECE_LEAST_BYTES),
     ],
 )
