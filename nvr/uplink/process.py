@@ -60,6 +60,7 @@ SETTLE_S = 0.2
 REFUSED_S = 60.0  # until a hub that refuses us is asked again
 CONTROL_WAIT_S = 15.0  # between two tries of the control channel, at most
 OFFER_S = 600.0
+WARM_S = 25.0  # an alarm must not wait for a connection; a hub closes one that is not used for 30 s
 DETECT_SILENT_S = 30.0  # then nobody knows any more what is true
 
 
@@ -385,13 +386,14 @@ class Uplink:
 
     async def _send_clips(self, number: int) -> None:
         lane, failures = self.lanes[number], 0
-        warmed_s = float("-inf")
+        warmed_s, breaks = float("-inf"), 0
         while True:
             await self._welcome.wait()
             clip = await self._clip_for(number)
             if clip is None:
-                if number == 0 and time.monotonic() - warmed_s > 50.0:
-                    warmed_s = time.monotonic()
+                now_breaks = self.counts.breaks + self.control.connections
+                if number == 0 and (time.monotonic() - warmed_s > WARM_S or now_breaks != breaks):
+                    warmed_s, breaks = time.monotonic(), now_breaks  # what broke elsewhere is broken here as well
                     with contextlib.suppress(HubFailed):
                         await lane.warm()
                 self._new_clips[number].clear()
@@ -474,7 +476,7 @@ class Uplink:
                 "at_ms": reading.wall_ns // 1_000_000 if reading.state is not ClockState.UNKNOWN else 0,
                 "mono_ms": reading.mono_ns // 1_000_000, "boot_id": self.boot_id,
                 "clock": heartbeat.clock_body(self.heard.record, reading), "cameras": cameras, "states": states, "ledger": self._ledger,
-                "disk": health.disk(self.data_dir, ", ".join(sorted(causes)) or self._trouble), "temperature_c": health.temperature_c(),
+                "disk": health.disk(self.data_dir, ", ".join(sorted(causes)) or self._trouble, self.run_dir), "temperature_c": health.temperature_c(),
                 "load": health.load(), "uplink": self._uplink_body(rtt_ms), "outbox": self._depth, "shed": self._shed(detect),
                 "slot": health.slot(), "update": health.update(self.run_dir),
             }

@@ -71,10 +71,28 @@ def metadata(clip: Clip) -> str:
     return ",".join(f"{name} {base64.b64encode(value.encode()).decode()}" for name, value in fields.items() if value)
 
 
+class Turn:
+    """Of sending the body of a piece: while one lane waits for an answer the other sends, and a break costs one piece, not two."""
+
+    def __init__(self, lock: asyncio.Lock) -> None:
+        self._lock = lock
+        self._has_it = False
+
+    async def begin(self) -> None:
+        await self._lock.acquire()
+        self._has_it = True
+
+    def end(self) -> None:
+        if self._has_it:
+            self._has_it = False
+            self._lock.release()
+
+
 class Counts:
-    """What all lanes did since the process began."""
+    """What all lanes did since the process began, and what they share."""
 
     def __init__(self) -> None:
+        self._of_alarms, self._of_others = asyncio.Lock(), asyncio.Lock()
         self.sent_bytes = 0  # of clips
         self.resent_bytes = 0  # of these in vain
         self.stored = 0
@@ -88,6 +106,10 @@ class Counts:
 
     def between_breaks_bytes(self) -> float:
         return max(self._between_breaks, self._since_break)
+
+    def turn(self, rank: int) -> Turn:
+        """An alarm waits for no other clip's piece."""
+        return Turn(self._of_alarms if rank < RANK_STATE else self._of_others)
 
     def got_through(self, size_bytes: int) -> None:
         self._since_break += size_bytes
@@ -180,8 +202,13 @@ class Lane:
                 "Content-Type": "application/offset+octet-stream",
                 "Upload-Checksum": f"sha256 {base64.b64encode(hashlib.sha256(data).digest()).decode()}",
             }  # fmt: skip
-            began_s = self._now_s()
-            answer = await self._ask("PATCH", path, headers=headers, content=self._body(clip, data, offset))
+            turn = self._counts.turn(clip.rank)
+            await turn.begin()
+            try:
+                began_s = self._now_s()
+                answer = await self._ask("PATCH", path, headers=headers, content=self._body(clip, data, offset, turn))
+            finally:
+                turn.end()
             if answer.status == 422:
                 raise Spoilt("the hub received other bytes than were cut")
             if answer.status == 460:
@@ -202,7 +229,7 @@ class Lane:
                     raise HubFailed("the hub has all of a clip and does not say that it is stored")
                 return
 
-    async def _body(self, clip: Clip, data: bytes, offset: int) -> AsyncIterator[bytes]:
+    async def _body(self, clip: Clip, data: bytes, offset: int, turn: Turn) -> AsyncIterator[bytes]:
         """The piece, as fast as the budget lets it."""
         for place in range(0, len(data), CHUNK_BYTES):
             chunk = data[place : place + CHUNK_BYTES]
@@ -214,6 +241,7 @@ class Lane:
             self._counts.sent_bytes += len(chunk)
             self._handed[clip.id] = max(self._handed.get(clip.id, 0), offset + place + len(chunk))
             yield chunk
+        turn.end()
 
     async def _ask(self, method: str, path: str, **more: Any) -> Answer:
         if self._client is None:

@@ -33,6 +33,7 @@ class TestBadLink:
             resets=6,
             outage_s=8.0,
             reset_every_s=10.0,
+            alarm_every_s=15.0,
             longest_s=400.0,
         )
         return measure(tmp_path_factory.mktemp("link"), plan, name=f"t{os.getpid() % 10000}")
