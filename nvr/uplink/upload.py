@@ -35,6 +35,7 @@ PIECE_LEAST_BYTES, PIECE_MOST_BYTES = 8 * 1024, 1024 * 1024
 PIECE_S = 4.0
 LOST_SHARE = 0.012  # of what goes through between two breaks; on average half a piece of each lane is sent in vain
 BREAK_BYTES = 1_000_000  # until a link has shown better or worse
+SAME_BREAK_S = 5.0
 CHUNK_BYTES = 2048
 BACK_OFF_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 IDLE_S = 1.0
@@ -101,6 +102,7 @@ class Counts:
             maxlen=100
         )  # of alarms: from when the event was taken over to the first byte of its clip
         self.through_bytes = 0  # that the hub said it holds
+        self._broke_s = float("-inf")
         self._since_break = 0
         self._between_breaks = float(BREAK_BYTES)
 
@@ -115,8 +117,11 @@ class Counts:
         self._since_break += size_bytes
         self.through_bytes += size_bytes
 
-    def broke(self) -> None:
+    def broke(self, now_s: float) -> None:
         self.breaks += 1
+        if now_s - self._broke_s < SAME_BREAK_S:
+            return  # all lanes notice the same one
+        self._broke_s = now_s
         self._between_breaks = (self._between_breaks + self._since_break) / 2
         self._since_break = 0
 
@@ -151,7 +156,7 @@ class Lane:
         except FileNotFoundError:
             raise Spoilt("its file is gone") from None
         except HubFailed:
-            self._counts.broke()
+            self._counts.broke(self._now_s())
             await self._hang_up()
             raise
         finally:

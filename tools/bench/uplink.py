@@ -211,6 +211,8 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=256.0)
     parser.add_argument("--loss", type=float, default=0.08)
     parser.add_argument("--alarms", type=int, default=6)
+    parser.add_argument("--every", type=float, default=20.0, help="seconds between two resets")
+    parser.add_argument("--longest", type=float, default=1500.0)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     shape = Shape(kbit_s=options.rate, loss=options.loss)
@@ -221,6 +223,8 @@ def main() -> None:
         resets=options.resets,
         outage_s=options.outage,
         cap_kbit_s=options.cap,
+        reset_every_s=options.every,
+        longest_s=options.longest,
     )
     with tempfile.TemporaryDirectory(prefix="nvr-uplink-") as folder:
         figures = measure(Path(folder), plan, name=f"upl{os.getpid() % 1000}")
