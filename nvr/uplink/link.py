@@ -36,7 +36,6 @@ TIME_ERROR_NS = 250_000_000  # of the hub's own clock, which somebody keeps
 ASK_TIME_S = 600.0
 _NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, openssl/x509_vfy.h
 _CONGESTION = getattr(socket, "TCP_CONGESTION", 13)
-_THIN_LINEAR_TIMEOUTS = 16  # linux/tcp.h
 _NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)
 
 
@@ -119,8 +118,6 @@ def socket_options() -> list[tuple[int, int, int] | tuple[int, int, bytes]]:
         (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
         (socket.IPPROTO_TCP, _NOTSENT_LOWAT, UNSENT_BYTES),
         (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENT_MS),
-        # What is sent now and then is repeated after equal times, not after doubled ones: an alarm may be lost three times in a row.
-        (socket.IPPROTO_TCP, _THIN_LINEAR_TIMEOUTS, 1),
         # A hub that lost the connection and could not say so answers the first of these with a reset.
         (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
         (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 8),

@@ -150,7 +150,9 @@ def measure(folder: Path, plan: Plan, name: str = "upl") -> Figures:
     figures.resent_bytes, figures.breaks = status["uplink"]["resent_bytes"], status["uplink"]["breaks"]
     figures.waiting = status["outbox"].get("depth", -1)
     alarms = [event["received_ms"] / 1000 for event in events if event["value"] == 0]
-    figures.alarm_event_s = [at_s - stored_s for stored_s, at_s in zip(told, alarms, strict=False)]
+    for stored_s, at_s in zip(told, alarms, strict=False):
+        if not any(begin_s - 1 <= stored_s < end_s for begin_s, end_s in outages):  # without a link nothing arrives
+            figures.alarm_event_s.append(at_s - stored_s)
     figures.alarm_told_s, figures.alarm_clip_s = status["alarm_told_s"], status["alarm_clip_begun_s"]
     for before_s, after_s in itertools.pairwise(hub.heartbeats):
         if not any(before_s < end_s + 70 and begin_s < after_s for begin_s, end_s in outages):
