@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from nvr import __version__, wire
+from nvr import __version__, priority, wire
 from nvr.clock import Clock, SystemClock, boot_id, offer_reading
 from nvr.errors import NvrError
 from nvr.events import EventsUnreadable
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TAKE_S = 0.5  # new events are looked for so often, and at once when `detect` tells of one
-SLOW_FACTS_S = 10.0  # ledger and clock
+SLOW_FACTS_S = 20.0  # ledger and clock
 SLOW_FACTS_PART = (
     50.0  # late in the day they are seconds of work on a small board, and a fiftieth of its time is enough
 )
@@ -383,6 +383,7 @@ class Uplink:
             began_s = time.monotonic()
             await asyncio.to_thread(self.feed.learn_times)
             self._ledger = await asyncio.to_thread(health.ledger_today, self.site, self.data_dir, self.clock)
+            priority.give_back_memory()  # a whole journal is 16 MB
             self._offer_time()
             await asyncio.sleep(max(SLOW_FACTS_S, SLOW_FACTS_PART * (time.monotonic() - began_s)))
 
