@@ -1,0 +1,59 @@
+"""The people's side of the hub: who may do what, the API, alerts, reports, messages, deletion.
+
+access.py  users, sessions, tokens     guard.py    stands before every route      roles.py     who may do what (pure)
+api_*.py   routes, one file a group    answers.py  what they take and give        audit.py     who did what
+tile.py board.py current.py            how cameras and places stand now           sealed.py    secrets that must be read back
+alerts.py alerting.py                  what becomes an alert, and its way to done
+opening.py hours.py reports.py         opening hours kept, waiting, traffic
+quiet.py words.py outgoing.py notify.py webhooks.py signing.py mqtt.py            what leaves the hub
+retention.py deleting.py               what is deleted when, and what is held     worker.py    what one process does for all
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+
+
+def install(app: FastAPI, hub: Any) -> None:
+    """Add all of it to the hub's application. Raises SealBroken, MqttFaulty for settings that cannot be."""
+    from nvr.hub.people import alerting, guard, live, metrics, mqtt, worker
+    from nvr.hub.people.sealed import Seal
+
+    app.state.seal = Seal.of(hub.settings.data_dir)
+    guard.install_errors(app)
+    app.include_router(api())
+    app.include_router(metrics.router)
+    hub.on_events.append(lambda connection, rows: alerting.take_events(connection, hub, rows, hub.now_ms()))
+    hub.may_watch = live.may_watch
+    settings = mqtt.MqttSettings.of(hub.settings.people.get("mqtt"))
+    hub.works.append(worker.Worker(hub, app.state.seal, settings).run)
+
+
+def api() -> APIRouter:
+    """Everything under /api/v1."""
+    from nvr.hub.people import (
+        answers,
+        api_alerts,
+        api_boxes,
+        api_cameras,
+        api_events,
+        api_holds,
+        api_hooks,
+        api_places,
+        api_reports,
+        api_session,
+        api_users,
+        api_wall,
+    )
+
+    faults: dict[int | str, dict[str, Any]] = {
+        status: {"model": answers.Fault} for status in (400, 401, 403, 404, 409, 410, 422, 429)
+    }
+    router = APIRouter(prefix="/api/v1", responses=faults)
+    for group in (
+        api_session, api_wall, api_places, api_cameras, api_events, api_alerts, api_reports, api_boxes, api_users, api_hooks, api_holds,
+    ):  # fmt: skip
+        router.include_router(group.router)
+    return router

@@ -1,0 +1,259 @@
+"""What the API answers and takes: codes, users, tokens, audit, webhooks, notifications, holds, requests of persons."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, StringConstraints
+
+from nvr.hub.people import roles
+from nvr.hub.people.answers import _CLEAN, Language, Long, Ms, Name, RoleAt, Secret, Short, Taken
+
+
+class Block(Taken):
+    blocked: bool = True
+
+
+class CodeNew(Taken):
+    site: Name | None = None
+    box: Name | None = None
+    valid_hours: Annotated[int, Field(ge=1, le=24 * 90)] = 24 * 30
+
+
+class CodeMade(BaseModel):
+    code: str  # shown once
+    expires_ms: int
+
+
+class CodeAnswer(BaseModel):
+    site: str
+    box: str
+    by: str
+    created_ms: int
+    expires_ms: int
+    used_by: str | None
+    used_ms: int | None
+
+
+class Codes(BaseModel):
+    now_ms: int
+    codes: list[CodeAnswer]
+
+
+class UserAnswer(BaseModel):
+    name: str
+    full_name: str
+    language: Language
+    roles: list[RoleAt]
+    disabled: bool
+    has_totp: bool
+    has_password: bool
+    seen_ms: int | None
+
+
+class Users(BaseModel):
+    now_ms: int
+    users: list[UserAnswer]
+
+
+UserName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{1,62}$")]
+
+
+class UserNew(Taken):
+    name: UserName
+    full_name: Short = ""
+    language: Language = "id"
+    roles: Annotated[list[RoleAt], Field(max_length=100)] = Field(default=[])
+
+
+class UserChange(Taken):
+    full_name: Short | None = None
+    language: Language | None = None
+    roles: Annotated[list[RoleAt], Field(max_length=100)] | None = None
+    disabled: bool | None = None
+    new_link: bool = False  # a one-time link for a new password; ends the old one and all sessions
+    remove_totp: bool = False
+
+
+class UserMade(BaseModel):
+    user: UserAnswer
+    link_code: str | None  # shown once: /enter#CODE
+
+
+class AuditEntry(BaseModel):
+    id: int
+    at_ms: int
+    who: str
+    what: str
+    object: str
+    address: str
+    more: dict[str, Any]
+    hash: str
+
+
+class AuditAnswer(BaseModel):
+    now_ms: int
+    entries: list[AuditEntry]
+    before: int | None
+
+
+class AuditCheck(BaseModel):
+    is_whole: bool
+    faults: list[str]
+
+
+Scope = Literal["see", "footage", "act", "report", "health", "hold", "administer", "metrics"]
+
+assert set(Scope.__args__) == set(roles.SCOPES)  # type: ignore[attr-defined]
+
+
+class TokenNew(Taken):
+    title: Short
+    scopes: Annotated[list[Scope], Field(min_length=1, max_length=20)]
+    valid_days: Annotated[int, Field(ge=1, le=3650)] | None = 365
+
+
+class TokenMade(BaseModel):
+    id: int
+    token: str  # shown once
+
+
+class TokenAnswer(BaseModel):
+    id: int
+    user: str
+    title: str
+    scopes: list[str]
+    created_ms: int
+    expires_ms: int | None
+    used_ms: int | None
+
+
+class Tokens(BaseModel):
+    now_ms: int
+    tokens: list[TokenAnswer]
+
+
+class WebhookNew(Taken):
+    title: Short
+    url: Annotated[str, StringConstraints(max_length=2000, pattern=r"^https?://[^\s\x00-\x1f]+$")]
+    what: Annotated[list[Literal["alerts", "events"]], Field(max_length=2)] = Field(default=["alerts"])
+
+
+class WebhookMade(BaseModel):
+    id: int
+    secret: str  # shown once
+
+
+class WebhookAnswer(BaseModel):
+    id: int
+    title: str
+    url: str
+    what: list[str]
+    is_on: bool
+    by: str
+    waiting: int
+    failed: int
+    trouble: str
+
+
+class Webhooks(BaseModel):
+    now_ms: int
+    webhooks: list[WebhookAnswer]
+
+
+class NotificationNew(Taken):
+    title: Short
+    address: Secret  # of Apprise, such as tgram://token/chat
+    language: Language = "id"
+    quiet: Annotated[str, StringConstraints(pattern=r"^(|([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d)$")] = ""
+    families: Annotated[
+        list[Literal["service", "queue", "traffic", "incident", "people", "picture", "footage", "box"]],
+        Field(max_length=8),
+    ] = Field(default=[])
+    places: Annotated[list[Name], Field(max_length=1000)] | None = None
+
+
+class NotificationAnswer(BaseModel):
+    id: int
+    title: str
+    service: str  # the address is never shown again
+    language: Language
+    quiet: str
+    families: list[str]
+    places: list[str] | None
+    is_on: bool
+    by: str
+    waiting: int
+    failed: int
+    trouble: str
+
+
+class Notifications(BaseModel):
+    now_ms: int
+    notifications: list[NotificationAnswer]
+
+
+class HoldNew(Taken):
+    place: Name | None = None
+    camera_id: Annotated[int, Field(ge=1, le=2**53)] | None = None
+    from_ms: Ms
+    to_ms: Ms
+    reason: Annotated[str, StringConstraints(min_length=3, max_length=1000, pattern=_CLEAN)]
+
+
+class HoldAnswer(BaseModel):
+    id: int
+    place: str | None
+    camera_id: int | None
+    from_ms: int
+    to_ms: int
+    reason: str
+    by: str
+    created_ms: int
+    released_ms: int | None
+    released_by: str
+
+
+class Holds(BaseModel):
+    now_ms: int
+    holds: list[HoldAnswer]
+
+
+class DeletionNew(Taken):
+    person: Annotated[str, StringConstraints(min_length=1, max_length=300, pattern=_CLEAN)]
+    contact: Annotated[str, StringConstraints(max_length=300, pattern=_CLEAN)] = ""
+    places: Annotated[list[Name], Field(max_length=1000)] | None = None
+    from_ms: Ms
+    to_ms: Ms
+    reason: Long
+
+
+class DeletionDecision(Taken):
+    granted: bool
+    answer: Annotated[str, StringConstraints(min_length=3, max_length=2000, pattern=_CLEAN)]
+
+
+class DeletionAnswer(BaseModel):
+    id: int
+    person: str
+    contact: str
+    places: list[str] | None
+    from_ms: int
+    to_ms: int
+    reason: str
+    state: Literal["received", "granted", "refused", "done"]
+    received_ms: int
+    answer_by_ms: int
+    is_late: bool
+    by: str
+    decided_ms: int | None
+    decided_by: str
+    answer: str
+    done_ms: int | None
+    deleted: int
+    kept_by_hold: int
+
+
+class Deletions(BaseModel):
+    now_ms: int
+    deletions: list[DeletionAnswer]

@@ -1,0 +1,136 @@
+"""`/api/v1/boxes` and `/codes`: health, blocking, and the one-time codes that new boxes carry."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path
+from sqlalchemy import Connection, insert, select, update
+
+from nvr import evidence, wire
+from nvr.hub import tables as core
+from nvr.hub.people import answers_admin, answers_work, current, roles, tile
+from nvr.hub.people.guard import Asked, Needs
+
+router = APIRouter(tags=["boxes"])
+
+BoxId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
+_LETTERS = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"  # none that are mistaken for another on a printed card
+
+
+def box_answers(connection: Connection, asked: Asked, rows: Any) -> list[dict[str, Any]]:
+    cameras: dict[str, list[dict[str, Any]]] = {}
+    for each in current.cameras_now(connection, asked.tenant_id, asked.places(roles.HEALTH)):
+        found = tile.tile(each.camera, asked.now_ms)
+        cameras.setdefault(each.box_id, []).append(
+            {
+                "id": each.id,
+                "name": each.name,
+                "title": each.title,
+                "place": each.place,
+                "place_title": each.place_title,
+                "state": found.state,
+                "why": found.why,
+            }
+        )
+    answered = []
+    for row in rows:
+        is_silent = tile.is_silent(row.seen_ms or None, asked.now_ms)
+        state = "blocked" if row.blocked else "never heard" if not row.seen_ms else "silent" if is_silent else "here"
+        fingerprint = ""
+        with contextlib.suppress(ValueError):
+            fingerprint = evidence.fingerprint(bytes.fromhex(row.public_key))
+        answered.append(
+            {
+                "id": row.id, "name": row.name, "site": row.site, "software": row.software, "slot": row.slot, "state": state,
+                "blocked": row.blocked, "enrolled_ms": row.enrolled_ms, "seen_ms": row.seen_ms or None,
+                "silent_since_ms": row.seen_ms if is_silent and row.seen_ms else None, "fingerprint": fingerprint,
+                "heartbeat": _seen_part(row.heartbeat, asked, {each["name"] for each in cameras.get(row.id, [])}),
+                "cameras": cameras.get(row.id, []),
+            }
+        )  # fmt: skip
+    return answered
+
+
+def _seen_part(heartbeat: Any, asked: Asked, cameras: set[str]) -> dict[str, Any] | None:
+    """The last heartbeat, without what it says of cameras at places this person does not see, and without states."""
+    if not isinstance(heartbeat, dict):
+        return None
+    found = {key: value for key, value in heartbeat.items() if key != "states"}
+    if asked.places(roles.HEALTH) is not None:
+        for key in ("cameras", "ledger"):
+            if isinstance(found.get(key), dict):
+                found[key] = {name: value for name, value in found[key].items() if name in cameras}
+    return found
+
+
+@router.get("/boxes", response_model=answers_work.Boxes)
+def boxes(asked: Annotated[Asked, Depends(Needs(roles.HEALTH))]) -> Any:
+    """Every box with what it said last. Those of other places are not listed; one without cameras is for roles at all places."""
+    box, camera, places = core.box, core.camera, asked.places(roles.HEALTH)
+    with asked.hub.store.reading() as connection:
+        question = select(box).where(box.c.tenant_id == asked.tenant_id).order_by(box.c.site, box.c.name, box.c.id)
+        if places is not None:
+            seen = select(camera.c.box_id).where(camera.c.place_id.in_(sorted(places)), camera.c.gone_ms.is_(None))
+            question = question.where(box.c.id.in_(seen))
+        found = box_answers(connection, asked, connection.execute(question).all())
+    return {"now_ms": asked.now_ms, "boxes": found}
+
+
+@router.get("/boxes/{box_id}", response_model=answers_work.BoxAnswer)
+def box(box_id: BoxId, asked: Annotated[Asked, Depends(Needs(roles.HEALTH))]) -> Any:
+    with asked.hub.store.reading() as connection:
+        row = asked.box(connection, box_id)
+        return box_answers(connection, asked, [row])[0]
+
+
+@router.post("/boxes/{box_id}/block", status_code=204)
+def block(
+    box_id: BoxId, body: answers_admin.Block, asked: Annotated[Asked, Depends(Needs(roles.ADMINISTER, everywhere=True))]
+) -> None:
+    """A blocked box (stolen, sold) is refused from now on; what it sent stays. `blocked: false` lets it in again."""
+    with asked.hub.store.writing() as connection:
+        asked.box(connection, box_id, roles.ADMINISTER)
+        connection.execute(update(core.box).where(core.box.c.id == box_id).values(blocked=body.blocked))
+        asked.hub.changes.tell(connection, "blocked", [box_id])
+        asked.hub.changes.tell(connection, "boxes", [box_id])
+        asked.log(connection, "box blocked" if body.blocked else "box let in", f"box {box_id}")
+
+
+@router.get("/codes", response_model=answers_admin.Codes)
+def codes(asked: Annotated[Asked, Depends(Needs(roles.ADMINISTER, everywhere=True))]) -> Any:
+    """One-time codes: which are open, which box used one. The codes themselves are nowhere."""
+    table = core.code
+    with asked.hub.store.reading() as connection:
+        rows = connection.execute(
+            select(table).where(table.c.tenant_id == asked.tenant_id).order_by(table.c.created_ms.desc()).limit(1000)
+        ).all()
+    return {
+        "now_ms": asked.now_ms,
+        "codes": [
+            {"site": row.site, "box": row.box, "by": row.by_user, "created_ms": row.created_ms, "expires_ms": row.expires_ms,
+             "used_by": row.used_by, "used_ms": row.used_ms}
+            for row in rows
+        ],
+    }  # fmt: skip
+
+
+@router.post("/codes", status_code=201, response_model=answers_admin.CodeMade)
+def make_code(
+    body: answers_admin.CodeNew, asked: Annotated[Asked, Depends(Needs(roles.ADMINISTER, everywhere=True))]
+) -> Any:
+    """A code for one box, shown once: it goes onto the box's card."""
+    bare = "".join(secrets.choice(_LETTERS) for _ in range(12))  # 60 bits, and the hub throttles enrolments
+    code = "-".join(bare[begin : begin + 4] for begin in (0, 4, 8))
+    expires_ms = asked.now_ms + body.valid_hours * 3_600_000
+    with asked.hub.store.writing() as connection:
+        connection.execute(
+            insert(core.code).values(
+                code_hash=wire.code_hash(code), tenant_id=asked.tenant_id, site=body.site or "", box=body.box or "",
+                by_user=asked.person.name, created_ms=asked.now_ms, expires_ms=expires_ms,
+            )
+        )  # fmt: skip
+        asked.log(connection, "code made", site=body.site or "", box=body.box or "")
+    return {"code": code, "expires_ms": expires_ms}

@@ -1,0 +1,180 @@
+"""`/api/v1/webhooks` and `/notifications`: where the hub sends word. For administrators of all places."""
+
+from __future__ import annotations
+
+import ipaddress
+import secrets
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from fastapi import APIRouter, Depends, Path
+from sqlalchemy import delete, insert, select, update
+
+from nvr.hub import tables as core
+from nvr.hub.people import answers, answers_admin, guard, notify, outgoing, roles, tables
+from nvr.hub.people.guard import Asked, Needs, Refused
+
+router = APIRouter()
+
+Administrator = Annotated[Asked, Depends(Needs(roles.ADMINISTER, everywhere=True))]
+HookId = Annotated[int, Path(ge=1, le=guard.KEY_MOST)]
+
+
+@router.get("/webhooks", response_model=answers_admin.Webhooks, tags=["webhooks"])
+def webhooks(asked: Administrator) -> Any:
+    table = tables.webhook
+    with asked.hub.store.reading() as connection:
+        rows = connection.execute(select(table).where(table.c.tenant_id == asked.tenant_id).order_by(table.c.id)).all()
+        depths = outgoing.depths(connection, asked.tenant_id, outgoing.WEBHOOK)
+    found = []
+    for row in rows:
+        depth = depths.get(row.id, outgoing.Depth(0, 0, ""))
+        found.append(
+            {"id": row.id, "title": row.title, "url": row.url, "what": row.what, "is_on": row.is_on, "by": row.by_user,
+             "waiting": depth.waiting, "failed": depth.failed, "trouble": depth.trouble}
+        )  # fmt: skip
+    return {"now_ms": asked.now_ms, "webhooks": found}
+
+
+@router.post("/webhooks", status_code=201, response_model=answers_admin.WebhookMade, tags=["webhooks"])
+def make_webhook(body: answers_admin.WebhookNew, asked: Administrator) -> Any:
+    """The secret with which each delivery is signed is shown once."""
+    check_url(body.url)
+    secret = secrets.token_urlsafe(32)
+    with asked.hub.store.writing() as connection:
+        inserted = connection.execute(
+            insert(tables.webhook).values(
+                tenant_id=asked.tenant_id, title=body.title, url=body.url, secret=asked.seal.close(secret, "webhook"),
+                what=sorted(set(body.what)), by_user=asked.person.name,
+            )
+        )  # fmt: skip
+        number = int(inserted.inserted_primary_key[0])  # type: ignore[index]
+        asked.log(connection, "webhook made", f"webhook {number}", url=body.url)
+    return {"id": number, "secret": secret}
+
+
+def check_url(url: str) -> None:
+    """Refuses what no receiver has and an attacker wants: addresses of this very link, such as a cloud's metadata, and multicast."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        host = ""
+    if not host or "@" in parts.netloc:
+        raise Refused(422, "url", "the address has no host, or a password in it", hint="Write https://host/path.")
+    try:
+        ip = ipaddress.ip_address(host)
+    except ValueError:
+        return  # a name: webhooks.py looks at what it leads to, each time
+    if is_refused(ip):
+        raise Refused(422, "url", f"{host} is no address of a receiver", hint="Write https://host/path.")
+
+
+def is_refused(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    return ip.is_link_local or ip.is_multicast or ip.is_unspecified
+
+
+@router.patch("/webhooks/{hook_id}", status_code=204, tags=["webhooks"])
+def switch_webhook(hook_id: HookId, body: answers.Switch, asked: Administrator) -> None:
+    _switch(asked, tables.webhook, hook_id, body.is_on, "webhook")
+
+
+@router.delete("/webhooks/{hook_id}", status_code=204, tags=["webhooks"])
+def remove_webhook(hook_id: HookId, asked: Administrator) -> None:
+    _remove(asked, tables.webhook, hook_id, outgoing.WEBHOOK)
+
+
+def _switch(asked: Asked, table: Any, hook_id: int, is_on: bool, what: str) -> None:
+    with asked.hub.store.writing() as connection:
+        this = update(table).where(table.c.id == hook_id, table.c.tenant_id == asked.tenant_id).values(is_on=is_on)
+        if connection.execute(this).rowcount != 1:
+            raise guard.not_found(what)
+        asked.log(connection, f"{what} {'on' if is_on else 'off'}", f"{what} {hook_id}")
+
+
+def _remove(asked: Asked, table: Any, hook_id: int, channel: str) -> None:
+    with asked.hub.store.writing() as connection:
+        this = delete(table).where(table.c.id == hook_id, table.c.tenant_id == asked.tenant_id)
+        if connection.execute(this).rowcount != 1:
+            raise guard.not_found(channel)
+        outgoing.drop_target(connection, channel, hook_id)
+        asked.log(connection, f"{channel} removed", f"{channel} {hook_id}")
+
+
+# -- notifications -------------------------------------------------------------------------------------------
+
+
+@router.get("/notifications", response_model=answers_admin.Notifications, tags=["notifications"])
+def notifications(asked: Administrator) -> Any:
+    """Who is told what, and when not. Addresses are not shown again: they hold keys of other services."""
+    table = tables.notification
+    with asked.hub.store.reading() as connection:
+        rows = connection.execute(select(table).where(table.c.tenant_id == asked.tenant_id).order_by(table.c.id)).all()
+        depths = outgoing.depths(connection, asked.tenant_id, outgoing.NOTIFICATION)
+        places = dict(
+            connection.execute(
+                select(core.place.c.id, core.place.c.name).where(core.place.c.tenant_id == asked.tenant_id)
+            ).all()
+        )
+    found = []
+    for row in rows:
+        depth = depths.get(row.id, outgoing.Depth(0, 0, ""))
+        names = None if row.place_ids is None else sorted(places[each] for each in row.place_ids if each in places)
+        found.append(
+            {"id": row.id, "title": row.title, "service": row.service, "language": row.language, "quiet": row.quiet,
+             "families": row.families, "places": names, "is_on": row.is_on, "by": row.by_user, "waiting": depth.waiting,
+             "failed": depth.failed, "trouble": depth.trouble}
+        )  # fmt: skip
+    return {"now_ms": asked.now_ms, "notifications": found}
+
+
+@router.post("/notifications", status_code=201, response_model=answers.Made, tags=["notifications"])
+def make_notification(body: answers_admin.NotificationNew, asked: Administrator) -> Any:
+    """An address of Apprise (mail, Telegram, SMS gateways and others), in which language, for what, and its quiet hours."""
+    service = notify.service_of(body.address)
+    if not service:
+        raise Refused(422, "address", "this is no address that Apprise knows", hint="For Telegram: tgram://TOKEN/CHAT.")
+    with asked.hub.store.writing() as connection:
+        place_ids = None
+        if body.places is not None:
+            place_ids = sorted({asked.place(connection, name).id for name in body.places})
+        inserted = connection.execute(
+            insert(tables.notification).values(
+                tenant_id=asked.tenant_id, title=body.title, address=asked.seal.close(body.address, "notification"), service=service,
+                language=body.language, quiet=body.quiet, families=sorted(set(body.families)), place_ids=place_ids, by_user=asked.person.name,
+            )
+        )  # fmt: skip
+        number = int(inserted.inserted_primary_key[0])  # type: ignore[index]
+        asked.log(connection, "notification made", f"notification {number}", service=service)
+    return {"id": number}
+
+
+@router.patch("/notifications/{hook_id}", status_code=204, tags=["notifications"])
+def switch_notification(hook_id: HookId, body: answers.Switch, asked: Administrator) -> None:
+    _switch(asked, tables.notification, hook_id, body.is_on, "notification")
+
+
+@router.delete("/notifications/{hook_id}", status_code=204, tags=["notifications"])
+def remove_notification(hook_id: HookId, asked: Administrator) -> None:
+    _remove(asked, tables.notification, hook_id, outgoing.NOTIFICATION)
+
+
+@router.post("/notifications/{hook_id}/try", status_code=204, tags=["notifications"])
+def try_notification(hook_id: HookId, asked: Administrator) -> None:
+    """Send a message now, to see that it arrives; 502 says what the service said."""
+    table = tables.notification
+    with asked.hub.store.reading() as connection:
+        row = connection.execute(
+            select(table).where(table.c.id == hook_id, table.c.tenant_id == asked.tenant_id)
+        ).one_or_none()
+    if row is None:
+        raise guard.not_found("notification")
+    city = asked.hub.settings.city.title
+    text = "Pesan percobaan." if row.language == "id" else "This is a test message."
+    trouble = notify.send(asked.seal.open(row.address, "notification"), f"{city}: nvr", text)
+    if trouble:
+        raise Refused(
+            502, "not sent", f"the message was not taken: {trouble}", hint="Look at the address of the service."
+        )
+    with asked.hub.store.writing() as connection:
+        asked.log(connection, "notification tried", f"notification {hook_id}")
