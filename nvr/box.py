@@ -343,7 +343,8 @@ def run(
     settings = record_settings(site, data_dir, once=once)
     record = Child("record", ["nvr.recorder"], asdict(settings))
     detect = Child("detect", detect_arguments(site, data_dir), {}, is_wanted=is_looking(site))
-    others = [] if once else [Child("web", web_arguments(site, data_dir), {}), detect]
+    scrub = Child("scrub", ["nvr.scrub", "--data", str(data_dir.absolute())], {})
+    others = [] if once else [Child("web", web_arguments(site, data_dir), {}), detect, scrub]
     watch = None if once else SiteWatch(site, data_dir, detect)
     box = Box(data_dir, record, others, {stream.name for stream in settings.streams}, watch)
     return box.run(once=once, on_status=on_status)

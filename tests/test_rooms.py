@@ -22,6 +22,7 @@ ROOMS: dict[str, str] = {
     "scene": "",
     "clock": "media",
     "systemd": "",
+    "priority": "",
     "wire": "media scene errors",
     "h264": "media errors",
     "fmp4": "media h264",
@@ -42,10 +43,12 @@ ROOMS: dict[str, str] = {
     "detect": "scene media h264",
     "rules": "scene site",
     "events": "scene errors",
-    "looking": "detect rules events recorder",  # the detect process around the pure files of detect/
+    "wear": "ring",
+    "scrub": "ring systemd priority wear clock",
+    "looking": "detect rules events recorder priority",  # the detect process around the pure files of detect/
     "clips": "ring evidence ledger verify_clip",
-    "uplink": "wire clips ledger events announce site systemd",
-    "web": "announce clips ledger site systemd events",
+    "uplink": "wire clips ledger events announce site systemd scrub priority",
+    "web": "announce clips ledger site systemd events scrub",
     "hub": "wire evidence verify_clip systemd",
     "box": EVERYTHING,
     "cli": EVERYTHING,

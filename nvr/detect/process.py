@@ -14,8 +14,6 @@ now is told on DATA/run/seen.sock, as `announce.py` tells of fragments. Kinds of
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import logging
 import os
 import threading
@@ -66,8 +64,6 @@ STILL_EVERY_NS = (
     2 * NS_PER_S
 )  # of one camera, for things that happen by the thousand; what begins or ends always has one
 REMEMBERED_FRAGMENTS = 4000  # an hour: what an event rests on seldom began earlier
-_SYS_IOPRIO_SET = {"x86_64": 251, "aarch64": 30, "armv7l": 314, "armv6l": 314, "riscv64": 30}
-_IOPRIO_IDLE = 3 << 13  # IOPRIO_PRIO_VALUE(IOPRIO_CLASS_IDLE, 0), ioprio_set(2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -496,15 +492,3 @@ def _log_event(stored: Stored) -> None:
 def _offset_ns(facts: dict[str, object]) -> int | None:
     offset = facts.get("clock_offset_s")
     return round(offset * NS_PER_S) if isinstance(offset, int | float) else None
-
-
-def step_back() -> None:
-    """Take only the CPU and the disk that nobody else wants, and be the first to go when memory is short."""
-    with contextlib.suppress(OSError):
-        os.nice(15)
-    with contextlib.suppress(OSError, AttributeError):
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    with contextlib.suppress(OSError, AttributeError, KeyError):
-        ctypes.CDLL(None, use_errno=True).syscall(_SYS_IOPRIO_SET[os.uname().machine], 1, 0, _IOPRIO_IDLE)
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("800")

@@ -195,7 +195,8 @@ class Control:
         while True:
             wait_s = HELLO_S if not connection.is_welcome else QUIET_S
             try:
-                received = await asyncio.wait_for(connection.websocket.receive(), wait_s)
+                async with asyncio.timeout(wait_s):
+                    received = await connection.websocket.receive()
                 break
             except TimeoutError:
                 if not connection.is_welcome or time.monotonic() - connection.heard_s > GONE_S:

@@ -402,8 +402,31 @@ def test_a_still_that_a_power_cut_emptied_is_none(tmp_path):
     kept = stills.FolderStills(tmp_path)
     kept.put_newest(7, 1, 2, b"jpeg")
     assert kept.newest(7) == stills.Newest(1, 2, b"jpeg")
-    (tmp_path / "07" / "7").write_bytes(b"")
-    assert kept.newest(7) is None and kept.newest(8) is None
+    kept.put_newest(7, 3, 4, b"jpg")  # shorter than the one before
+    assert kept.newest(7) == stills.Newest(3, 4, b"jpg")
+    whole = (tmp_path / "07" / "7").read_bytes()
+    for cut in (b"", whole[:10], whole[:20] + bytes(len(whole) - 20)):
+        (tmp_path / "07" / "7").write_bytes(cut)
+        assert kept.newest(7) is None
+    assert kept.newest(8) is None
+
+
+def test_a_still_is_read_whole_while_it_is_written(tmp_path):
+    kept, ended = stills.FolderStills(tmp_path), threading.Event()
+    kept.put_newest(7, 0, 0, b"\0" * 100_000)
+
+    def write() -> None:
+        number = 0
+        while not ended.is_set():
+            number = (number + 1) % 250
+            kept.put_newest(7, number, number, bytes([number]) * (50_000 + 200 * number))
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    seen = {kept.newest(7) for _ in range(200)} - {None}  # None: it lost the race five times, and is asked again
+    ended.set()
+    writer.join()
+    assert seen and all(set(each.jpeg) == {each.captured_ms} for each in seen)
 
 
 def test_what_was_put_is_read_in_parts_and_gone_when_deleted(tmp_path):

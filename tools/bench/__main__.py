@@ -1,8 +1,8 @@
 """`make bench`: measure, print, and keep the tables in docs/bench.md with machine and date.
 
-    python -m tools.bench                 everything, N = 1 4 16 37 64, three rounds: about two hours
-    python -m tools.bench record -n 16    one part; each replaces its own section of docs/bench.md
-    python -m tools.bench table FILE      the table of runs that were kept as JSON lines
+python -m tools.bench                 everything, N = 1 4 16 37 64, three rounds: about two hours
+python -m tools.bench record -n 16    one part; each replaces its own section of docs/bench.md
+python -m tools.bench table FILE      the table of runs that were kept as JSON lines
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ PAGE = Path(__file__).parents[2] / "docs" / "bench.md"
 def machine() -> str:
     """One line: processor, cores, kernel, versions of the peers, date."""
     model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    ffmpeg = subprocess.run(["ffmpeg", "-version"], capture_output=True, text=True, check=False).stdout.split(" Copyright")[0]
+    ffmpeg = subprocess.run(["ffmpeg", "-version"], capture_output=True, text=True, check=False).stdout.split(
+        " Copyright"
+    )[0]
     return (
         f"{model[1] if model else platform.machine()}, {len(os.sched_getaffinity(0))} cores, Linux {platform.release()}, "
         f"Python {platform.python_version()}, {ffmpeg}, {datetime.date.today().isoformat()}"
@@ -53,7 +55,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--window", type=float, default=20.0, help="seconds that are measured of each run")
     parser.add_argument("--peers", default=",".join(peer.key for peer in PEERS), help="default: %(default)s")
-    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "nvr-bench", help="scratch directory on a real disk")
+    parser.add_argument(
+        "--work", type=Path, default=Path(tempfile.gettempdir()) / "nvr-bench", help="scratch directory on a real disk"
+    )
     options = parser.parse_args()
     said = f"Measured on {machine()}.\n"
     if options.part in ("all", "hash"):
