@@ -42,6 +42,7 @@ bench: setup
 docs: setup
 	$(RUN) -m nvr.site_keys > docs/settings.md
 	$(RUN) -m nvr.cli.document > docs/commands.md
+	$(RUN) -m nvr.hub.people.document > docs/api.md
 
 lock: setup
 	$(RUN) -m pip install --quiet 'uv>=0.4,<1'
