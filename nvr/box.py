@@ -1,7 +1,7 @@
 """One box: builds its processes from a site file and keeps them running.
 
-`record` is started first and stopped last; `detect` runs where a camera has something to look for. When the site file changes,
-detection alone starts anew with it: recording goes on. Each process gets what it needs on standard input, so passwords
+`record` is started first and stopped last; `detect` runs where a camera has something to look for, `uplink` where the site has a hub. When
+the site file changes, these two alone start anew with it: recording goes on. A site file that the hub sent is tried as a whole (`site_trial.py`). Each process gets what it needs on standard input, so passwords
 never stand in a command line. A process that dies is started again, quickly at first and then with back-off;
 nothing else of the box stops for it. systemd's watchdog is fed only while `record` reports, and every
 configured stream is either recording or known to be missing for a reason (docs/architecture.md).
@@ -25,11 +25,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
-from nvr import systemd
+from nvr import site_trial, systemd
 from nvr.announce import Subscriber
 from nvr.errors import NvrError
 from nvr.recorder import Settings
-from nvr.site import check
+from nvr.site import check, load
 from nvr.site_budget import check_budgets
 from nvr.site_settings import Site, StreamSettings, source_options
 from nvr.stream import RecordedStream
@@ -43,6 +43,7 @@ BACK_OFF_S = (0.2, 1.0, 2.0, 5.0, 10.0, 30.0)
 STEADY_S = 60.0  # a process that ran so long starts again without back-off
 RESTART_S = 10.0  # for a process that is to start anew: then it is killed
 LOOK_AT_SITE_S = 1.0
+START_ANEW = -1  # of Box.run(): with the site file as it is then
 
 
 class AlreadyRunning(NvrError):
@@ -157,8 +158,8 @@ class Health:
 class SiteWatch:
     """Notices when the site file is replaced, and what of it takes effect without stopping anything."""
 
-    def __init__(self, site: Site, data_dir: Path, detect: Child) -> None:
-        self._site, self._data_dir, self._detect = site, data_dir, detect
+    def __init__(self, site: Site, data_dir: Path, detect: Child, uplink: Child) -> None:
+        self._site, self._data_dir, self._detect, self._uplink = site, data_dir, detect, uplink
         self._mark = self._marked()
         self._looked_s = 0.0
 
@@ -191,6 +192,8 @@ class SiteWatch:
             )  # fmt: skip
             return
         before, self._site = self._site, checked.site
+        if reported(before) != reported(self._site):
+            self._uplink.restart(now_s, is_wanted=is_reporting(self._site))
         if looked_for(before) != looked_for(self._site):
             log.info("the site file changed: detection starts anew, recording goes on")
             self._detect.restart(now_s, is_wanted=is_looking(self._site))
@@ -204,6 +207,21 @@ def looked_for(site: Site) -> object:
     """All of a site that detection depends on."""
     cameras = [camera for camera in site.cameras if camera.is_looked_at]
     return site.time_zone.key, site.holidays, cameras
+
+
+def reported(site: Site) -> object:
+    """All of a site that the uplink depends on."""
+    return site.hub, site.name, site.box, site.time_zone.key, site.cameras
+
+
+def is_reporting(site: Site) -> bool:
+    """Whether there is a hub, and what it takes to reach it."""
+    if site.hub is None:
+        return False
+    missing = [name for name in ("httpx", "websockets") if importlib.util.find_spec(name) is None]
+    if missing:
+        log.warning("nothing is reported to the hub: the packages %s are not installed", ", ".join(missing))
+    return not missing
 
 
 def is_looking(site: Site) -> bool:
@@ -222,13 +240,60 @@ def _needs_restart(site: Site, data_dir: Path) -> object:
     return record_settings(site, data_dir), web_arguments(site, data_dir)
 
 
+class TrialWatch:
+    """Looks whether a site file that is being tried records, and whether somebody asked for a start with the file as it is now."""
+
+    def __init__(self, site_path: Path, data_dir: Path) -> None:
+        self._site_path, self._data_dir = site_path, data_dir
+        self._trial = site_trial.load(data_dir)
+        self._began_s = time.monotonic()
+        self._good_since_s: float | None = None
+        self._looked_s = 0.0
+
+    def wants_start(self, health: Health, now_s: float) -> bool:
+        """Whether the box is to start anew now; keeps or gives back the file that is being tried."""
+        if now_s - self._looked_s < LOOK_AT_SITE_S:
+            return False
+        self._looked_s = now_s
+        why = site_trial.restart_asked(self._data_dir)
+        if why:
+            log.warning("the box starts anew: %s", why)
+            return True
+        if self._trial is None:
+            return False
+        is_new = now_s - health.heard_s <= STATUS_TOO_OLD_S
+        streams = health.status.get("streams", {}) if is_new else {}
+        if not site_trial.is_good(self._trial, streams):
+            self._good_since_s = None
+        elif self._good_since_s is None:
+            self._good_since_s = now_s
+        good_for_s = 0.0 if self._good_since_s is None else now_s - self._good_since_s
+        verdict = site_trial.judge(self._trial, streams, good_for_s, now_s - self._began_s)
+        if verdict is None:
+            return False
+        trial, self._trial = self._trial, None
+        if verdict:
+            site_trial.keep(self._data_dir, trial)
+            return False
+        not_now = sorted(set(trial.recorded) - set(site_trial.recording(streams))) or ["any stream"]
+        site_trial.give_back(
+            self._data_dir,
+            self._site_path,
+            trial,
+            f"{', '.join(not_now)[:300]} did not record within {trial.rollback_s} s",
+        )
+        return True
+
+
 class Box:
     """The processes of one box and the loop that looks after them."""
 
     def __init__(
-        self, data_dir: Path, record: Child, others: list[Child], streams: set[str], watch: SiteWatch | None = None
-    ) -> None:
+        self, data_dir: Path, record: Child, others: list[Child], streams: set[str], watch: SiteWatch | None = None,
+        trial: TrialWatch | None = None,
+    ) -> None:  # fmt: skip
         self._watch = watch
+        self._trial = trial
         self.data_dir = data_dir
         self.record = record
         self.others = others
@@ -241,12 +306,12 @@ class Box:
     def run(self, *, once: bool, on_status: Callable[[dict[str, Any]], None] = lambda status: None) -> int:
         """Keep everything running until a signal comes, or, with `once`, until `record` ends by itself.
 
-        Returns the exit status for the command line. Raises AlreadyRunning.
+        Returns the exit status for the command line, or START_ANEW when somebody asked for that. Raises AlreadyRunning.
         """
         self._take_lock()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
-        fed_s, is_ready = float("-inf"), False
+        fed_s, is_ready, goes_on = float("-inf"), False, False
         interval_s = systemd.watchdog_interval_s()
         try:
             while not self._stopping:
@@ -258,6 +323,9 @@ class Box:
                     child.poll(now_s)
                 if self._watch is not None:
                     self._watch.look(now_s)
+                if self._trial is not None and self._trial.wants_start(self.health, now_s):
+                    goes_on = True
+                    return START_ANEW
                 if self._listen(now_s):
                     self._keep_lock()
                     on_status(self.health.status)
@@ -270,13 +338,16 @@ class Box:
                     fed_s = now_s
             return 0
         finally:
-            systemd.notify(STOPPING="1")
+            if not goes_on:
+                systemd.notify(STOPPING="1")
             # The last one is stopped first; one that cannot be stopped does not keep the others.
             with contextlib.ExitStack() as stopping:
                 for child in (self.record, *self.others):
                     stopping.callback(child.stop)
             if self._subscriber is not None:
                 self._subscriber.close()
+            if self._lock is not None:
+                self._lock.close()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._stopping = True
@@ -337,16 +408,42 @@ def run(
     With `once` there is no page, and it ends when every source has ended. Returns the exit status. Raises NvrError:
     the budgets do not fit the disk, or another box runs there.
     """
-    check_budgets(site, data_dir)
     data_dir.mkdir(parents=True, exist_ok=True)
     data_dir.chmod(DATA_DIR_MODE)
+    if not once and site_trial.started(data_dir, site.path):
+        site = load(site.path)
+    while (status := _run(site, data_dir, once=once, on_status=on_status)) == START_ANEW:
+        if site_trial.started(data_dir, site.path):
+            log.info("the site file before is back")
+        site = _loaded(site.path, data_dir)
+    return status
+
+
+def _loaded(path: Path, data_dir: Path) -> Site:
+    """The site file for another start; one that cannot be used any more gives way to the one before the trial."""
+    try:
+        site = load(path)
+        check_budgets(site, data_dir)
+        return site
+    except NvrError as error:
+        trial = site_trial.load(data_dir)
+        if trial is None:
+            raise
+        site_trial.give_back(data_dir, path, trial, str(error))
+        return load(path)
+
+
+def _run(site: Site, data_dir: Path, *, once: bool, on_status: Callable[[dict[str, Any]], None]) -> int:
+    check_budgets(site, data_dir)
     settings = record_settings(site, data_dir, once=once)
     record = Child("record", ["nvr.recorder"], asdict(settings))
     detect = Child("detect", detect_arguments(site, data_dir), {}, is_wanted=is_looking(site))
+    uplink = Child("uplink", uplink_arguments(site, data_dir), {}, is_wanted=is_reporting(site))
     scrub = Child("scrub", ["nvr.scrub", "--data", str(data_dir.absolute())], {})
-    others = [] if once else [Child("web", web_arguments(site, data_dir), {}), detect, scrub]
-    watch = None if once else SiteWatch(site, data_dir, detect)
-    box = Box(data_dir, record, others, {stream.name for stream in settings.streams}, watch)
+    others = [] if once else [Child("web", web_arguments(site, data_dir), {}), detect, uplink, scrub]
+    watch = None if once else SiteWatch(site, data_dir, detect, uplink)
+    trial = None if once else TrialWatch(site.path, data_dir)
+    box = Box(data_dir, record, others, {stream.name for stream in settings.streams}, watch, trial)
     return box.run(once=once, on_status=on_status)
 
 
@@ -387,3 +484,7 @@ def web_arguments(site: Site, data_dir: Path) -> list[str]:
 
 def detect_arguments(site: Site, data_dir: Path) -> list[str]:
     return ["nvr.detect", "--data", str(data_dir.absolute()), "--site", str(site.path)]
+
+
+def uplink_arguments(site: Site, data_dir: Path) -> list[str]:
+    return ["nvr.uplink", "--data", str(data_dir.absolute()), "--site", str(site.path)]

@@ -8,6 +8,7 @@ side orders and measures; the wall side is only ever a label with a state and an
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import select
 import time
@@ -136,6 +137,37 @@ def has_battery_clock(sys_path: Path = Path("/sys/class/rtc")) -> bool:
         return any(sys_path.iterdir())
     except OSError:
         return False
+
+
+# -- what somebody else says: the hub, or a person -----------------------------------------------------
+
+OFFER_NAME = "clock-offer.json"  # in DATA/run: of this boot only, and gone with it
+
+
+def offer_reading(run_dir: Path, boot: bytes, reading: ClockReading) -> None:
+    """Tell `record` what a trusted clock says; it goes into the journal, and a timeline then knows (docs/time.md)."""
+    fields = [boot.hex(), reading.mono_ns, reading.wall_ns, int(reading.state), reading.error_ns]
+    draft = run_dir / f".{OFFER_NAME}"
+    draft.write_text(json.dumps(fields))
+    draft.replace(run_dir / OFFER_NAME)
+
+
+def offered_reading(run_dir: Path, boot: bytes, now: ClockReading) -> ClockReading | None:
+    """What was offered in this boot; None for nothing, or for what cannot be. Never better than plausible: nobody disciplines by it."""
+    try:
+        boot_hex, mono_ns, wall_ns, state, error_ns = json.loads((run_dir / OFFER_NAME).read_bytes()[:1000])
+        reading = ClockReading(int(mono_ns), int(wall_ns), ClockState(state), int(error_ns))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return None
+    if (
+        boot_hex != boot.hex()
+        or not 0 <= reading.mono_ns <= now.mono_ns
+        or not SOURCE_DATE_NS < reading.wall_ns < 2**62
+    ):
+        return None
+    if reading.state is not ClockState.PLAUSIBLE or not 0 < reading.error_ns < RTC_ERROR_NS:
+        return None
+    return reading
 
 
 # -- what the kernel says: adjtimex(2) ---------------------------------------------------------------

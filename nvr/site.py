@@ -214,7 +214,16 @@ class _Top:
                 "the hub is not reached with a user and a password",
                 "Take them out; `code` enrols the box.",
             )
-        return Hub(values["url"], values["code"], values["fingerprint"])
+        if values["cap_kbit_s"] is not None and (values["floor_kbit_s"] or 0) > values["cap_kbit_s"] / 2:
+            self.reader.fault(
+                _line(node), "hub.floor_kbit_s",
+                f"{values['floor_kbit_s']:g} kbit/s of a cap of {values['cap_kbit_s']:g} leave too little for everything else",
+                f"floor_kbit_s: {values['cap_kbit_s'] / 4:g}",
+            )  # fmt: skip
+        return Hub(
+            values["url"], values["code"], values["fingerprint"], values["cap_kbit_s"], values["floor_kbit_s"],
+            _quiet_hours(values["quiet_hours"]), values["still_s"], values["clips"], values["clip_before_s"], values["clip_after_s"],
+        )  # fmt: skip
 
     # -- cameras -------------------------------------------------------------------------------------
 
@@ -350,6 +359,15 @@ class _Top:
 
 def _optional(key: site_keys.Key) -> site_keys.Key:
     return site_keys.Key(key.name, key.kind, key.meaning, key.default)
+
+
+def _quiet_hours(text: str) -> tuple[tuple[int, int], ...]:
+    """ "22:00-06:00, 12:00-13:00" as minutes of the day."""
+    spans = []
+    for part in text.split(",") if text else ():
+        begin, end = (time.strip().split(":") for time in part.split("-"))
+        spans.append((int(begin[0]) * 60 + int(begin[1]), int(end[0]) * 60 + int(end[1])))
+    return tuple(spans)
 
 
 def _line(node: yaml.Node | None) -> int:

@@ -135,6 +135,17 @@ HUB = (
     Key("url", Url(("https",), "https://hub.example.org"), "Address of the hub; the box dials out to it.", required=True),
     Key("code", Text(r"[A-Za-z0-9]{4}(-[A-Za-z0-9]{4}){1,5}", "the one-time code, as `7F3K-QM2P-XW9D`", is_secret=True), "One-time code with which the box enrols; worthless afterwards.", ""),
     Key("fingerprint", Fingerprint(), "SHA-256 of the hub's certificate, where no public authority vouches for it.", ""),
+    Key("cap_kbit_s", Number(32, 1_000_000), "The box sends at most so much, headers and repetitions included; the hub may ask for less.", None,
+        why="a link of its own needs none"),
+    Key("floor_kbit_s", Number(0, 1_000_000), "So much of the cap is kept for heartbeats, events and clips of alarms; nothing else takes it.", 16.0,
+        why="a heartbeat of 16 cameras every 10 s and an event a minute"),
+    Key("quiet_hours", Text(r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d(\s*,\s*([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d){0,5}", "times such as `07:00-22:00`, at the site; several with commas"),
+        "When clips that are no alarm and that nobody asked for wait: the link belongs to others.", "", why="none"),
+    Key("still_s", Number(2, 3600), "Every so many seconds a small still of each camera; the hub may ask for fewer.", 10.0, why="a wall of 37 cameras in 1 Mbit/s"),
+    Key("clips", Choice(("all", "alarms", "none")), "Which events send their footage without being asked.", "all",
+        why="what is true of a place is only believed with its picture"),
+    Key("clip_before_s", Number(0, 120), "A clip begins so long before its event.", 10.0, why="how it came to it"),
+    Key("clip_after_s", Number(0, 300), "And ends so long after it.", 10.0, why="where they went"),
 )  # fmt: skip
 
 # What one camera says, and a template may say for several.
@@ -208,7 +219,7 @@ _FOR = Key("for_s", Number(1, 86_400), "And this for so long.", 60.0, why="a bus
 RULES: dict[str, tuple[Key, ...]] = {
     "service_open": (
         _ZONE,
-        Key("quiet_s", Number(1, 86_400), "Nobody was seen for so long, by a camera that could see all the time: closed.", 600.0, why="staff leave a counter for minutes, not for ten"),
+        Key("quiet_s", Number(1, 86_400), "Nobody was seen for so long, by a camera that could see all the time: closed. It is said 310 s later, when no fault of the camera can come to light any more.", 600.0, why="staff leave a counter for minutes, not for ten"),
         Key("grace_s", Number(0, 86_400), "So long after opening time nobody is called late.", 900.0, why="clocks and people differ by a quarter of an hour"),
     ),
     "queue": (_ZONE, _ALERT, _FOR),

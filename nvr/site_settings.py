@@ -118,8 +118,17 @@ class Web:
 @dataclass(frozen=True, slots=True)
 class Hub:
     url: str
-    code: str = field(repr=False)
-    fingerprint: str
+    code: str = field(default="", repr=False)
+    fingerprint: str = ""
+    cap_kbit_s: float | None = None  # None: as much as the link takes
+    floor_kbit_s: float = 16.0  # of the cap, for what is urgent
+    quiet_hours: tuple[
+        tuple[int, int], ...
+    ] = ()  # minutes of the day, site time; the end is not part of it, and may be smaller
+    still_s: float = 10.0
+    clips: str = "all"  # all, alarms, none
+    clip_before_s: float = 10.0
+    clip_after_s: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ ROOMS: dict[str, str] = {
     "scrub": "ring systemd priority wear clock",
     "looking": "detect rules events recorder priority",  # the detect process around the pure files of detect/
     "clips": "ring evidence ledger verify_clip",
-    "uplink": "wire clips ledger events announce site systemd scrub priority",
+    "uplink": "wire clips ledger events announce site systemd scrub priority detect looking",
     "web": "announce clips ledger site systemd events scrub",
     "hub": "wire evidence verify_clip systemd",
     "box": EVERYTHING,

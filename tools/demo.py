@@ -1,23 +1,28 @@
-"""A box with four cameras on this machine: `make demo`, or `make demo CAMERAS="rtsp://... rtsp://..."`.
+"""A whole city on this machine: `make demo`, or one box with cameras of your own: `make demo CAMERAS="rtsp://... rtsp://..."`.
 
-Nothing of it is a mock: `tools.camera` serves films over RTSP on loopback, and `nvr run` records them like any
-camera into demo-data/ and serves its page. Ctrl-C stops everything; the next start goes on where this one ended.
+Nothing of it is a mock. Two real boxes (`nvr run`: recording, detection, uplink) record films that `tools.camera` serves over RTSP on loopback;
+the other boxes of the city are light ones (tools/city/light_box.py) that say over the real wire what a box says, of drawn cameras. All of them report to
+a real hub, whose address is printed. Everything lies in demo-data/. Ctrl-C stops everything; the next start goes on where this one ended.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from nvr.box import how_it_ended
+from tools.city import city as city_room
 
 ROOT = Path(__file__).resolve().parent.parent
 REAL_FILMS = ROOT.parent / "shared" / "data" / "video"
@@ -109,6 +114,7 @@ def quoted(text: str) -> str:
 
 
 def site_file(addresses: dict[str, str], port: int, ring_gb: float) -> str:
+    """A box alone, with cameras that somebody named."""
     cameras = "".join(
         f"  {name}:\n    main: {{source: rtsp, url: {quoted(address)}}}\n    ring_gb: {ring_gb:g}\n"
         for name, address in addresses.items()
@@ -116,6 +122,51 @@ def site_file(addresses: dict[str, str], port: int, ring_gb: float) -> str:
     return (
         "# Written by `make demo` at every start. docs/settings.md says what else can stand here.\n"
         f"site: demo\nbox: demo-1\ntime_zone: {time_zone()}\nstorage: {{path: .}}\nweb: {{port: {port}}}\ncameras:\n{cameras}"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RealCamera:
+    """A camera of a real box of the demo: what it shows and where it stands in the city."""
+
+    film: int  # the film's number; there are four
+    name: str
+    place: str  # of tools/city/ambon.yaml
+    template: str
+    zone: str
+    more: str = ""
+
+
+ALL_DAY = '{mon-sun: "00:00-24:00"}'  # whoever tries the demo does so at any hour
+ZONE = "[[0.05, 0.35], [0.95, 0.35], [0.95, 0.98], [0.05, 0.98]]"
+REAL_BOXES: dict[str, tuple[RealCamera, ...]] = {
+    "waihaong-9": (
+        RealCamera(0, "pintu", "puskesmas-waihaong", "service-office", "counter", f"    hours: {ALL_DAY}\n"),
+        RealCamera(1, "loket", "puskesmas-waihaong", "service-office", "counter", f"    hours: {ALL_DAY}\n"),
+    ),
+    "pusat-9": (
+        RealCamera(2, "lapangan", "lapangan-merdeka", "public-space", "square"),
+        RealCamera(3, "jalan", "jalan-pattimura", "traffic", "lane", "    lines: {stop: {from: [0.0, 0.7], to: [1.0, 0.7]}}\n"),
+    ),
+}  # fmt: skip
+REAL_PLACES = {camera.place for cameras in REAL_BOXES.values() for camera in cameras}
+
+
+def city_site_file(
+    box: str, addresses: list[str], port: int, ring_gb: float, hub_url: str, fingerprint: str, code: str
+) -> str:
+    """A box of the city, which reports to the hub."""
+    cameras = "".join(
+        f"  {camera.place}-{camera.name}:\n    place: {camera.place}\n    template: {camera.template}\n"
+        f"    main: {{source: rtsp, url: {quoted(addresses[camera.film])}}}\n    ring_gb: {ring_gb:g}\n"
+        f"    zones: {{{camera.zone}: {ZONE}}}\n{camera.more}"
+        for camera in REAL_BOXES[box]
+    )
+    secret = f", code: {code}" if code else ""
+    return (
+        "# Written by `make demo` at every start. docs/settings.md says what else can stand here.\n"
+        f"site: {box.rpartition('-')[0]}\nbox: {box}\ntime_zone: Asia/Jayapura\nstorage: {{path: .}}\nweb: {{port: {port}}}\n"
+        f"hub: {{url: {quoted(hub_url)}, fingerprint: {quoted(fingerprint)}{secret}}}\ncameras:\n{cameras}"
     )
 
 
@@ -134,70 +185,201 @@ def ring_gb(folder: Path, cameras: int) -> float:
     return min(1.0, round(share_gb, 2))
 
 
+def write_secret(path: Path, text: str) -> None:
+    draft = path.with_suffix(".new")
+    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+    draft.rename(path)
+
+
 def run(options: argparse.Namespace) -> int:
     folder: Path = options.data
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return run_box(options, folder) if options.cameras else run_city(options, folder)
+
+
+def run_box(options: argparse.Namespace, folder: Path) -> int:
+    """One box with cameras of somebody's own, and its page."""
+    addresses = {f"camera-{number}": url for number, url in enumerate(options.cameras, 1)}
+    site_path = folder / "site.yaml"
+    write_secret(site_path, site_file(addresses, free_port(options.port), ring_gb(folder, len(addresses))))
+    for name, address in addresses.items():
+        # What stands before the last @ of the host is a user and a password.
+        print(f"camera {name}: {address.split('://')[0]}://{address.split('://')[-1].rpartition('@')[2]}", flush=True)
+    print(f"recording into {folder}; Ctrl-C stops\n", flush=True)
+    return supervise([Part("the box", [sys.executable, "-m", "nvr", "run", "--site", str(site_path)])])
+
+
+def run_city(options: argparse.Namespace, folder: Path) -> int:
+    """Hub, two real boxes, and light boxes for the rest of the city; prints the address of the hub."""
+    from tools.city import front, furnish
+
+    city = city_room.load()
+    light = city.without(REAL_PLACES)
+    hub_folder, keys = folder / "hub", folder / "light-boxes"
+    port = free_port(options.port)
+    front_port = free_port(port + 1)
+    address = f"http://127.0.0.1:{port}"
     with contextlib.ExitStack() as stack:
-        if options.cameras:
-            addresses = {f"camera-{number}": url for number, url in enumerate(options.cameras, 1)}
-        else:
-            found = films(folder / "films")
-            print("starting four pretend cameras ...", flush=True)
-            addresses = stack.enter_context(pretend_cameras(found))
-        site_path = folder / "site.yaml"
-        draft = folder / "site.yaml.new"
-        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(site_file(addresses, free_port(options.port), ring_gb(folder, len(addresses))))
-        draft.rename(site_path)
-        for name, address in addresses.items():
-            # What stands before the last @ of the host is a user and a password.
-            print(
-                f"camera {name}: {address.split('://')[0]}://{address.split('://')[-1].rpartition('@')[2]}", flush=True
+        found = films(folder / "films")
+        print("starting four pretend cameras ...", flush=True)
+        addresses = list(stack.enter_context(pretend_cameras(found)).values())
+        furnish.settings_file(hub_folder, city, f"127.0.0.1:{port}")
+        furnished = furnish.furnish(hub_folder, city, [*REAL_BOXES, *(box.name for box in light.boxes)])
+        pem_path, fingerprint = front.certificate(hub_folder)
+        parts = [
+            Part("the hub", [sys.executable, "-m", "nvr", "hub", "run", "--data", str(hub_folder)], ready="hub at "),
+            Part(
+                "TLS in front of the hub",
+                [
+                    sys.executable,
+                    "-m",
+                    "tools.city.front",
+                    "--port",
+                    str(front_port),
+                    "--hub-port",
+                    str(port),
+                    "--pem",
+                    str(pem_path),
+                ],
+                ready="ready",
+            ),
+        ]
+        gb = ring_gb(folder, 4)
+        page_port = front_port
+        for box in REAL_BOXES:
+            page_port = free_port(page_port + 1)
+            box_folder = folder / box
+            box_folder.mkdir(mode=0o700, exist_ok=True)
+            site_path = box_folder / "site.yaml"
+            code = furnished.codes.get(box, "")
+            text = city_site_file(box, addresses, page_port, gb, f"https://127.0.0.1:{front_port}", fingerprint, code)
+            write_secret(site_path, text)
+            parts.append(
+                Part(
+                    f"box {box}",
+                    [sys.executable, "-m", "nvr", "run", "--site", str(site_path)],
+                    log_path=box_folder / "log",
+                )
             )
-        print(f"recording into {folder}; Ctrl-C stops\n", flush=True)
-        return supervise([sys.executable, "-m", "nvr", "run", "--site", str(site_path)])
+        codes = json.dumps({name: code for name, code in furnished.codes.items() if name not in REAL_BOXES})
+        arguments = ["--hub", address, "--keys", str(keys), "--without", ",".join(sorted(REAL_PLACES))]
+        parts.append(
+            Part("the light boxes", [sys.executable, "-m", "tools.city", *arguments], ready="ready", says=codes)
+        )
+        print(f"starting the hub, {len(REAL_BOXES)} boxes and {len(light.boxes)} light ones ...", flush=True)
+
+        def tell() -> None:
+            print(f"\nThe city: {address}\n", flush=True)
+            for name, role in furnish.PEOPLE:
+                print(f"    {name:<10} {furnished.passwords[name]:<22} ({role})", flush=True)
+            print(f"\nPasswords of this demo only. Everything lies in {folder}; Ctrl-C stops.\n", flush=True)
+
+        return supervise(parts, tell)
 
 
-def supervise(arguments: list[str]) -> int:
-    """Run the box; hand signals on, wait until it has finished, and say so."""
-    process = subprocess.Popen(arguments, cwd=ROOT, start_new_session=True)
-    asked = False
+@dataclass
+class Part:
+    """One program of the demo."""
+
+    name: str
+    arguments: list[str]
+    ready: str = ""  # what it prints when the next one may start
+    says: str = ""  # on its standard input
+    log_path: Path | None = None  # where its words go; None: here
+    process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        """Raises DemoFailed when it does not get ready."""
+        out = open(self.log_path, "a") if self.log_path else None
+        # A session of its own: Ctrl-C reaches this program first, which stops the others in their order.
+        self.process = subprocess.Popen(
+            self.arguments, cwd=ROOT, start_new_session=True, text=True, stdin=subprocess.PIPE if self.says else subprocess.DEVNULL,
+            stdout=subprocess.PIPE if self.ready else out, stderr=out,
+        )  # fmt: skip
+        if out is not None:
+            out.close()
+        if self.says and self.process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError), self.process.stdin as stdin:
+                stdin.write(self.says)
+        if self.ready:
+            self._wait()
+
+    def _wait(self) -> None:
+        process = self.process
+        assert process is not None and process.stdout is not None
+        too_late = threading.Timer(READY_S, process.kill)
+        too_late.start()
+        try:
+            for line in process.stdout:
+                if line.startswith(self.ready):
+                    # Whatever it prints later must go somewhere, or it would wait for us.
+                    threading.Thread(target=process.stdout.read, daemon=True).start()
+                    return
+        finally:
+            too_late.cancel()
+        raise DemoFailed(f"{self.name} did not start.\nIts last words stand above.")
+
+
+def supervise(parts: list[Part], on_ready: Callable[[], None] = lambda: None) -> int:
+    """Run all of them until somebody asks to stop or one ends; stop them, the last one first."""
+    asked = threading.Event()
 
     def ask(number: int, frame: object) -> None:
-        nonlocal asked
-        if not asked:
+        if not asked.is_set():
             print("\nstopping: making everything durable ...", flush=True)
-            process.terminate()
-        asked = True
+        asked.set()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, ask)
-    while process.poll() is None:
-        try:
-            process.wait(0.5)
-        except subprocess.TimeoutExpired:
-            continue
-    if asked:
-        print("stopped. `make demo` goes on where this ended.", flush=True)
-        return 0 if process.returncode in (0, -signal.SIGTERM) else 1
-    if process.returncode != 0:
-        # What `nvr run` has to say it has said; a signal lets it say nothing.
+    ended: Part | None = None
+    try:
+        for part in parts:
+            if not asked.is_set():
+                part.start()
+        if not asked.is_set():
+            on_ready()
+        while not asked.wait(0.5):
+            ended = next((part for part in parts if part.process is not None and part.process.poll() is not None), None)
+            if ended is not None:
+                break
+    finally:
+        _stop([part.process for part in reversed(parts) if part.process is not None])
+    if ended is not None and ended.process is not None and not asked.is_set():
+        # What it had to say it has said; a signal lets it say nothing.
         raise DemoFailed(
-            f"`nvr run` {how_it_ended(process.returncode)}.\n"
-            "Its last words stand above. `make demo` starts it again and goes on where this ended."
+            f"{ended.name} {how_it_ended(ended.process.returncode)}.\n"
+            f"Its last words stand {'in ' + str(ended.log_path) if ended.log_path else 'above'}. `make demo` starts again and goes on where this ended."
         )
+    print("stopped. `make demo` goes on where this ended.", flush=True)
     return 0
+
+
+def _stop(processes: list[subprocess.Popen[str]]) -> None:
+    """Ask all at once, wait for all: a recorder needs some seconds to make everything durable."""
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+    deadline_s = time.monotonic() + STOP_S
+    for process in processes:
+        try:
+            process.wait(max(0.1, deadline_s - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.demo", description=__doc__.splitlines()[0])
-    parser.add_argument("cameras", nargs="*", metavar="rtsp://...", help="real cameras; without them four pretend ones")
+    parser.add_argument(
+        "cameras", nargs="*", metavar="rtsp://...", help="real cameras: then one box with them, without them a city"
+    )
     parser.add_argument("--data", type=Path, default=ROOT / "demo-data", help="where to record (default demo-data)")
     parser.add_argument(
         "--port",
         type=int,
         default=int(os.environ.get("PORT") or 8080),
-        help="of the page, or the next free one (default 8080)",
+        help="of the hub, or of the box, or the next free one (default 8080)",
     )
     try:
         return run(parser.parse_args())

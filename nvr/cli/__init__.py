@@ -22,6 +22,7 @@ from nvr.cli.model import model
 from nvr.cli.ring import ring
 from nvr.cli.run import run
 from nvr.cli.site import site
+from nvr.cli.uplink import uplink
 from nvr.cli.web import web
 from nvr.errors import NvrError
 
@@ -73,7 +74,7 @@ def nvr(debug: bool) -> None:
     """
 
 
-for _command in (run, site, ring, ledger, clip, detect, model, web, hub):
+for _command in (run, site, ring, ledger, clip, detect, model, web, uplink, hub):
     nvr.add_command(_command)
 
 

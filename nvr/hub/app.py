@@ -24,6 +24,7 @@ from nvr.hub.database import open_store
 from nvr.hub.identity import Tries
 from nvr.hub.intake import BoxHook, EventHook, Intake
 from nvr.hub.live import Live, MayWatch
+from nvr.hub.pages import serve
 from nvr.hub.settings import HubSettings
 from nvr.hub.stills import FolderStills, Stills, TableStills
 from nvr.hub.upkeep import Upkeep
@@ -127,6 +128,8 @@ def create(settings: HubSettings, now_ms: Callable[[], int] = now_ms) -> FastAPI
         from nvr.hub.people import install
 
         install(app, hub)
+    # Last, because it answers every address that nobody else does.
+    app.mount("/", serve.pages(tiles_url=str((hub.settings.people.get("tiles") or {}).get("url", ""))))
     return app
 
 

@@ -104,6 +104,15 @@ def release(path: Path, id: str) -> Hold:
     raise NoSuchHold(f"there is no hold {id!r}", hint=f"There are: {', '.join(hold.id for hold in holds) or 'none'}.")
 
 
+def put(path: Path, prefix: str, holds: Sequence[Hold]) -> None:
+    """Replace all holds whose id starts with `prefix` by these, behind everybody else's. Writes nothing when nothing changes."""
+    with _locked(path):
+        before = load(path)
+        after = [*(hold for hold in before if not hold.id.startswith(prefix)), *holds]
+        if after != before:
+            save(path, after)
+
+
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Two commands must not lose each other's hold. Readers need no lock: the file is replaced as a whole."""

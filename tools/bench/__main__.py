@@ -49,11 +49,12 @@ def keep(name: str, text: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", nargs="?", default="all", choices=["all", "record", "hash", "clip", "table"])
+    parser.add_argument("part", nargs="?", default="all", choices=["all", "record", "hash", "clip", "device", "table"])
     parser.add_argument("files", nargs="*", type=Path, help="for `table`: JSON lines of earlier runs")
     parser.add_argument("-n", "--cameras", default="1,4,16,37,64", help="numbers of cameras, with commas")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--window", type=float, default=20.0, help="seconds that are measured of each run")
+    parser.add_argument("--seconds", type=float, default=120.0, help="how long `device` looks")
     parser.add_argument("--peers", default=",".join(peer.key for peer in PEERS), help="default: %(default)s")
     parser.add_argument(
         "--work", type=Path, default=Path(tempfile.gettempdir()) / "nvr-bench", help="scratch directory on a real disk"
@@ -72,6 +73,12 @@ def main() -> None:
         text = clip.run(options.work)
         print(text)
         keep("clip", f"`python -m tools.bench clip`. {said}\n{text}")
+    if options.part in ("all", "device"):
+        from tools.bench import device
+
+        text = device.run(options.work, 16, options.seconds)
+        print(text)
+        keep("device", f"`python -m tools.bench device`. {said}\n{text}")
     if options.part in ("all", "record"):
         results = options.work / "results.jsonl"
         counts = [int(number) for number in options.cameras.split(",")]

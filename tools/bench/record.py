@@ -29,6 +29,7 @@ PACE_MBIT = 100  # a camera's Ethernet; without it a picture arrives as one burs
 NAMESPACE = "nvr-bench"
 SETTLE_S = 4.0  # after everybody has connected
 STOP_S = 15.0
+MOUNT = "noatime,commit=30"  # as firmware/etc/fstab mounts /data
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ def disk(work: Path, size_gb: int) -> Iterator[tuple[Path, str | None]]:
         ["losetup", "-f", "--show", str(image)], check=True, capture_output=True, text=True
     ).stdout.strip()
     try:
-        subprocess.run(["mount", "-o", "noatime", device, str(mount)], check=True)
+        subprocess.run(["mount", "-o", MOUNT, device, str(mount)], check=True)
         yield mount, Path(device).name
     finally:
         subprocess.run(["umount", str(mount)], check=False)

@@ -1,0 +1,1 @@
+"""The hub's pages: built by tools/pages.py from src/ into built/, served by serve.py."""

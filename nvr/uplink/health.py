@@ -1,0 +1,110 @@
+"""Health of the box that no other process tells: disk and card wear, temperature, load, slot, update, and today's ledger. Reads the system."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from nvr import ledger
+from nvr.clock import Clock, boot_id
+from nvr.errors import NvrError
+from nvr.media import ClockState
+from nvr.site_settings import Site
+
+SECTOR_BYTES = 512  # of /sys/block/*/stat, whatever the disk's own is
+
+
+def disk(data_dir: Path, trouble: str) -> dict[str, Any]:
+    """Of the disk that holds the data; what a disk does not tell is None."""
+    try:
+        found = os.statvfs(data_dir)
+        device = os.stat(data_dir).st_dev
+    except OSError as error:
+        return {
+            "total_bytes": 0, "free_bytes": 0, "written_bytes": None, "life_left_percent": None,
+            "trouble": trouble or f"the disk is away: {error.strerror}",
+        }  # fmt: skip
+    block = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}")
+    return {
+        "total_bytes": found.f_blocks * found.f_frsize, "free_bytes": found.f_bavail * found.f_frsize,
+        "written_bytes": _written_bytes(block), "life_left_percent": life_left_percent(block), "trouble": trouble,
+    }  # fmt: skip
+
+
+def _written_bytes(block: Path) -> int | None:
+    try:
+        return int((block / "stat").read_text().split()[6]) * SECTOR_BYTES
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def life_left_percent(block: Path) -> int | None:
+    """Of an eMMC or a card that tells (JESD84-B51, 7.4.65: tenths used, 0x0B is over); None of all others."""
+    for folder in (block / "device", block.resolve().parent / "device"):
+        try:
+            used = [int(each, 16) for each in (folder / "life_time").read_text().split()]
+        except (OSError, ValueError):
+            continue
+        worst = max((each for each in used if each), default=0)
+        if worst:
+            return max(0, 100 - 10 * worst)
+    return None
+
+
+def temperature_c() -> float | None:
+    """The hottest zone that tells something possible."""
+    found = []
+    for path in Path("/sys/class/thermal").glob("thermal_zone*/temp"):
+        try:
+            found.append(int(path.read_text()) / 1000)
+        except (OSError, ValueError):
+            continue
+    return max((each for each in found if -40 < each < 150), default=None)
+
+
+def load() -> float:
+    return round(os.getloadavg()[0], 2)
+
+
+def slot() -> str:
+    """The slot this system was started from, as the boot loader said; "" where there are none."""
+    try:
+        words = Path("/proc/cmdline").read_text().split()
+    except OSError:
+        return ""
+    return next((word.partition("=")[2][:20] for word in words if word.startswith("rauc.slot=")), "")
+
+
+def update(run_dir: Path) -> dict[str, Any]:
+    """What the firmware says of the last update (DATA/run/update.json); {} when nothing."""
+    try:
+        said = json.loads((run_dir / "update.json").read_bytes()[:4096])
+        return {key: str(said[key])[:200] for key in ("state", "version", "reason") if key in said}
+    except (OSError, ValueError, TypeError, RecursionError):
+        return {}
+
+
+def ledger_today(site: Site, data_dir: Path, clock: Clock) -> dict[str, Any]:
+    """Recorded and missing seconds of each main stream since midnight at the site; {} while nobody knows when that was."""
+    now = clock.read()
+    if now.state is ClockState.UNKNOWN:
+        return {}
+    midnight = datetime.fromtimestamp(now.wall_ns / 1e9, site.time_zone).replace(
+        hour=0, minute=0, second=0, microsecond=0
+    )
+    names = {f"{camera.name}/main" for camera in site.cameras}
+    try:
+        known = set(ledger.reader.streams(data_dir))
+        accounts = ledger.ledger(
+            data_dir, sorted(names & known), int(midnight.timestamp()) * 1_000_000_000, None, now=now, boot_id=boot_id()
+        )
+    except (NvrError, OSError, KeyError, ValueError):
+        return {}
+    told = {}
+    for account in accounts:
+        fields = account.to_json()
+        told[account.stream.partition("/")[0]] = {key: fields[key] for key in ("recorded_s", "missing_s", "by_cause")}
+    return told

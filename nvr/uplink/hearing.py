@@ -1,0 +1,99 @@
+"""What other processes of the box announce, heard in the event loop: `record` on announce.sock, `detect` on seen.sock."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from nvr.announce import SOCKET_NAME, Subscriber, fragment_of
+from nvr.media import FragmentRecord, Position
+
+log = logging.getLogger(__name__)
+
+AGAIN_S = 0.5
+AT_ONCE = 64  # messages; then the loop serves somebody else
+Fragment = tuple[Position, FragmentRecord]
+
+
+async def listen(run_dir: Path, name: str, take: Callable[[dict[str, Any]], None]) -> None:
+    """Give every message to `take`, however often the other process starts anew. Runs until cancelled."""
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            subscriber = Subscriber(run_dir, name)
+        except OSError:
+            await asyncio.sleep(AGAIN_S)
+            continue
+        readable = asyncio.Event()
+        loop.add_reader(subscriber.fileno(), readable.set)
+        try:
+            while True:
+                await readable.wait()
+                readable.clear()
+                for _ in range(AT_ONCE):
+                    message = subscriber.receive(0)
+                    if message is None:
+                        break
+                    take(message)
+                else:
+                    readable.set()
+                    await asyncio.sleep(0)
+        except (OSError, ValueError):
+            await asyncio.sleep(AGAIN_S)
+        finally:
+            loop.remove_reader(subscriber.fileno())
+            subscriber.close()
+
+
+class Heard:
+    """The last word of `record` and `detect`, and the newest keyframe of every stream."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self._run_dir = run_dir
+        self.record: dict[str, Any] = {}
+        self.detect: dict[str, Any] = {}
+        self.record_s = self.detect_s = float("-inf")
+        self.keyframes: dict[str, Fragment] = {}
+        self.on_fragment: list[Callable[[Fragment], None]] = []
+        self.on_status: list[Callable[[dict[str, Any]], None]] = []
+        self.on_event: Callable[[], None] = lambda: None
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(listen(self._run_dir, SOCKET_NAME, self._of_record))
+            tasks.create_task(listen(self._run_dir, "seen.sock", self._of_detect))
+
+    def _of_record(self, message: dict[str, Any]) -> None:
+        if message.get("kind") == "fragment":
+            try:
+                fragment = fragment_of(message)
+            except (KeyError, TypeError, ValueError) as error:
+                log.warning("an announced fragment cannot be read: %s", error)
+                return
+            if fragment[1].is_keyframe:
+                self.keyframes[fragment[0].stream] = fragment
+            for take in self.on_fragment:
+                take(fragment)
+        elif message.get("kind") == "status":
+            self.record, self.record_s = message, time.monotonic()
+            for tell in self.on_status:
+                tell(message)
+
+    def _of_detect(self, message: dict[str, Any]) -> None:
+        if message.get("kind") == "status":
+            self.detect, self.detect_s = message, time.monotonic()
+        elif message.get("kind") == "event":
+            self.on_event()
+
+    def stream(self, name: str) -> dict[str, Any]:
+        """What `record` said of a stream; {} when nothing."""
+        streams = self.record.get("streams")
+        found = streams.get(name) if isinstance(streams, dict) else None
+        return found if isinstance(found, dict) else {}
+
+    def silent_s(self) -> float:
+        return time.monotonic() - self.record_s

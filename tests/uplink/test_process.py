@@ -1,0 +1,83 @@
+"""The uplink as a whole, against a hub that also misbehaves."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from nvr import clips
+from nvr.ring import holds
+from tests.uplink.boxes import EventfulBox, Running, until
+from tests.uplink.small_hub import SmallHub, served
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> EventfulBox:
+    return EventfulBox(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    """A test does not wait as a city of boxes should."""
+    monkeypatch.setattr("nvr.uplink.upload.BACK_OFF_S", (0.05,))
+
+
+def test_events_arrive_once_and_their_clips_byte_for_byte_with_a_genuine_proof(box, tmp_path):
+    box.event("intrusion", "present", 12.0, has_still=True)
+    box.event("service_open", "open", 20.0)
+    box.event("line_crossing", "crossed", 25.0)
+    with served(tmp_path) as hub:
+        path = box.site_file(hub.url, hub.fingerprint)
+        with Running(box, path) as running:
+            until(lambda: len(hub.hub.events) == 3, "three events")
+            until(lambda: len(hub.hub.objects) == 2, "two clips")
+            until(lambda: running.uplink.outbox.depth()["depth"] == 0, "nothing waits")
+            until(lambda: hub.hub.heartbeats, "a heartbeat")
+            until(lambda: holds.load(box.data_dir / "holds.json") == [], "nothing is held any more")
+        told = [hub.hub.events[id]["event"]["kind"] for id in hub.hub.event_order]
+        assert told[0] == "intrusion", "alarms first"
+        alarm = next(each for each in hub.hub.events.values() if each["event"]["kind"] == "intrusion")
+        assert (alarm["value"], alarm["still_sha256"]) == (0, hashlib.sha256(hub.hub.stills[0].payload).hexdigest())
+        of_alarm = next(upload for upload in hub.hub.uploads.values() if upload.about["clip"] == alarm["clip"])
+        assert (of_alarm.about["value"], of_alarm.about["event"]) == ("alarm", alarm["id"])
+        assert set(hub.hub.stored_times.values()) == {1}
+        clip_path = tmp_path / "clip.mp4"
+        clip_path.write_bytes(bytes(of_alarm.data))
+        verdict = clips.verify(clip_path)
+        assert verdict["genuine"], verdict
+        assert list((box.data_dir / "outbox" / "clips").iterdir()) == []
+
+
+def test_what_was_told_is_not_told_again_by_the_next_process(box, tmp_path):
+    box.event("service_open", "open", 20.0)
+    with served(tmp_path) as hub:
+        path = box.site_file(hub.url, hub.fingerprint)
+        with Running(box, path) as running:
+            until(lambda: hub.hub.objects and running.uplink.outbox.depth()["depth"] == 0, "all is told")
+        box.event("service_open", "closed", 30.0, due="open")
+        with Running(box, path) as running:
+            until(
+                lambda: len(hub.hub.objects) == 2 and running.uplink.outbox.depth()["depth"] == 0,
+                "the second one is told",
+            )
+        assert (len(hub.hub.event_order), hub.hub.enrolments) == (2, 1)
+
+
+def test_lost_answers_cost_time_and_nothing_else(box, tmp_path):
+    """Enrolment, creation and pieces are each done by the hub, and then it fails to say so."""
+    box.event("intrusion", "present", 12.0)
+    hub = SmallHub()
+    hub.lose_answers = 6
+    with served(tmp_path, hub) as listening:
+        path = box.site_file(listening.url, listening.fingerprint)
+        with Running(box, path) as running:
+            until(
+                lambda: hub.lose_answers == 0 and running.uplink.outbox.depth()["depth"] == 0 and hub.objects,
+                "all is told",
+                120,
+            )
+    assert set(hub.stored_times.values()) == {1}
+    (size_bytes,) = [len(data) for data in hub.objects.values()]
+    assert hub.received_bytes == size_bytes
