@@ -23,6 +23,7 @@ from nvr.hub.identity import Box
 from nvr.hub.intake import Speaker, bounded, checked
 from nvr.hub.settings import HubSettings, HubSettingsFaulty, load
 from nvr.hub.uploads import UploadRefused
+from tests.hub.conftest import wait_for
 
 NOW_MS = 1_800_000_000_000
 
@@ -205,6 +206,17 @@ def commit(hub, *items):
         hub.committer.put(item)
     hub.committer.stop()
     return [error for _, error in told]
+
+
+def commit_until_stored(hub, item):
+    """Like commit(), but the committer is not told to end before it is through."""
+    told = []
+    item.done = told.append
+    hub.committer.start()
+    hub.committer.put(item)
+    wait_for(lambda: told, "it was stored")
+    hub.committer.stop()
+    return told
 
 
 @pytest.fixture
@@ -455,3 +467,36 @@ def test_messages_are_bounded():
     assert bounded({"a\0": [float("inf"), 2**100, "x" * 10_000, True, None]}, "x") == {
         "a": [None, None, "x" * 4000, True, None]
     }
+
+
+def test_what_a_failed_transaction_stored_is_stored_by_the_next_one(hub, speaker, monkeypatch):
+    """The database took nothing the first time: states and history of the heartbeat are there all the same, once it does."""
+    from sqlalchemy.exc import OperationalError
+
+    body = {"states": [{"camera": "gate", "kind": "congestion", "zone": "", "state": "jam", "from_ms": NOW_MS}]}
+    item = Item("heartbeat", speaker, message("heartbeat", **body), NOW_MS)
+    tell, failed = hub.intake._tell, []
+
+    def fail_once(connection, *, urgent):
+        tell(connection, urgent=urgent)
+        if not failed:
+            failed.append(True)
+            raise OperationalError("COMMIT", {}, Exception("disk full"))
+
+    monkeypatch.setattr(hub.intake, "_tell", fail_once)
+    assert commit_until_stored(hub, item) == [None] and failed
+    assert [row.state for row in rows(hub, tables.state_now)] == ["jam"]
+    assert len(rows(hub, tables.heartbeat_history)) == 1
+
+
+def test_a_heartbeat_that_repeats_itself_still_corrects_what_an_event_made_of_the_state(hub, speaker):
+    told = {"states": [{"camera": "gate", "kind": "congestion", "zone": "", "state": "free", "from_ms": NOW_MS}]}
+    for item in (
+        Item("heartbeat", speaker, message("heartbeat", **told), NOW_MS),
+        event_item(speaker, 1, kind="congestion", state="jam", from_ms=NOW_MS + 1),
+        Item("heartbeat", speaker, message("heartbeat", **told), NOW_MS),
+    ):
+        with hub.store.writing() as connection:
+            hub.intake.apply(connection, [item])
+        hub.intake.committed()
+    assert [row.state for row in rows(hub, tables.state_now)] == ["free"]

@@ -18,6 +18,7 @@ import hashlib
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -289,7 +290,13 @@ def make_known(store: Store, boxes: list[LoadBox]) -> None:
 
 
 async def measure(
-    boxes: list[LoadBox], facts: Facts, pids: list[int], database_pid: int | None, seconds: float, folder: Path
+    boxes: list[LoadBox],
+    facts: Facts,
+    pids: list[int],
+    database_pid: int | None,
+    seconds: float,
+    warm_s: float,
+    folder: Path,
 ) -> dict[str, Any]:
     began_s = time.monotonic()
     welcome = asyncio.Semaphore(40)
@@ -306,7 +313,8 @@ async def measure(
                 raise SystemExit(f"only {told} of {len(boxes)} boxes were welcome after 300 s")
             await asyncio.sleep(0.5)
     joined_s = time.monotonic() - began_s
-    await asyncio.sleep(12)  # each camera had its first still
+    print(f"{len(boxes)} boxes welcome after {joined_s:.1f} s", file=sys.stderr, flush=True)
+    await asyncio.sleep(warm_s)
     everybody = [*pids, os.getpid(), *([] if database_pid is None else [database_pid])]
     before = {pid: cpu_s(pid) for pid in everybody}
     threads_before = {pid: threads_cpu_s(pid) for pid in pids}
@@ -343,9 +351,13 @@ def main() -> None:
     parser.add_argument("--boxes", type=int, default=500)
     parser.add_argument("--cameras", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=300.0)
+    parser.add_argument(
+        "--warm", type=float, default=12.0, help="seconds before it is measured: each camera had its first still"
+    )
     parser.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite")
     parser.add_argument("--hubs", type=int, default=1)
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that hubs and database end with it
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nvr-bench-")))
         cluster = stack.enter_context(engines.postgres()) if options.database == "postgresql" else None
@@ -358,9 +370,18 @@ def main() -> None:
         for box in boxes:
             box.url = urls[int(box.id, 16) % len(urls)].replace("http", "ws", 1)  # as nginx would share them out
         make_known(store, boxes)
+        print(f"{len(urls)} hubs listen, {len(boxes)} boxes are known", file=sys.stderr, flush=True)
         database_pid = None if cluster is None or cluster.process is None else cluster.process.pid
         told = asyncio.run(
-            measure(boxes, facts, [process.pid for process in processes], database_pid, options.seconds, folder)
+            measure(
+                boxes,
+                facts,
+                [process.pid for process in processes],
+                database_pid,
+                options.seconds,
+                options.warm,
+                folder,
+            )
         )
         with store.reading() as connection:
             stored = {
