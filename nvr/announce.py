@@ -99,6 +99,10 @@ class Announcer:
         before, self._socket = self._socket, self._listening(run_dir)
         before.close()
 
+    @property
+    def has_listeners(self) -> bool:
+        return bool(self._listeners)
+
     def fragment(self, position: Position, record: FragmentRecord) -> None:
         if self._listeners:
             self._put(_encoded(fragment_message(position, record)))

@@ -10,10 +10,11 @@ from __future__ import annotations
 import sys
 from collections import deque
 
-BUFFER_BYTES = 256 * 1024
+BUFFER_BYTES = 512 * 1024
 LEAST_ROOM_BYTES = 32 * 1024  # less than this is not worth a system call
 _ONLY_OURS = 2  # references to a buffer while only `_unused` looks at it: its variable, and getrefcount's argument
-_SPENT_MAX = 64  # buffers that are remembered; more views than 16 MiB in use is somebody else's leak
+_SPENT_MAX = 32  # buffers that are remembered; more views than 16 MiB in use is somebody else's leak
+_FREE_MAX, _LOOK_EVERY = 4, 64  # free buffers that are kept, and after how many taken ones it is looked whether there are more
 SLACK_BYTES = 32  # readers may look this far behind the end of what was received
 
 
@@ -26,10 +27,14 @@ class Arena:
         self.used = 0  # where the next bytes go
         self._view = memoryview(self.buffer)
         self._spent: deque[bytearray] = deque()  # full ones, oldest first
+        self._taken = 0
 
     def _unused(self, size_bytes: int) -> bytearray:
         """A buffer that nobody looks at: the oldest spent one that is free, or a new one."""
         spent = self._spent
+        self._taken += 1
+        if self._taken % _LOOK_EVERY == 0:
+            self._let_go()
         for _ in range(len(spent)):
             buffer = spent.popleft()
             if sys.getrefcount(buffer) == _ONLY_OURS:
@@ -39,6 +44,16 @@ class Arena:
             if len(spent) < _SPENT_MAX:
                 spent.append(buffer)  # else its last user lets go of it
         return bytearray(size_bytes)
+
+    def _let_go(self) -> None:
+        """Give back what a slow disk or a burst of pictures once needed."""
+        free = 0
+        for _ in range(len(self._spent)):
+            buffer = self._spent.popleft()
+            is_free = sys.getrefcount(buffer) == _ONLY_OURS
+            free += is_free
+            if not is_free or free <= _FREE_MAX:
+                self._spent.append(buffer)
 
     def room(self, before: bytes = b"", at_least: int = LEAST_ROOM_BYTES) -> memoryview:
         """Where to receive. `before` (an incomplete packet from last time) is put in front of it, at `used`.

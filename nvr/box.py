@@ -439,7 +439,8 @@ def _run(site: Site, data_dir: Path, *, once: bool, on_status: Callable[[dict[st
     record = Child("record", ["nvr.recorder"], asdict(settings))
     detect = Child("detect", detect_arguments(site, data_dir), {}, is_wanted=is_looking(site))
     uplink = Child("uplink", uplink_arguments(site, data_dir), {}, is_wanted=is_reporting(site))
-    others = [] if once else [Child("web", web_arguments(site, data_dir), {}), detect, uplink]
+    scrub = Child("scrub", ["nvr.scrub", "--data", str(data_dir.absolute())], {})
+    others = [] if once else [Child("web", web_arguments(site, data_dir), {}), detect, uplink, scrub]
     watch = None if once else SiteWatch(site, data_dir, detect, uplink)
     trial = None if once else TrialWatch(site.path, data_dir)
     box = Box(data_dir, record, others, {stream.name for stream in settings.streams}, watch, trial)

@@ -211,7 +211,9 @@ class EventLog:
 
     def _open(self) -> sqlite3.Connection:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        base = sqlite3.connect(self.folder / _FILE, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+        # psow=0: a card that loses power while it writes may harm what was durable beside it in the same page, so nothing is appended there.
+        where = f"{(self.folder / _FILE).absolute().as_uri()}?psow=0"
+        base = sqlite3.connect(where, uri=True, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         try:
             os.chmod(self.folder / _FILE, 0o600)
             base.execute("PRAGMA journal_mode = WAL")  # readers do not wait for the writer, nor it for them

@@ -48,6 +48,22 @@ class PyGather:
         self._views += other.views()
         self.size_bytes += other.size_bytes
 
+    def split(self, size_bytes: int) -> PyGather:
+        """Take the first `size_bytes` away, as a gather of their own. Raises ValueError when there are fewer."""
+        if not 0 <= size_bytes <= self.size_bytes:
+            raise ValueError(f"{size_bytes} bytes of {self.size_bytes}")
+        views, left, whole = self._views, size_bytes, 0
+        while left and left >= len(views[whole]):
+            left -= len(views[whole])
+            whole += 1
+        head = views[:whole]
+        del views[:whole]
+        if left:
+            head.append(views[0][:left])
+            views[0] = views[0][left:]
+        self.size_bytes -= size_bytes
+        return PyGather.of(head, size_bytes)
+
     def views(self) -> tuple[memoryview, ...]:
         """The pieces themselves, for readers and tests."""
         return tuple(self._views)
@@ -70,9 +86,30 @@ class PyGather:
         Raises OSError as the system call does; a short write is continued. After an error the gather
         still holds everything that was not written. Raises ValueError when there are fewer bytes.
         """
-        if size_bytes > self.size_bytes:
+        over = self.size_bytes - size_bytes
+        if over < 0:
             raise ValueError(f"{size_bytes} bytes of {self.size_bytes}")
         views = self._views
+        if len(views) <= IOV_MAX and size_bytes:
+            # Almost all is written, and by one call: looking from the end there are few pieces to look at.
+            count, kept = len(views), 0
+            while kept < over:
+                count -= 1
+                kept += len(views[count])
+            batch, tail = views[:count], views[count:]
+            if kept > over:
+                cut = kept - over
+                batch.append(tail[0][:cut])
+                tail[0] = tail[0][cut:]
+            written = os.pwritev(fd, batch, offset)
+            if written == size_bytes:
+                self._views, self.size_bytes = tail, over
+                return
+            if written == 0:  # a file never takes nothing
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            offset += written
+            size_bytes -= written
+            self._drop(written)
         while size_bytes > 0:
             count, taken = 0, 0
             for view in views[:IOV_MAX]:

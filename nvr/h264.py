@@ -428,6 +428,20 @@ class DecodeClock:
         self._last = -1
         self._count = 0
 
+    def plain_times(self, presentation_ticks: list[int]) -> list[int] | None:
+        """Decoding times of pictures with rising times that none overtakes, as almost every camera sends them.
+
+        None: ask times() for each.
+        """
+        first = self._first
+        if self.reorder_frames or not self._count or presentation_ticks[0] - first <= max(self._recent[-1], self._last):
+            return None
+        times = [ticks - first for ticks in presentation_ticks]
+        self._recent = [*self._recent, *times][-17:]
+        self._last = times[-1]
+        self._count += len(times)
+        return times
+
     def times(self, presentation_ticks: int) -> tuple[int, int]:
         """(decode_ticks, composition_ticks) of the next picture in decoding order.
 

@@ -18,7 +18,7 @@ says "recorded" and nothing is there, the reason lies beside it:
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice, takewhile
@@ -43,6 +43,7 @@ SILENT_NS = 90 * NS_PER_S
 PENDING_NS = 15 * NS_PER_S
 # RunClock slews by up to 2 %, so box time between two fragments of a run may be that much more than their ticks.
 _SLEW_PART = 32
+FORGOTTEN = "recorded, but the disk does not give it back"
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,12 +268,14 @@ def account(
     now_ns: int,
     oldest: FragmentRecord | None = None,
     unreadable: str = "",
+    forgotten: Collection[int] = (),
 ) -> StreamLedger:
     """Account for every nanosecond of one stream from `from_ns` to `to_ns`, or to `now_ns` if that is earlier.
 
     `recorded` is in the order of recording: at least all that may lie in the span, better with its neighbours.
     `oldest` is the oldest fragment kept, if that is not the first of `recorded`. `unreadable` says why the ring cannot be
-    read: what the journal believes recorded is then missing because of the disk.
+    read: what the journal believes recorded is then missing because of the disk. `forgotten`: sequence numbers that were recorded
+    and do not read back; they are not in `recorded`.
     """
     placed = timeline.place(recorded)
     oldest_ns = placed[0].from_ns if placed else None
@@ -295,15 +298,15 @@ def account(
             unplaced_ns += place.to_ns - place.from_ns - max(inside_to_ns - inside_from_ns, 0)
         if inside_from_ns < inside_to_ns:
             if at_ns < inside_from_ns:
-                parts += _gap(at_ns, inside_from_ns, before, place, fates, oldest_ns)
+                parts += _gap(at_ns, inside_from_ns, before, place, fates, oldest_ns, forgotten)
             parts.append(_recorded(inside_from_ns, inside_to_ns, place))
             at_ns = inside_to_ns
         elif place.from_ns >= to_ns and at_ns < to_ns:
-            parts += _gap(at_ns, to_ns, before, place, fates, oldest_ns)
+            parts += _gap(at_ns, to_ns, before, place, fates, oldest_ns, forgotten)
             at_ns = to_ns
         before = place
     if at_ns < to_ns:
-        parts += _gap(at_ns, to_ns, before, None, fates, oldest_ns)
+        parts += _gap(at_ns, to_ns, before, None, fates, oldest_ns, forgotten)
     return StreamLedger(stream, from_ns, to_ns, tuple(_joined(parts)), unplaced_ns)
 
 
@@ -335,6 +338,7 @@ def _gap(
     after: Placed[Unbroken] | None,
     fates: Sequence[_Fate],
     oldest_ns: int | None,
+    forgotten: Collection[int],
 ) -> list[Part]:
     """The part from `from_ns` to `to_ns` of a gap, divided by what the journal says of it."""
     # Explained as a whole and cut afterwards, so that a second has the same cause whatever span is asked for.
@@ -369,16 +373,24 @@ def _gap(
         put(piece_from_ns, recycled_to_ns, Cause.RECYCLED, "")
         earlier = [fate for _, _, fate in pieces[:index]]
         later = [fate for _, _, fate in pieces[index + 1 :]]
-        put(recycled_to_ns, piece_to_ns, *_why(before, after, earlier, later))
+        put(recycled_to_ns, piece_to_ns, *_why(before, after, earlier, later, forgotten))
     return parts
 
 
 def _why(
-    before: Placed[Unbroken] | None, after: Placed[Unbroken] | None, earlier: Sequence[_Fate], later: Sequence[_Fate]
+    before: Placed[Unbroken] | None,
+    after: Placed[Unbroken] | None,
+    earlier: Sequence[_Fate],
+    later: Sequence[_Fate],
+    forgotten: Collection[int],
 ) -> tuple[Cause, str]:
     """Why something the journal believed recorded is not there, though older fragments are."""
     if later and later[0].is_end:
         return Cause.BOX_OFF, "not durable when it ended"
+    if (before is not None and before.what.last.sequence + 1 in forgotten) or (
+        after is not None and after.what.first.sequence - 1 in forgotten
+    ):
+        return Cause.DISK_FAILED, FORGOTTEN
     if before is not None and after is not None:
         left, right = before.what.last, after.what.first
         if right.sequence > left.sequence + 1:
@@ -457,6 +469,7 @@ class _Found:
     rows: Sequence[FragmentRecord] = ()
     oldest: FragmentRecord | None = None
     unreadable: NvrError | None = None
+    forgotten: frozenset[int] = frozenset()
 
 
 def _read(
@@ -469,7 +482,7 @@ def _read(
                 hint="It could never be made, or its disk is not mounted.",
             )
         with closing(Ring(path)) as ring:
-            return _Found(rows_near(ring, from_ns, to_ns), _oldest(ring))
+            return _Found(rows_near(ring, from_ns, to_ns), _oldest(ring), forgotten=ring.forgotten)
     except NvrError as error:
         return _Found(unreadable=error)
     except OSError as error:
@@ -502,8 +515,9 @@ def _ledger(
                 to_ns = last_ns
     unreadable = str(found.unreadable or "")
     return account(
-        stream, recorded, story, timeline, from_ns, to_ns, now_ns=now_ns, oldest=oldest, unreadable=unreadable
-    )
+        stream, recorded, story, timeline, from_ns, to_ns, now_ns=now_ns, oldest=oldest, unreadable=unreadable,
+        forgotten=found.forgotten,
+    )  # fmt: skip
 
 
 def _first_of(stream: str, story: Story) -> list[Entry]:

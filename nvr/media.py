@@ -73,6 +73,33 @@ class AccessUnit(NamedTuple):
     camera_wall_ns: int = 0  # the camera's own idea of when (RTCP sender report); 0 when it never said
 
 
+class AccessUnits(NamedTuple):
+    """Pictures in a row that arrived together, of which nothing else is to be said: the same as so many `AccessUnit`.
+
+    None is a keyframe, nothing was lost between them, and each is shown when it is decoded. A turn brings five of a
+    camera, and handing them on as one costs a fifth.
+    """
+
+    payload: Gather  # of all, one behind the other
+    sizes_bytes: list[int]
+    decode_ticks: list[int]
+    arrival_ns: int
+    camera_wall_ns: int = 0  # of the first
+
+    def take(self, count: int) -> tuple[AccessUnits, AccessUnits]:
+        """(the first `count`, the others); `self` is used up by this."""
+        sizes, times = self.sizes_bytes, self.decode_ticks
+        wall_ns = self.camera_wall_ns
+        if wall_ns and count < len(times):
+            wall_ns += (times[count] - times[0]) * 100_000 // 9
+        first = AccessUnits(self.payload.split(sum(sizes[:count])), sizes[:count], times[:count], self.arrival_ns, self.camera_wall_ns)  # fmt: skip
+        return first, AccessUnits(self.payload, sizes[count:], times[count:], self.arrival_ns, wall_ns)
+
+    def single(self) -> AccessUnit:
+        """The same, when it is one."""
+        return AccessUnit(self.payload, self.decode_ticks[0], 0, self.arrival_ns, False, 0, self.camera_wall_ns)
+
+
 @dataclass(frozen=True, slots=True)
 class RunStarted:
     """From here on a stream is uninterrupted; the next access unit is a keyframe at tick 0."""
@@ -92,7 +119,7 @@ class RunEnded:
     is_final: bool = False  # the source has nothing more to give: a replay at its end
 
 
-StreamEvent = RunStarted | AccessUnit | RunEnded
+StreamEvent = RunStarted | AccessUnit | AccessUnits | RunEnded
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ IO_LAST = (2 << 13) | 7  # IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, 7), ioprio_set(2):
 IO_IDLE = 3 << 13  # IOPRIO_CLASS_IDLE: only what nobody else wants
 
 
-def step_back(*, nice: int, io: int, is_idle: bool, out_of_memory: int) -> None:
-    """Give way to others from now on; what a system does not know of this is left out.
+def step_back(*, nice: int = 15, io: int = IO_IDLE, is_idle: bool = True, out_of_memory: int = 800) -> None:
+    """Give way to others from now on, to all of them without arguments; what a system does not know of this is left out.
 
     `is_idle`: only the CPU that nobody wants. `out_of_memory`: from 0 to 1000, the highest goes first when memory is short.
     """

@@ -70,14 +70,17 @@ class Settings:
         return cls(**fields)
 
 
-def source_of(settings: RecordedStream, arena: Arena) -> Source:
-    """The source that a stream's settings name. Raises NvrError for settings it does not take."""
+def source_of(settings: RecordedStream, arena: Arena, *, joins: bool = False) -> Source:
+    """The source that a stream's settings name. Raises NvrError for settings it does not take.
+
+    `joins`: the caller takes `AccessUnits` as well as `AccessUnit`.
+    """
     options = {key: value for key, value in settings.source.items() if key != "kind"}
     kind = settings.source["kind"]
     if kind == "rtsp":
         from nvr.source.rtsp import Rtsp
 
-        return Rtsp(arena=arena, label=settings.name, **options)
+        return Rtsp(arena=arena, label=settings.name, joins=joins, **options)
     if kind == "replay":
         from nvr.source.replay import Replay
 
@@ -134,15 +137,10 @@ class Recorder:
                 boot_id=self.boot_id,
             )
         self.streams = [
-            Stream(
-                stream,
-                partial(source_of, stream, self.arena),
-                writers[stream.name],
-                self.journal,
-                first_turn=number % 2,
-            )
-            for number, stream in enumerate(settings.streams)
+            Stream(stream, partial(source_of, stream, self.arena, joins=True), writers[stream.name], self.journal)
+            for stream in settings.streams
         ]
+        self._hurried = [stream for stream in self.streams if stream.is_hurried]
         self._durable: deque[tuple[str, int]] = deque()  # filled by the syncer's thread, emptied by ours
         self.syncer = Syncer(
             list(writers.values()),
@@ -154,6 +152,7 @@ class Recorder:
             on_lost=self._lost,
             before_opening=self._check_disk,
         )
+        self._turns = 0
         self._offered: ClockReading | None = None  # by the hub, as the journal has it
         self._is_stopping = False
         self._has_stopped = threading.Event()
@@ -255,14 +254,15 @@ class Recorder:
                     if self._announce_again:
                         self._listen_again()
                     self.announcer.welcome()
-                    self.announcer.status(self.status())
+                    if self.announcer.has_listeners:
+                        self.announcer.status(self.status())
                 self.announcer.flush()
                 if self.settings.once and all(stream.has_ended for stream in self.streams):
                     return
-                if any(stream.is_hurried and not stream.has_ended for stream in self.streams):
+                if self._hurried and any(not stream.has_ended for stream in self._hurried):
                     next_ns = now_ns
                     continue
-                next_ns += TURN_NS
+                next_ns += TURN_NS * self._rest()
                 if next_ns < now_ns:
                     self._note_late(now_ns - next_ns, now_ns)
                     next_ns = now_ns
@@ -272,6 +272,13 @@ class Recorder:
             if self.journal is not None:
                 journal_thread.join()
             self._shut_down()
+
+    def _rest(self) -> int:
+        """How many turns there are until one has something to do; those between are left out."""
+        due = min((stream.next_turn for stream in self.streams if not stream.has_ended), default=0)
+        turns = max(due - self._turns, 1)
+        self._turns += turns - 1
+        return turns
 
     def _listen_again(self) -> None:
         self._announce_again = False
@@ -297,8 +304,9 @@ class Recorder:
     def turn(self) -> None:
         """Drain every stream once. A fault of one stream stays with it."""
         reading = self.clock.read()
+        self._turns += 1
         for stream in self.streams:
-            if stream.has_ended or stream.may_rest():
+            if stream.has_ended or stream.may_rest(self._turns):
                 continue
             try:
                 written = stream.drain(reading)

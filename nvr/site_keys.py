@@ -219,7 +219,7 @@ _FOR = Key("for_s", Number(1, 86_400), "And this for so long.", 60.0, why="a bus
 RULES: dict[str, tuple[Key, ...]] = {
     "service_open": (
         _ZONE,
-        Key("quiet_s", Number(1, 86_400), "Nobody was seen for so long, by a camera that could see all the time: closed.", 600.0, why="staff leave a counter for minutes, not for ten"),
+        Key("quiet_s", Number(1, 86_400), "Nobody was seen for so long, by a camera that could see all the time: closed. It is said 310 s later, when no fault of the camera can come to light any more.", 600.0, why="staff leave a counter for minutes, not for ten"),
         Key("grace_s", Number(0, 86_400), "So long after opening time nobody is called late.", 900.0, why="clocks and people differ by a quarter of an hour"),
     ),
     "queue": (_ZONE, _ALERT, _FOR),

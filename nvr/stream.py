@@ -12,13 +12,14 @@ from typing import Any
 
 from nvr.clock import MAX_DRIFT_PPM
 from nvr.journal import Journal
-from nvr.media import AccessUnit, Cause, ClockReading, ClockState, RunEnded, RunStarted
+from nvr.media import AccessUnit, AccessUnits, Cause, ClockReading, ClockState, RunEnded, RunStarted
 from nvr.ring.writer import Writer, Written
 from nvr.source import Source
 
 log = logging.getLogger(__name__)
 
 NS_PER_S = 1_000_000_000
+_RATE_NS = 15 * NS_PER_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +41,9 @@ class Rate:
         self._marks: list[tuple[int, int, int]] = []
 
     def per_s(self, now_ns: int, pictures: int, payload_bytes: int) -> tuple[float, float]:
-        """(pictures, bits) per second; call once a second."""
-        self._marks = [*self._marks[-9:], (now_ns, pictures, payload_bytes)]
+        """(pictures, bits) per second; call once a second. The first call, and the first after a pause, gives 0."""
+        lately = [mark for mark in self._marks[-9:] if now_ns - mark[0] < _RATE_NS]
+        self._marks = [*lately, (now_ns, pictures, payload_bytes)]
         first = self._marks[0]
         seconds = (now_ns - first[0]) / NS_PER_S
         if seconds <= 0:
@@ -54,16 +56,15 @@ class Stream:
 
     def __init__(
         self, settings: RecordedStream, make_source: Callable[[], Source], writer: Writer, journal: Journal | None,
-        *, first_turn: int = 0,
     ) -> None:  # fmt: skip
-        """`first_turn`: how many turns it waits at first, so that not all streams are drained in the same one."""
         self.name = settings.name
         self.writer = writer
         self.source: Source | None = None
         # A file without a pace of its own is asked again at once, not at the next tick.
         self.is_hurried = settings.source.get("kind") == "replay" and settings.source.get("speed", 1.0) is None
         self.has_ended = False
-        self._rest_turns = first_turn
+        self._turn = 0
+        self.next_turn = 0  # in which it is to be drained again
         self._make_source = make_source
         self._retry_ns = 0
         self._journal = journal
@@ -78,10 +79,14 @@ class Stream:
         self._size = (0, 0)
         self._rate = Rate()
 
-    def may_rest(self) -> bool:
-        """Whether this turn may be left out, because what comes meanwhile is kept."""
-        self._rest_turns -= 1
-        return self._rest_turns >= 0
+    def may_rest(self, turn: int) -> bool:
+        """Whether this turn may be left out, because what comes meanwhile is kept.
+
+        Streams that may rest equally long are drained in the same turns: what the first one fetches into the
+        processor's caches, code above all, serves the others.
+        """
+        self._turn = turn
+        return turn < self.next_turn
 
     def drain(self, reading: ClockReading) -> list[Written]:
         """One turn: take what the source has, give it to the ring, note what changed."""
@@ -90,11 +95,13 @@ class Stream:
                 return []
             self.source = self._make_source()
         written: list[Written] = []
-        units: list[AccessUnit] = []
+        units: list[AccessUnit | AccessUnits] = []
         events = self.source.drain(reading.mono_ns)
-        self._rest_turns = 0 if self.is_hurried else self.source.may_wait()
+        if not self.is_hurried:
+            period = self.source.may_wait() + 1
+            self.next_turn = (self._turn // period + 1) * period
         for event in events:
-            if type(event) is AccessUnit:
+            if type(event) is AccessUnits or type(event) is AccessUnit:
                 units.append(event)
                 continue
             if units:
@@ -114,11 +121,14 @@ class Stream:
         self._note(reading)
         return written
 
-    def _push(self, units: list[AccessUnit], reading: ClockReading) -> list[Written]:
-        self._pictures += len(units)
+    def _push(self, units: list[AccessUnit | AccessUnits], reading: ClockReading) -> list[Written]:
         for unit in units:  # before the writer takes the payloads over
             self._payload_bytes += unit.payload.size_bytes
-            self._lost_packets += unit.lost_packets
+            if isinstance(unit, AccessUnits):
+                self._pictures += len(unit.sizes_bytes)
+            else:
+                self._pictures += 1
+                self._lost_packets += unit.lost_packets
         self._last_picture_ns = units[-1].arrival_ns
         return self.writer.push_all(units, reading)
 

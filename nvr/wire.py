@@ -139,7 +139,7 @@ def _message(text: str, kinds: frozenset[str], payload: bytes) -> Message:
     if fields.pop("v", None) != VERSION:
         raise WireError(f"a message of another version; this side speaks {VERSION}", hint="Update the older side.")
     kind = fields.pop("kind", None)
-    if kind not in kinds:
+    if not isinstance(kind, str) or kind not in kinds:  # a list is not hashable
         raise WireError(f"no message is called {str(kind)[:40]!r} here")
     return Message(kind, fields, payload)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
+import socket
 import subprocess
 import sys
 import sysconfig
@@ -49,9 +51,18 @@ COUNTERS = (
 )  # fmt: skip
 
 
-def outcome(make, data: bytes, cuts: list[int], *, payload_type: int = 96, channel: int = 0, by_packet: bool = False):
+def outcome(
+    make,
+    data: bytes,
+    cuts: list[int],
+    *,
+    payload_type: int = 96,
+    channel: int = 0,
+    by_packet: bool = False,
+    joins: bool = False,
+):
     """Everything that can be seen of a walker that got `data` in pieces; what is no packet is skipped byte by byte."""
-    walker = make(payload_type, channel, channel + 1)
+    walker = make(payload_type, channel, channel + 1, joins)
     seen: list[object] = []
     carry, at = b"", 0
     for number, cut in enumerate([*cuts, len(data)]):
@@ -79,6 +90,7 @@ def outcome(make, data: bytes, cuts: list[int], *, payload_type: int = 96, chann
 
 def assert_same(data: bytes, cuts: list[int], **more) -> None:
     assert outcome(FastWalker, data, cuts, **more) == outcome(PyWalker, data, cuts, **more)
+    assert outcome(FastWalker, data, cuts, joins=True, **more) == outcome(PyWalker, data, cuts, joins=True, **more)
 
 
 def cut_points(size: int, noise: random.Random, count: int) -> list[int]:
@@ -316,3 +328,37 @@ def test_no_sanitizer_finds_fault_with_the_extension(tmp_path):
     )
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     assert "not built" not in result.stdout, "the sanitized extension was not loaded"
+
+
+@needs_fast
+def test_many_datagrams_are_received_at_once_and_who_sent_them_is_looked_at():
+    from nvr._fast import receive_datagrams
+
+    with contextlib.ExitStack() as stack:
+        ours, camera, stranger = (
+            stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(3)
+        )
+        ours.bind(("127.0.0.1", 0))
+        ours.setblocking(False)
+        camera.bind(("127.0.0.2", 0))
+        stranger.bind(("127.0.0.3", 0))
+        hosts = (socket.inet_aton("127.0.0.9"), socket.inet_aton("127.0.0.2"))
+        buffer = bytearray(10 + 5 * 100)
+        with pytest.raises(BlockingIOError):
+            receive_datagrams(ours.fileno(), buffer, 10, 100, hosts)
+        for sender, data in (
+            (camera, b"a" * 40),
+            (stranger, b"b" * 50),
+            (camera, b""),
+            (camera, b"c" * 101),
+            (camera, b"d" * 100),
+        ):
+            sender.sendto(data, ours.getsockname())
+        camera.sendto(b"e", ours.getsockname())
+        assert receive_datagrams(ours.fileno(), buffer, 10, 100, hosts) == [40, -1, 0, -2, 100]
+        assert buffer[10:50] == b"a" * 40 and buffer[410:] == b"d" * 100
+        assert receive_datagrams(ours.fileno(), buffer, 10, 100, hosts) == [1]
+        for start in (-1, len(buffer) + 1):
+            with pytest.raises(ValueError):
+                receive_datagrams(ours.fileno(), buffer, start, 100, hosts)
+        assert receive_datagrams(ours.fileno(), buffer, len(buffer) - 5, 100, hosts) == []

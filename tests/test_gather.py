@@ -54,6 +54,28 @@ def test_pieces_are_kept_in_order_and_not_copied(make):
     assert joined(gather) == b"X3789"
 
 
+@pytest.mark.parametrize("size_bytes", range(7))
+def test_a_gather_is_cut_in_two_anywhere_without_a_copy(make, size_bytes):
+    owner = bytearray(b"abcdef")
+    gather = make()
+    for start, end in ((0, 2), (2, 5), (5, 6)):
+        gather.append(memoryview(owner)[start:end])
+    head = gather.split(size_bytes)
+    assert (joined(head), joined(gather)) == (bytes(owner[:size_bytes]), bytes(owner[size_bytes:]))
+    assert (head.size_bytes, gather.size_bytes) == (size_bytes, 6 - size_bytes)
+    assert all(view.obj is owner for view in (*head.views(), *gather.views()))
+    head.extend(gather)
+    assert joined(head) == b"abcdef" and head.crc32c() == crc32c.crc32c(owner)
+
+
+def test_a_gather_is_not_cut_where_it_does_not_reach(make):
+    gather = gather_of(make, b"abc")
+    for size_bytes in (-1, 4):
+        with pytest.raises(ValueError):
+            gather.split(size_bytes)
+    assert joined(gather) == b"abc"
+
+
 def test_extending_leaves_the_other_as_it_is(make):
     first, second = gather_of(make, b"ab"), gather_of(make, b"cd", b"e")
     first.extend(second)

@@ -50,7 +50,7 @@ class Scripted:
 @pytest.fixture
 def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     sources = {"bad/main": lambda: Scripted(-1), "good/main": Scripted}
-    monkeypatch.setattr(recorder, "source_of", lambda settings, arena: sources[settings.name]())
+    monkeypatch.setattr(recorder, "source_of", lambda settings, arena, **more: sources[settings.name]())
     streams = tuple(RecordedStream(name, {"kind": "scripted"}, 16 << 20) for name in sources)
     made = Recorder(Settings(str(tmp_path), 5.0, streams), clock=ManualClock())
     made.syncer.open()
@@ -107,7 +107,7 @@ class FallsSilent(Scripted):
 
 
 def test_a_camera_that_fell_silent_is_missing_from_its_last_picture_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(recorder, "source_of", lambda settings, arena: FallsSilent())
+    monkeypatch.setattr(recorder, "source_of", lambda settings, arena, **more: FallsSilent())
     streams = (RecordedStream("gate/main", {"kind": "scripted"}, 16 << 20),)
     box = Recorder(Settings(str(tmp_path), 5.0, streams), clock=ManualClock())
     box.syncer.open()
@@ -138,7 +138,7 @@ def test_a_disk_that_fails_is_the_cause_from_when_it_failed_not_from_the_last_pi
 
 
 def test_where_all_of_data_went_away_with_its_disk_its_files_are_taken_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(recorder, "source_of", lambda settings, arena: Scripted())
+    monkeypatch.setattr(recorder, "source_of", lambda settings, arena, **more: Scripted())
     data_dir, away = tmp_path / "mount" / "data", tmp_path / "away"
     streams = (RecordedStream("gate/main", {"kind": "scripted"}, 16 << 20),)
     box = Recorder(Settings(str(data_dir), 5.0, streams), clock=ManualClock())

@@ -49,6 +49,7 @@ def test_what_is_written_is_read_back(payload, kind):
         ("[]", "not a JSON object"),
         ('{"v":2,"kind":"hello"}', "another version"),
         ('{"v":1,"kind":"welcome"}', "no message is called 'welcome'"),
+        ('{"v":1,"kind":[]}', r"no message is called '\[\]'"),  # ended a hub's channel before its type was looked at
         ('{"v":1,"kind":"hello","load":NaN}', "no number"),
         ("[" * 100_000, "not JSON"),
         (b"", "shorter"),

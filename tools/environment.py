@@ -99,15 +99,18 @@ def _pip_from_its_authors(python: str, inside: str) -> bool:
         return run([inside, str(program), "--quiet"]).returncode == 0
 
 
-def install(inside: str, lock: Path) -> None:
+def install(inside: str, lock: Path, *, with_project: bool = True) -> None:
     """Exactly what the lock file names, then this project. Raises SetupFailed."""
     pip = [inside, "-m", "pip", "--disable-pip-version-check", "--no-input", "install", "--retries", "2"]
-    print(f"installing the packages of {lock.relative_to(ROOT)} into .venv (once, a minute or two)", flush=True)
+    folder = Path(inside).parents[1].name
+    print(f"installing the packages of {lock.relative_to(ROOT)} into {folder} (once, a minute or two)", flush=True)
     done = run([*pip, "--quiet", "--require-hashes", "--only-binary", ":all:", "-r", str(lock)])
     if done.returncode != 0:  # a board for which somebody has no wheel: build it, if there is a compiler
         done = run([*pip, "--quiet", "--require-hashes", "-r", str(lock)])
     if done.returncode != 0:
         raise SetupFailed(explained(done.stderr))
+    if not with_project:
+        return
     done = run([*pip, "--quiet", "--no-build-isolation", "--no-deps", "--editable", str(ROOT)])
     if done.returncode != 0:
         raise SetupFailed(f"the project itself could not be installed:\n{done.stderr[-2000:]}")

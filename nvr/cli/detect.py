@@ -110,9 +110,16 @@ def _print_summary(line: dict[str, Any]) -> None:
     help="Another model than the one each truth file names.",
 )
 @click.option("--no-model", is_flag=True, help="Without any model: what motion alone can tell.")
+@click.option(
+    "--no-crops", is_flag=True, help="The model sees whole pictures only: what looking at small zones enlarged gains."
+)
+@click.option("--looks", "looks_per_s", type=click.FloatRange(1, 30), help="Looks a second; a box has 5.")
 @json_option
 @click.pass_context
-def evaluate(context: click.Context, folder: Path, model_path: Path | None, no_model: bool, as_json: bool) -> None:
+def evaluate(
+    context: click.Context, folder: Path, model_path: Path | None, no_model: bool, no_crops: bool,
+    looks_per_s: float | None, as_json: bool,
+) -> None:  # fmt: skip
     """Replay every film that has a truth file in DIR, and print how right the result is.
 
     Films that are not there are left out and named. Exit status 1 when a promise is not kept.
@@ -136,7 +143,8 @@ def evaluate(context: click.Context, folder: Path, model_path: Path | None, no_m
         if not no_model and wanted is not None and not wanted.exists():
             left_out.append(f"{truth.path.name}: there is no model {wanted}")
             continue
-        rows += grading.grade(seen_of(truth, None if no_model else wanted))
+        seen = seen_of(truth, None if no_model else wanted, has_crops=not no_crops, looks_per_s=looks_per_s)
+        rows += grading.grade(seen)
     kept = sum(row.is_kept for row in rows)
     if as_json:
         print_json({"rows": [asdict(row) for row in rows], "kept": kept, "left_out": left_out})
@@ -151,7 +159,7 @@ def evaluate(context: click.Context, folder: Path, model_path: Path | None, no_m
     context.exit(0 if kept == len(rows) else 1)
 
 
-def seen_of(truth: Truth, model_path: Path | None) -> Seen:
+def seen_of(truth: Truth, model_path: Path | None, *, has_crops: bool = True, looks_per_s: float | None = None) -> Seen:
     """A film of an evaluation, seen with its site file. Raises NvrError."""
     from nvr import site as site_room
     from nvr.detect.grading import Seen
@@ -162,7 +170,8 @@ def seen_of(truth: Truth, model_path: Path | None) -> Seen:
     site = site_room.load(truth.site)
     camera = _camera(site, truth.camera or None, truth.film)
     model = None if model_path is None else _model(model_path, model_path)
-    settings = Settings(masks=camera.masks, frames_per_s=truth.looks_per_s or Settings().frames_per_s)
+    looks_per_s = looks_per_s or truth.looks_per_s or Settings().frames_per_s
+    settings = Settings(masks=camera.masks, frames_per_s=looks_per_s, has_crops=has_crops)
     pipeline = Pipeline(camera.name, camera.zones, camera.lines, model=model, settings=settings)
     begin_ns = _begin_ns(site, camera, truth.begin or None)
     moments = list(replayed(film_events(truth.film, truth.fps), pipeline, Rules(camera, site).look, begin_ns))

@@ -40,6 +40,8 @@ _SHAPES = """\
 | `nvr hub run` | one line when it listens: `{"kind": "hub", "address"}` |
 | `nvr hub init` | `{"data", "revision"}` |
 | `nvr hub migrate` | `{"before", "after"}`: revisions of the tables; before is null where there were none |
+| `nvr hub user` | `{"user", "roles", "link"}`; link is null with --ask-password |
+| `nvr hub token` | `{"token", "user", "scopes"}` |
 | `nvr hub code` | `{"code", "tenant", "box", "site", "days"}` |
 
 A command that fails prints `{"error", "hint"}`.

@@ -163,3 +163,111 @@ def code(
         print_json({"code": text, "tenant": tenant, "box": box_name, "site": site_name, "days": days})
     else:
         click.echo(text)
+
+
+@hub.command()
+@click.argument("name")
+@click.option(
+    "--role",
+    "roles",
+    multiple=True,
+    required=True,
+    metavar="ROLE[@PLACE]",
+    help="viewer, operator, mayor or administrator; everywhere, or at one place. May be repeated.",
+)
+@click.option("--tenant", default="city", show_default=True, help="Whose user it is.")
+@click.option(
+    "--ask-password", is_flag=True, help="Ask for the password here, instead of printing a link that sets it."
+)
+@hub_options
+@json_option
+def user(
+    name: str,
+    roles: tuple[str, ...],
+    tenant: str,
+    ask_password: bool,
+    data_dir: Path,
+    database: str | None,
+    objects: str | None,
+    as_json: bool,
+) -> None:
+    """Make a user or give one other roles, and print a one-time link that sets the password.
+
+    The first user of a hub is made like this; others are made on its pages.
+
+    \b
+    Examples:
+        nvr hub user wati --role administrator --data hub-data
+        nvr hub user budi --role operator@puskesmas-waihaong --data hub-data
+    """
+    import time
+
+    from nvr.hub import identity
+    from nvr.hub.database import open_store
+    from nvr.hub.people import access
+
+    settings = _settings(data_dir, database, objects)
+    password = click.prompt("Password", hide_input=True, confirmation_prompt=True) if ask_password else None
+    store = open_store(settings.database_url, settings.data_dir)
+    with store.reading() as connection:
+        tenant_id = identity.tenant_id(connection, tenant)
+        if tenant_id is None:
+            raise click.UsageError(f"There is no tenant {tenant!r}.")
+        grants: list[tuple[str, int | None]] = []
+        for each in roles:
+            role, at, place = each.partition("@")
+            place_id = identity.place_id(connection, tenant_id, place) if at else None
+            if at and place_id is None:
+                raise click.UsageError(f"There is no place {place!r}; places appear when their boxes report.")
+            grants.append((role, place_id))
+    token = access.set_user(store, tenant, name, password, grants, time.time_ns() // 1_000_000)
+    store.close()
+    link = f"{settings.url.rstrip('/') or f'http://{settings.listen}'}/enter#{token}" if token else None
+    if as_json:
+        print_json({"user": name, "roles": list(roles), "link": link})
+    else:
+        click.echo(link or f"{name} can log in.")
+
+
+@hub.command()
+@click.argument("user_name", metavar="USER")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    required=True,
+    help="see, footage, act, report, health, hold, metrics ... May be repeated.",
+)
+@click.option("--title", default="command line", show_default=True, help="What it is for; shown in the list of tokens.")
+@click.option("--tenant", default="city", show_default=True, help="Whose user it is.")
+@hub_options
+@json_option
+def token(
+    user_name: str,
+    scopes: tuple[str, ...],
+    title: str,
+    tenant: str,
+    data_dir: Path,
+    database: str | None,
+    objects: str | None,
+    as_json: bool,
+) -> None:
+    """Print a new API token of a user, for programs. It is shown once; it can do what the user can and the scopes name.
+
+    \b
+    Example:
+        nvr hub token wati --scope metrics --title prometheus --data hub-data
+    """
+    import time
+
+    from nvr.hub.database import open_store
+    from nvr.hub.people import access
+
+    settings = _settings(data_dir, database, objects)
+    store = open_store(settings.database_url, settings.data_dir)
+    text = access.create_token(store, tenant, user_name, title, scopes, time.time_ns() // 1_000_000)
+    store.close()
+    if as_json:
+        print_json({"token": text, "user": user_name, "scopes": list(scopes)})
+    else:
+        click.echo(text)

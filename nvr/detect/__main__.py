@@ -13,9 +13,10 @@ from nvr import site, systemd
 from nvr.arena import Arena
 from nvr.detect import models
 from nvr.detect.objects import NoRuntime, ObjectModel
-from nvr.detect.process import Process, step_back
+from nvr.detect.process import Process
 from nvr.detect.tflite_file import BadModel
 from nvr.errors import NvrError
+from nvr.priority import step_back
 from nvr.recorder import source_of
 from nvr.site_settings import Camera, source_options
 from nvr.source import Source

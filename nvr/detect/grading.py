@@ -252,6 +252,24 @@ def _followed(seen: Seen, check: dict[str, Any]) -> Verdict:
     )  # fmt: skip
 
 
+def _found(seen: Seen, check: dict[str, Any]) -> Verdict:
+    """How many of somebody else's rects lie under one of ours, of things that drive and of things that stand."""
+    truth = _upstream(seen.truth.path.parent / check["tracks"], check["size_px"])
+    there = found = 0
+    for facts in seen.facts:
+        frame = round(facts.at_ns / _NS * check["fps"]) + 1
+        for track in truth.values():
+            if (rect := track.get(frame)) is None or len(track) < check["fps"]:
+                continue  # shorter ones are what upstream's model was not sure of
+            there += 1
+            found += any(each.rect.iou(rect) >= 0.5 for each in facts.tracks)
+    share = found / there if there else 0.0
+    return (
+        "every vehicle: IoU >= 0.5 with the upstream rects of a second and more", f"{100 * share:.0f} % of {there} rects",
+        f">= {100 * check['least']:g} %", share >= check["least"],
+    )  # fmt: skip
+
+
 def _moving(seen: Seen, check: dict[str, Any]) -> Verdict:
     """So many vehicles drive, each followed for so long."""
     times: dict[int, list[float]] = defaultdict(list)
@@ -277,6 +295,7 @@ CHECKS: dict[str, Callable[[Seen, dict[str, Any]], Verdict]] = {
     "motion": _motion,
     "no-claim": _no_claim,
     "followed": _followed,
+    "found": _found,
     "moving": _moving,
 }
 

@@ -98,14 +98,31 @@ class ObjectModel:
 def without_doubles(found: Sequence[Detection]) -> list[Detection]:
     """One detection for one thing, best first; where crops overlap, or a model says car and truck of the same thing.
 
-    A rider is part of a two-wheeler and is not told as a person.
+    Several rects of one thing become their mean, weighted by score: each look at it errs in its own way. A rider is part of a
+    two-wheeler and is not told as a person.
     """
-    kept: list[Detection] = []
+    groups: list[list[Detection]] = []
     for each in sorted(found, key=_rank):
-        if not any(_is_same(each, other) for other in kept):
-            kept.append(each)
+        group = next((group for group in groups if _is_same(each, group[0])), None)
+        if group is None:
+            groups.append([each])
+        elif each.rect.iou(group[0].rect) > SAME_THING_IOU:  # and no mere part of it
+            group.append(each)
+    kept = [Detection(_mean(group), group[0].kind, group[0].score) for group in groups]
     bikes = [each.rect for each in kept if each.kind == TWO_WHEELER and each.score >= 0.4]
     return [each for each in kept if each.kind != PERSON or not any(_rides(each.rect, bike) for bike in bikes)]
+
+
+def _mean(group: Sequence[Detection]) -> Rect:
+    if len(group) == 1:
+        return group[0].rect
+    total = sum(each.score for each in group)
+    return Rect(
+        sum(each.score * each.rect.left for each in group) / total,
+        sum(each.score * each.rect.top for each in group) / total,
+        sum(each.score * each.rect.right for each in group) / total,
+        sum(each.score * each.rect.bottom for each in group) / total,
+    )
 
 
 def _rank(detection: Detection) -> tuple[float, float, float, str]:

@@ -39,7 +39,7 @@ class Settings:
     look_again_s: float = 2.0  # the model looks this often while nothing moves
     is_gated: bool = True  # sizes of access units decide what is decoded
     has_crops: bool = True  # small zones are looked at enlarged
-    crops_most: int = 2  # each costs as much as the whole picture
+    crops_most: int = 3  # each costs as much as the whole picture
     masks: tuple[
         Zone, ...
     ] = ()  # privacy: black in all that leaves the box and in what the model sees; nothing moves there

@@ -25,7 +25,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nvr import priority
 from nvr.announce import Announcer, Subscriber, fragment_of
 from nvr.arena import Arena
 from nvr.clock import Clock, SystemClock, boot_id
@@ -493,8 +492,3 @@ def _log_event(stored: Stored) -> None:
 def _offset_ns(facts: dict[str, object]) -> int | None:
     offset = facts.get("clock_offset_s")
     return round(offset * NS_PER_S) if isinstance(offset, int | float) else None
-
-
-def step_back() -> None:
-    """Take only the CPU and the disk that nobody else wants, and be the first to go when memory is short."""
-    priority.step_back(nice=15, io=priority.IO_IDLE, is_idle=True, out_of_memory=800)

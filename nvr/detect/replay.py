@@ -45,7 +45,7 @@ def facts_of(events: Iterable[StreamEvent], pipeline: Looks, wall_at_0_ns: int |
             if is_running:
                 yield from pipeline.end_run()
             is_running = False
-        else:
+        elif isinstance(event, AccessUnit):
             at_ns = base_ns + event.decode_ticks * 100_000 // 9
             last_ns = max(last_ns, at_ns)
             yield from pipeline.take(event, at_ns, None if wall_at_0_ns is None else wall_at_0_ns + at_ns)
@@ -125,8 +125,9 @@ def place_of(rule: str, place: str) -> dict[str, str]:
 def line_of(event: Event, zone: tzinfo) -> dict[str, Any]:
     """One event or change of state, as `--json` prints it. Times in seconds of the film, `wall` as ISO 8601."""
     is_moment = (event.kind, event.state) in MOMENTS
+    told_ns = event.from_ns if event.kind == "line_crossing" else event.to_ns
     line: dict[str, Any] = {
-        "at_s": round((event.from_ns if event.kind == "line_crossing" else event.to_ns) / _NS, 3),
+        "at_s": round(told_ns / _NS + dict(event.numbers).get("behind_s", 0.0), 3),  # `closed` is said of the past
         "kind": "event" if is_moment else "state",
         "what": event.kind,
         "camera": event.camera,

@@ -40,6 +40,9 @@ STEPS = 3
 CAME_SHARE = 0.4  # of its rect that differs from the empty scene
 CAME_FRAMES = 4
 FIDGETS_S = 2.0  # seconds with movement inside, of the last minute; a lively one counts up to five times
+WEAK_COST = 0.1  # against a sure detection that fits as well
+LOOK_S = 0.2  # the filter's gains are for so many seconds between two looks
+PLACE_NS = 150_000_000  # places of a thing are noted at most so often: steps are asked for, and those take time
 FRAMES_MOST_S = 0.5  # a frame counts for at most so long
 
 
@@ -78,6 +81,7 @@ class _Thing:
     has_moved: bool = False
     start: Point = (0.0, 0.0)  # mean place of the first detections
     places: deque[Point] = field(default_factory=lambda: deque(maxlen=8))
+    place_ns: int = 0  # when the last of them was noted
     came_frames: int = 0
     fidget_s: float = 0.0
     changed_s: float = 0.0  # with movement in its rect, while it went
@@ -110,10 +114,16 @@ class Tracker:
         free = list(self._things)
         objects = [each for each in found if each.kind != MOVING]
         sure = [each for each in objects if each.score >= BEGIN_SCORE or self._is_on_its_way(each, scene)]
-        new, free = self._assign(sure, free, self._cost, gone_s)
         known = {id(each) for each in sure}
-        unsure = [each for each in objects if each.score >= GO_ON_SCORE and id(each) not in known]
-        _, free = self._assign(unsure, free, _strict_cost, gone_s)
+        # Weak ones only go on, but there they count as well: a model is often surer of a truck's cab than of the truck.
+        going_on = [each for each in objects if each.score >= GO_ON_SCORE or id(each) in known]
+        left, free = self._assign(
+            going_on,
+            free,
+            lambda thing, each: self._cost(thing, each) if id(each) in known else self._weak_cost(thing, each),
+            gone_s,
+        )
+        new = [each for each in left if id(each) in known]
         blobs = [each for each in found if each.kind == MOVING and not self._is_covered(each.rect, objects)]
         new_blobs, free = self._assign(blobs, free, self._cost_of_blob, gone_s)
         self._miss(free, gone_s, scene)
@@ -186,6 +196,13 @@ class Tracker:
             return IMPOSSIBLE
         return (1.0 - iou) + 0.5 * min(away, 2.0) + penalty + (0.3 if thing.missed_s > SHOWN_S else 0.0)
 
+    def _weak_cost(self, thing: _Thing, each: Detection) -> float:
+        """A weak detection only goes on where one is expected, and says little of the kind of vehicle."""
+        same = thing.kind == each.kind or (thing.kind in VEHICLES and each.kind in VEHICLES)
+        if not same or thing.missed_s > SHOWN_S + 1.0 or thing.rect.iou(each.rect) < 0.3:
+            return IMPOSSIBLE
+        return self._cost(thing, each) + WEAK_COST
+
     def _cost_of_blob(self, thing: _Thing, each: Detection) -> float:
         """Blobs carry MOVING things on, and others only where they fit well: a shadow makes a blob larger than its owner."""
         if thing.kind == MOVING:
@@ -201,14 +218,16 @@ class Tracker:
         x, y = rect.centre
         dx, dy = x - thing.x, y - thing.y
         alpha, beta = (0.7, 0.35) if thing.detections > 2 else (0.8, 0.7)
+        share = min((gone_s + thing.missed_s) / LOOK_S, 1.0)  # many looks a second each say less
+        alpha, beta, gamma = (1.0 - (1.0 - gain) ** share for gain in (alpha, beta, 0.5))
         thing.x += alpha * dx
         thing.y += alpha * dy
         if gone_s > 0:
             step_s = max(gone_s + thing.missed_s, 0.05)
             thing.vx += beta * dx / step_s
             thing.vy += beta * dy / step_s
-        thing.width += 0.5 * (rect.width - thing.width)
-        thing.height += 0.5 * (rect.height - thing.height)
+        thing.width += gamma * (rect.width - thing.width)
+        thing.height += gamma * (rect.height - thing.height)
         thing.seen_ns, thing.missed_s = self._at_ns, 0.0
         thing.detections += 1
         thing.scores += each.score
@@ -216,7 +235,9 @@ class Tracker:
         if thing.detections <= FIRST_DETECTIONS:
             share = 1 / thing.detections
             thing.start = (thing.start[0] + (x - thing.start[0]) * share, thing.start[1] + (y - thing.start[1]) * share)
-        thing.places.append((x, y))
+        if self._at_ns - thing.place_ns >= PLACE_NS:
+            thing.places.append((x, y))
+            thing.place_ns = self._at_ns
         self._confirm(thing, each)
 
     def _miss(self, things: Sequence[_Thing], gone_s: float, scene: Scene) -> None:
@@ -268,6 +289,7 @@ class Tracker:
         thing.scores = each.score
         thing.votes[each.kind] = each.score if each.kind != MOVING else BLOB_VOTE
         thing.places.append((x, y))
+        thing.place_ns = at_ns
         self._confirm(thing, each)
         self._things.append(thing)
 
@@ -414,15 +436,6 @@ def _core(rect: Rect) -> Rect:
 
 def _rounded(rect: Rect) -> Rect:
     return Rect(round(rect.left, 5), round(rect.top, 5), round(rect.right, 5), round(rect.bottom, 5))
-
-
-def _strict_cost(thing: _Thing, each: Detection) -> float:
-    """A weak detection only goes on where one is expected, and says nothing of the kind of vehicle."""
-    same = thing.kind == each.kind or (thing.kind in VEHICLES and each.kind in VEHICLES)
-    if not same or thing.missed_s > SHOWN_S + 1.0:
-        return IMPOSSIBLE
-    iou = thing.rect.iou(each.rect)
-    return 1.0 - iou if iou >= 0.3 else IMPOSSIBLE
 
 
 # -- who takes which ---------------------------------------------------------------------------------

@@ -79,26 +79,35 @@ def head(sequence_in_segment: int, decode_ticks: int, samples: Sequence[Sample],
     Raises ValueError for what a fragment cannot hold: no sample or more than MAX_SAMPLES, a keyframe that is not the
     first, a number that does not fit its field, sizes that do not add up to `payload_bytes`.
     """
-    count = len(samples)
-    if not 1 <= count <= MAX_SAMPLES:
-        raise ValueError(f"a fragment holds 1 to {MAX_SAMPLES} access units, not {count}")
     if any(sample.is_keyframe for sample in samples[1:]):
         raise ValueError("a keyframe starts a new fragment")
-    if sum(sample.size_bytes for sample in samples) != payload_bytes or payload_bytes > MAX_PAYLOAD_BYTES:
+    sizes, durations, compositions, keyframes = zip(*samples, strict=True) if samples else ((), (), (), (False,))
+    return head_of_tables(
+        sequence_in_segment, decode_ticks, sizes, durations, compositions, payload_bytes, is_keyframe=keyframes[0]
+    )
+
+
+def head_of_tables(
+    sequence_in_segment: int, decode_ticks: int, sizes_bytes: Sequence[int], durations_ticks: Sequence[int],
+    compositions_ticks: Sequence[int], payload_bytes: int, *, is_keyframe: bool,
+) -> bytes:  # fmt: skip
+    """head() of samples that are told apart in three tables; only the first may be a keyframe."""
+    count = len(sizes_bytes)
+    if not 1 <= count <= MAX_SAMPLES:
+        raise ValueError(f"a fragment holds 1 to {MAX_SAMPLES} access units, not {count}")
+    if sum(sizes_bytes) != payload_bytes or payload_bytes > MAX_PAYLOAD_BYTES:
         raise ValueError(f"the access units do not make a payload of {payload_bytes} bytes")
-    numbers: list[int] = []
-    flags = _TRUN_FLAGS
-    if any(sample.composition_ticks for sample in samples):
+    flags, columns = _TRUN_FLAGS, [durations_ticks, sizes_bytes]
+    if any(compositions_ticks):
         flags |= _TRUN_COMPOSITION
-        for sample in samples:
-            numbers += (sample.duration_ticks, sample.size_bytes, sample.composition_ticks)
-    else:
-        for sample in samples:
-            numbers += (sample.duration_ticks, sample.size_bytes)
+        columns.append(compositions_ticks)
+    numbers = [0] * (len(columns) * count)
+    for number, column in enumerate(columns):
+        numbers[number :: len(columns)] = column
     trun_bytes = 24 + 4 * len(numbers)
     traf_bytes = 8 + 16 + 20 + trun_bytes
     padding_bytes = _MOOF_BYTES - 8 - 16 - traf_bytes
-    first_flags = _KEYFRAME_FLAGS if samples[0].is_keyframe else OTHER_FLAGS
+    first_flags = _KEYFRAME_FLAGS if is_keyframe else OTHER_FLAGS
     fields = (
         _MOOF_BYTES, b"moof",
         16, b"mfhd", 0, sequence_in_segment,

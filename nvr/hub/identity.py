@@ -81,6 +81,13 @@ def tenant_id(connection: Connection, name: str) -> int | None:
     return connection.execute(select(tables.tenant.c.id).where(tables.tenant.c.name == name)).scalar_one_or_none()
 
 
+def place_id(connection: Connection, tenant: int, name: str) -> int | None:
+    table = tables.place
+    return connection.execute(
+        select(table.c.id).where(table.c.tenant_id == tenant, table.c.name == name)
+    ).scalar_one_or_none()
+
+
 def enrolment_signed(code_hash: str, public_key: bytes) -> bytes:
     """What the proof of an enrolment covers (docs/formats/wire.md)."""
     return b"\0".join((b"nvr enrol", code_hash.encode(), public_key))

@@ -595,14 +595,16 @@ _CHECKS: dict[str, Callable[[wire.Message], Row]] = {
 
 
 def small_heartbeat(body: Row) -> Row:
-    """What a graph of the last weeks needs of a heartbeat."""
+    """What a graph of the last weeks needs of a heartbeat: `cameras` is {name: true while it records, else the cause}."""
     cameras = body.get("cameras")
-    recording = (
-        [bool(each.get("recording")) for each in cameras.values() if isinstance(each, dict)]
-        if isinstance(cameras, dict)
-        else []
-    )
-    small: Row = {"cameras": len(recording), "recording": sum(recording)}
+    told = cameras.items() if isinstance(cameras, dict) else ()
+    small: Row = {
+        "cameras": {
+            name[:63]: True if each.get("recording") else _word(each.get("cause"), 40) or "unknown"
+            for name, each in list(told)[:CAMERAS_MOST]
+            if isinstance(each, dict)
+        }
+    }
     for key in ("temperature_c", "load", "uplink", "outbox", "disk", "clock", "slot"):
         value = body.get(key)
         if isinstance(value, dict):

@@ -84,7 +84,7 @@ def load(data_dir: Path, **given: Any) -> HubSettings:
 def settings_of(data_dir: Path, told: object, where: str, given: Mapping[str, Any] = {}) -> HubSettings:
     """Pure part of load()."""
     if not isinstance(told, dict):
-        raise HubSettingsFaulty(f"{where} must hold keys and values")
+        raise HubSettingsFaulty(f"{where} must hold keys and values", hint="docs/hub.md has an example.")
     values: dict[str, Any] = {}
     for key, value in told.items():
         if key not in _KEYS:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import mmap
 import os
 import secrets
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from nvr.errors import NvrError
 from nvr.gather import Gather
-from nvr.media import Cause
+from nvr.media import PAGE_BYTES, Cause
 
 
 class DiskFailed(NvrError):
@@ -164,6 +165,42 @@ class Directory:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+class DeviceReader:
+    """Reads one file from the device itself, past the page cache: what the disk holds, not what the kernel remembers of it."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises OSError."""
+        flags = os.O_RDONLY | os.O_CLOEXEC
+        try:
+            self._fd = os.open(path, flags | os.O_DIRECT)
+            self.is_direct = True
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # tmpfs and some network file systems know no direct reads
+                raise
+            self._fd = os.open(path, flags)
+            self.is_direct = False
+        self._room = mmap.mmap(-1, PAGE_BYTES)
+
+    def read(self, size_bytes: int, offset: int) -> memoryview:
+        """Whole pages from a page's start; valid until the next call. Shorter at the end of the file. Raises OSError."""
+        if size_bytes > len(self._room):
+            self._room = mmap.mmap(-1, size_bytes)  # its pages are where direct reads want them
+        if not self.is_direct:
+            os.posix_fadvise(self._fd, offset, size_bytes, os.POSIX_FADV_DONTNEED)
+        view = memoryview(self._room)[:size_bytes]
+        got = 0
+        while got < size_bytes:
+            count = os.preadv(self._fd, [view[got:]], offset + got)
+            if count <= 0 or count % PAGE_BYTES:
+                got += max(count, 0)
+                break
+            got += count
+        return view[:got]
+
+    def close(self) -> None:
+        os.close(self._fd)
 
 
 def _sync_directory(path: Path) -> None:

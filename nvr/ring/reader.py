@@ -7,13 +7,14 @@ A segment may be used again at any moment. So whatever was read counts only if t
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
 from pathlib import Path
 
 from nvr.errors import NvrError
 from nvr.media import Position
-from nvr.ring import layout
+from nvr.ring import forgotten, layout
 from nvr.ring.disk import Directory, failed
 from nvr.ring.index import Index, IndexDamaged, rows_max
 from nvr.ring.layout import DamagedHeader, HeaderFlag, Row, SegmentHeader, SegmentState, State
@@ -82,6 +83,27 @@ class Ring:
         self.stream = self._index.stream
         self.segment_bytes = self._index.segment_bytes
         self._tails: dict[int, _Tail] = {}
+        self.forgotten: frozenset[int] = frozenset()  # sequence numbers that do not read back; rows() leaves them out
+        self._forgotten_seen: tuple[int, int] | None = None
+        self.look_for_forgotten()
+
+    def look_for_forgotten(self) -> bool:
+        """Read again what scrub.py found, if that changed; whether it did."""
+        try:
+            found = os.stat(self.path / forgotten.NAME)
+            seen: tuple[int, int] | None = (found.st_mtime_ns, found.st_ino)
+        except OSError:
+            seen = None
+        if seen == self._forgotten_seen:
+            return False
+        try:
+            laps = {state.number: state.lap for state in self._states()} if seen else {}
+            known = forgotten.still_true(forgotten.load(self.path), laps) if seen else []
+        except (NvrError, OSError):
+            return False
+        self._forgotten_seen = seen
+        self.forgotten = frozenset(each.sequence for each in known)
+        return True
 
     def close(self) -> None:
         self._index.close()
@@ -98,8 +120,10 @@ class Ring:
     def rows(self, from_sequence: int = 0) -> Iterator[Row]:
         """Every fragment from `from_sequence` on, in order, up to what is in the file now.
 
-        A segment that is used again meanwhile is left out, as a whole or from there on. Raises RingUnreadable.
+        A segment that is used again meanwhile is left out, as a whole or from there on; so are fragments that the disk has
+        forgotten. Raises RingUnreadable.
         """
+        self.look_for_forgotten()
         last = from_sequence - 1
         # Segments by their first sequence number. What an open one holds is only known by looking at its media, but all of it
         # was numbered after the segment was prepared: it is not looked at before that number comes, which may be never.
@@ -120,7 +144,8 @@ class Ring:
             for row in rows:
                 if row.record.sequence > last:
                     last = row.record.sequence
-                    yield row
+                    if last not in self.forgotten:
+                        yield row
 
     def newest(self) -> Row | None:
         """The last fragment that is in the file."""

@@ -15,12 +15,23 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from operator import sub
 from typing import NamedTuple
 
 from nvr import fmp4, h264
 from nvr.clock import RunClock
 from nvr.gather import Gather
-from nvr.media import PAGE_BYTES, TICKS_PER_S, AccessUnit, Cause, ClockReading, FragmentRecord, Position, RunStarted
+from nvr.media import (
+    PAGE_BYTES,
+    TICKS_PER_S,
+    AccessUnit,
+    AccessUnits,
+    Cause,
+    ClockReading,
+    FragmentRecord,
+    Position,
+    RunStarted,
+)
 from nvr.ring import disk, layout
 from nvr.ring.disk import Trouble
 from nvr.ring.layout import ZERO_HASH, RingSettings, Row
@@ -47,6 +58,10 @@ class Written(NamedTuple):
 
     position: Position
     record: FragmentRecord
+
+
+_NOTHING: list[Written] = []
+_NO_UNITS = AccessUnits(Gather(), [], [], 0)
 
 
 class _Fragment:
@@ -163,55 +178,88 @@ class Writer:
         """
         return self.push_all((unit,), reading)
 
-    def push_all(self, units: Sequence[AccessUnit], reading: ClockReading) -> list[Written]:
+    def push_all(self, units: Sequence[AccessUnit | AccessUnits], reading: ClockReading) -> list[Written]:
         """push() for each of `units`, in order; at least one."""
         self._observe(units)
         written: list[Written] = []
-        fragment = self._fragment
         for unit in units:
-            payload, ticks, composition_ticks, _, is_keyframe, lost_packets, _ = unit
-            size_bytes = payload.size_bytes
-            if fragment is not None:
-                self._picture_ticks = picture_ticks = ticks - fragment.last_ticks
-                if (
-                    is_keyframe
-                    or ticks + picture_ticks > fragment.ticks_max
-                    or len(fragment.sizes) >= fmp4.MAX_SAMPLES
-                    or fragment.payload_bytes + size_bytes > fragment.payload_max
-                ):
-                    written += self._close_fragment(picture_ticks, reading)
-                    fragment = None
-                else:
-                    fragment.ticks.append(picture_ticks)
-                    fragment.last_ticks = ticks
-            if fragment is None:
-                fragment = self._open_fragment(unit, size_bytes, reading)
-                if fragment is None:
-                    continue
-            fragment.sizes.append(size_bytes)
-            fragment.composition.append(composition_ticks)
-            fragment.lost_packets += lost_packets
-            fragment.payload_bytes += size_bytes
-            fragment.crc = payload.crc32c(fragment.crc)
-            if fragment.hasher is not None:
-                payload.update(fragment.hasher)  # type: ignore[arg-type]
-            gather = fragment.gather
-            gather.extend(payload)
-            if gather.size_bytes >= WRITE_BYTES:
-                self._write(fragment, gather.size_bytes & _PAGES, reading)
-                fragment = self._fragment  # None when the disk failed
+            if type(unit) is AccessUnits:
+                self._push_together(unit, reading, written)
+            else:
+                written += self._push(unit, reading)  # type: ignore[arg-type]
         return written
 
-    def _observe(self, units: Sequence[AccessUnit]) -> None:
+    def _push(self, unit: AccessUnit, reading: ClockReading) -> list[Written]:
+        payload, ticks, composition_ticks, _, is_keyframe, lost_packets, _ = unit
+        size_bytes = payload.size_bytes
+        fragment, written = self._fragment, _NOTHING  # which nobody changes
+        if fragment is not None:
+            self._picture_ticks = picture_ticks = ticks - fragment.last_ticks
+            if (
+                is_keyframe
+                or ticks + picture_ticks > fragment.ticks_max
+                or len(fragment.sizes) >= fmp4.MAX_SAMPLES
+                or fragment.payload_bytes + size_bytes > fragment.payload_max
+            ):
+                written = self._close_fragment(picture_ticks, reading)
+                fragment = None
+            else:
+                fragment.ticks.append(picture_ticks)
+                fragment.last_ticks = ticks
+        if fragment is None:
+            fragment = self._open_fragment(unit, size_bytes, reading)
+            if fragment is None:
+                return written
+        fragment.sizes.append(size_bytes)
+        fragment.composition.append(composition_ticks)
+        fragment.lost_packets += lost_packets
+        self._put(fragment, payload, size_bytes, reading)
+        return written
+
+    def _push_together(self, units: AccessUnits, reading: ClockReading, written: list[Written]) -> None:
+        """_push() for each, those that the open fragment takes at once. What it closes is added to `written`."""
+        while units.sizes_bytes:
+            fragment, count = self._fragment, 0
+            if fragment is not None:
+                times, sizes = units.decode_ticks, units.sizes_bytes
+                ticks = [times[0] - fragment.last_ticks, *map(sub, times[1:], times)]
+                count = _fitting(fragment, times, ticks, sizes)
+            if fragment is None or not count:
+                one, units = units.take(1)
+                written += self._push(one.single(), reading)
+                continue
+            taken = units
+            if count == len(sizes):
+                units = _NO_UNITS
+            else:
+                taken, units = units.take(count)
+            self._picture_ticks = ticks[count - 1]
+            fragment.last_ticks = times[count - 1]
+            fragment.ticks += ticks[:count]
+            fragment.sizes += taken.sizes_bytes
+            fragment.composition += [0] * count
+            self._put(fragment, taken.payload, taken.payload.size_bytes, reading)
+
+    def _put(self, fragment: _Fragment, payload: Gather, size_bytes: int, reading: ClockReading) -> None:
+        """The media of pictures that are in the fragment's tables; on its way to the disk as soon as there is enough of it."""
+        fragment.payload_bytes += size_bytes
+        fragment.crc = payload.crc32c(fragment.crc)
+        if fragment.hasher is not None:
+            payload.update(fragment.hasher)  # type: ignore[arg-type]
+        gather = fragment.gather
+        gather.extend(payload)
+        if gather.size_bytes >= WRITE_BYTES:
+            self._write(fragment, gather.size_bytes & _PAGES, reading)
+
+    def _observe(self, units: Sequence[AccessUnit | AccessUnits]) -> None:
         """Show the run's clock what arrived; of units that arrived together the last was delayed least."""
-        clock = self._clock
+        clock, last = self._clock, units[-1]
         if clock is None:
             clock = self._clock = RunClock(units[0].arrival_ns, not_before_ns=self._end_mono_ns)
-        last = units[-1]
         if units[0].arrival_ns != last.arrival_ns:
             for unit in units[:-1]:
-                clock.observe(unit.decode_ticks, unit.arrival_ns)
-        clock.observe(last.decode_ticks, last.arrival_ns)
+                clock.observe(_last_ticks(unit), unit.arrival_ns)
+        clock.observe(_last_ticks(last), last.arrival_ns)
 
     def end_run(self, reading: ClockReading) -> list[Written]:
         """The stream was interrupted: close the fragment that is open."""
@@ -360,20 +408,17 @@ class Writer:
             self._run_number = self.run
         fragment.ticks.append(last_ticks)
         is_keyframe = fragment.is_keyframe
-        samples = [
-            fmp4.Sample(size, ticks, composition, False)
-            for size, ticks, composition in zip(fragment.sizes, fragment.ticks, fragment.composition, strict=True)
-        ]
-        if is_keyframe:
-            samples[0] = samples[0]._replace(is_keyframe=True)
         mono_ns = self._clock.mono_ns(fragment.first_ticks, fragment.arrival_ns)
         decode_ticks = segment.decode_ticks(self._run_number, fragment.first_ticks, mono_ns, self.boot_id)
-        head = fmp4.head(segment.next_in_file, decode_ticks, samples, fragment.payload_bytes)
+        head = fmp4.head_of_tables(
+            segment.next_in_file, decode_ticks, fragment.sizes, fragment.ticks, fragment.composition, fragment.payload_bytes,
+            is_keyframe=is_keyframe,
+        )  # fmt: skip
         duration_ticks = fragment.last_ticks + last_ticks - fragment.first_ticks
         record = FragmentRecord(
             self.box_id, self.boot_id, self.settings.stream, self._run_number, segment.lap, segment.number, self.sequence + 1,
             mono_ns, reading.wall_ns - reading.mono_ns + mono_ns, reading.state, reading.error_ns, fragment.first_ticks,
-            duration_ticks, len(samples), fragment.payload_bytes, fragment.lost_packets, is_keyframe, fragment.camera_wall_ns,
+            duration_ticks, len(fragment.sizes), fragment.payload_bytes, fragment.lost_packets, is_keyframe, fragment.camera_wall_ns,
             self._hash, ZERO_HASH,
         )  # fmt: skip
         if fragment.hasher is not None:
@@ -449,3 +494,22 @@ class Writer:
             f"a picture needs {need_bytes} bytes, a segment of this ring has {segment.data_end - segment.header.header_bytes}: raise ring_gb",
             reading.mono_ns,
         ))  # fmt: skip
+
+
+def _fitting(fragment: _Fragment, times: list[int], ticks: list[int], sizes: list[int]) -> int:
+    """How many of these pictures go into the open fragment; by the rules of _push()."""
+    room = fmp4.MAX_SAMPLES - len(fragment.sizes)
+    room_bytes = fragment.payload_max - fragment.payload_bytes
+    if times[-1] + max(ticks) <= fragment.ticks_max and len(sizes) <= room and sum(sizes) <= room_bytes:
+        return len(sizes)
+    count = 0
+    for at_ticks, picture_ticks, size_bytes in zip(times, ticks, sizes, strict=True):
+        room_bytes -= size_bytes
+        if at_ticks + picture_ticks > fragment.ticks_max or count >= room or room_bytes < 0:
+            break
+        count += 1
+    return count
+
+
+def _last_ticks(unit: AccessUnit | AccessUnits) -> int:
+    return unit.decode_ticks[-1] if type(unit) is AccessUnits else unit.decode_ticks  # type: ignore[return-value]

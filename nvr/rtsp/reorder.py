@@ -20,6 +20,13 @@ class ReorderWindow:
         self._held: dict[int, Place] = {}
         self.reordered = 0
 
+    def is_next(self, seq: int) -> bool:
+        """Whether this packet is the one that is due, and nothing waits for it; then it is taken."""
+        if seq != self._next or self._held:
+            return False
+        self._next = seq + 1 & 0xFFFF
+        return True
+
     def push(self, seq: int, place: Place) -> list[Place]:
         """One packet in; all that are in order now out."""
         if self._next < 0:

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 from nvr.gather import Gather
 from nvr.h264 import BadH264, DecodeClock, Sps, parse_sps
-from nvr.media import TICKS_PER_S, AccessUnit, Cause, ParameterSets, RunEnded, RunStarted, StreamEvent
+from nvr.media import TICKS_PER_S, AccessUnit, AccessUnits, Cause, ParameterSets, RunEnded, RunStarted, StreamEvent
 from nvr.rtsp.rtcp import SenderClock
-from nvr.rtsp.rtp import Picture
+from nvr.rtsp.rtp import Joined, Picture
 from nvr.rtsp.sdp import without_trailer
 
 _JUMP_TICKS = 10 * TICKS_PER_S  # time stamps that run ahead of the box's clock by so much at once
@@ -78,12 +78,15 @@ class Runs:
         for nal in (*sets.sps, *sets.pps):
             self._learn(nal)
 
-    def push_all(self, pictures: Sequence[Picture]) -> list[StreamEvent]:
+    def push_all(self, pictures: Sequence[Picture | Joined]) -> list[StreamEvent]:
         """push() for each, in order; the pictures of an undisturbed run take a shorter way."""
         events: list[StreamEvent] = []
         ahead_ticks = self._ticks - self._began_ticks - (self._arrival_ns - self._began_ns) * 9 // 100_000
         self._pace = 1.0 if ahead_ticks <= _LEAD_TICKS else _pace(ahead_ticks)
         for picture in pictures:
+            if len(picture) == 4:
+                events += self._push_joined(picture)
+                continue
             payload, ts, is_keyframe, lost, new_sets, arrival_ns, restarted = picture
             decode = self._decode
             step = (ts - self._ts + 0x80000000 & 0xFFFFFFFF) - 0x80000000
@@ -99,6 +102,30 @@ class Runs:
             events.append(
                 AccessUnit(payload, decode_ticks, composition_ticks, arrival_ns, False, 0, self.clock.wall_ns(ts))
             )
+        return events
+
+    def _push_joined(self, joined: Joined) -> Sequence[StreamEvent]:
+        """What push() for each would give; as one event where the run goes on as it did."""
+        payload, stamps, sizes_bytes, arrival_ns = joined
+        decode, before, ticks = self._decode, self._ts, self._ticks
+        presented = []
+        if decode is not None and not self._lost and self._pace == 1.0:
+            for ts in stamps:
+                step = (ts - before + 0x80000000 & 0xFFFFFFFF) - 0x80000000
+                if not 0 < step < TICKS_PER_S:
+                    break
+                before = ts
+                ticks += step
+                presented.append(ticks)
+            else:
+                times = decode.plain_times(presented)
+                if times is not None:
+                    self._ts, self._ticks, self._arrival_ns = before, ticks, arrival_ns
+                    self.pictures += len(times)
+                    return (AccessUnits(payload, sizes_bytes, times, arrival_ns, self.clock.wall_ns(stamps[0])),)
+        events: list[StreamEvent] = []
+        for ts, size_bytes in zip(stamps, sizes_bytes, strict=True):
+            events += self.push((payload.split(size_bytes), ts, False, 0, (), arrival_ns, False))
         return events
 
     def push(self, picture: Picture) -> list[StreamEvent]:

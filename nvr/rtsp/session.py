@@ -13,7 +13,7 @@ from __future__ import annotations
 import random
 import struct
 
-from nvr.arena import Arena
+from nvr.arena import LEAST_ROOM_BYTES, Arena
 from nvr.media import Cause, ParameterSets, StreamEvent
 from nvr.rtsp import messages, rtcp
 from nvr.rtsp.conversation import Again, Conversation, SessionEnded, State
@@ -28,6 +28,8 @@ __all__ = ["Again", "Learned", "Session", "SessionEnded", "State"]
 KEYFRAME_WAIT_S = 30  # the longest keyframe interval that cameras offer by default is 10 s
 GARBAGE_LIMIT_BYTES = 1 << 20  # between two good packets
 DATAGRAM_BYTES = 65_536
+# What comes over Ethernet has at most 1500 bytes. Many at once are received into slots; larger ones only one by one.
+DATAGRAM_SLOT_BYTES, DATAGRAMS = 2048, 64
 _NS = 1_000_000_000
 _DOLLAR = 0x24
 _FRAME_HEAD = struct.Struct(">BBHBB").unpack_from
@@ -46,10 +48,12 @@ class Session:
         answer_s: float = 10.0,
         label: str = "",
         learned: Learned | None = None,
+        joins: bool = False,
     ) -> None:
         """`url` may hold a user and password; they are not sent. Raises BadRtsp when it is not an RTSP url.
 
-        `learned` is what earlier sessions of this camera found out; this one adds to it.
+        `learned` is what earlier sessions of this camera found out; this one adds to it. `joins`: pictures come as
+        `AccessUnits` where they can.
         """
         self._is_udp = transport == "udp"
         self._talk = Conversation(url, credentials, is_udp=self._is_udp, client_port=client_port, answer_s=answer_s)
@@ -62,7 +66,9 @@ class Session:
         self._carry = b""  # what of the last receive was incomplete
         self._out_control: list[bytes] = []
         self._end: SessionEnded | None = None  # to be raised by the next call
+        self._joins = joins
         self._walker = Walker(0, -1, -1)
+        self._other_packets = 0  # of the walker, when its control packets were taken
         self._is_set_up = False  # the walker is that of the camera's stream
         self._control_channel = 1
         self._reorder = ReorderWindow()
@@ -107,9 +113,9 @@ class Session:
         out, self._out_control = self._out_control, []
         return out
 
-    def room(self) -> memoryview:
-        """Where to receive from the connection."""
-        return self._arena.room(self._carry)
+    def room(self, at_least: int = LEAST_ROOM_BYTES) -> memoryview:
+        """Where to receive from the connection; at least so many bytes."""
+        return self._arena.room(self._carry, at_least)
 
     def received(self, size_bytes: int, now_ns: int) -> list[StreamEvent]:
         """`size_bytes` lie in room(). Raises SessionEnded."""
@@ -137,7 +143,7 @@ class Session:
                 raise end_error from None
             self._end = end_error
             return events
-        self._carry = bytes(memoryview(buffer)[at:end])
+        self._carry = bytes(memoryview(buffer)[at:end]) if at < end else b""
         return self._events()
 
     def datagram_room(self) -> memoryview:
@@ -154,6 +160,29 @@ class Session:
         if size_bytes >= 12:
             seq = buffer[start + 2] << 8 | buffer[start + 3]
             self._walk_places(self._reorder.push(seq, (buffer, start, start + size_bytes, now_ns)))
+        return self._events()
+
+    def datagrams_room(self) -> tuple[bytearray, int]:
+        """(buffer, start) where to receive many RTP datagrams, each in a slot of DATAGRAM_SLOT_BYTES."""
+        self._arena.room(at_least=DATAGRAMS * DATAGRAM_SLOT_BYTES)
+        return self._arena.buffer, self._arena.used
+
+    def datagrams(self, sizes_bytes: list[int], now_ns: int) -> list[StreamEvent]:
+        """In the first slots of datagrams_room() lie RTP datagrams of these sizes; below 12 bytes it is none."""
+        arena, reorder, packet = self._arena, self._reorder, self._walker.packet
+        buffer, start = arena.buffer, arena.used
+        arena.took(len(sizes_bytes) * DATAGRAM_SLOT_BYTES)
+        self._now_ns = now_ns
+        for size_bytes in sizes_bytes:
+            if size_bytes >= 12:
+                self._last_bytes_ns = now_ns
+                self._received_bytes += size_bytes
+                seq = buffer[start + 2] << 8 | buffer[start + 3]
+                if reorder.is_next(seq):
+                    packet(buffer, start, start + size_bytes, now_ns)
+                else:
+                    self._walk_places(reorder.push(seq, (buffer, start, start + size_bytes, now_ns)))
+            start += DATAGRAM_SLOT_BYTES
         return self._events()
 
     def control_datagram(self, data: bytes, now_ns: int) -> list[StreamEvent]:
@@ -250,8 +279,10 @@ class Session:
             at, is_waiting = self._resync(buffer, at, end)
             if is_waiting:
                 break
-        for _, packet in self._walker.take_control():
-            self._control(packet)
+        if self._walker.other_packets != self._other_packets:
+            self._other_packets = self._walker.other_packets
+            for _, packet in self._walker.take_control():
+                self._control(packet)
         return at
 
     def _look_at_agreement(self) -> None:
@@ -264,7 +295,8 @@ class Session:
             return
         self._is_set_up = True
         channel, self._control_channel = (-1, -1) if self._is_udp else talk.agreed.channels or (0, 1)
-        self._walker = Walker(talk.video.payload_type, channel, self._control_channel)
+        self._walker = Walker(talk.video.payload_type, channel, self._control_channel, self._joins)
+        self._other_packets = 0
         detail = f"rtsp/{'udp' if self._is_udp else 'tcp'}" + (f", {talk.server}" if talk.server else "")
         self.runs = Runs(talk.video.parameter_sets, detail, self._learned)
 
@@ -322,7 +354,10 @@ class Session:
             return []
         self._last_picture_ns = self._now_ns
         last = pictures[-1]
-        self._reception.picture(last[1], last[5])
+        if len(last) == 4:
+            self._reception.picture(last[1][-1], last[3])
+        else:
+            self._reception.picture(last[1], last[5])
         return self.runs.push_all(pictures)
 
     def _control(self, data: bytes) -> None:

@@ -3,11 +3,18 @@
 `closed` accuses somebody, so it needs the whole of: opening hours that are certain, a clock that is known, and a camera that could see the zone
 without a break for `quiet_s` and saw nobody. Whatever is missing makes it `cannot tell`, at once. Outside opening
 hours nothing is claimed; `due` says what the place should be.
+
+A frozen or looped picture shows itself only after a while, and what was believed until then was false. So `closed` never speaks of the last
+CONFIRM_S: it is said of a span that ends so long ago, when everything has had the time to show that the span was not what the camera
+saw. An event's `from_ns` to `to_ns` is what it rests on; the place is called closed from `to_ns` on, until `behind_s` before now. The event that
+ends it says by `unconfirmed_s` how long before its own beginning the last confirmed moment was: what lies between is never claimed
+(`closed_spans`; docs/decisions/0030-closed-is-said-of-the-past.md).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from nvr.rules.debounce import Debounced
 from nvr.rules.rule import CANNOT_TELL, NS_PER_S, event, is_motion_only, people, seconds
@@ -16,6 +23,10 @@ from nvr.rules.tamper import blindness
 from nvr.scene import PERSON, Event, Facts, InZone, Rect, ZoneFacts
 
 OPEN, CLOSED = "open", "closed"
+
+# How far back tamper.py recognises a loop (LOOP_HISTORY, 5 minutes), what must repeat before rules/tamper.py believes it (5 s), and some
+# frames more. Everything else that blinds a camera shows itself within seconds.
+CONFIRM_S = 310.0
 
 _OPEN_HOLD_S = 3.0  # a false detection rarely lasts so long
 _DOUBT_HOLD_S = 10.0  # somebody in front of the lens does not end an open place
@@ -43,7 +54,9 @@ class Evidence:
     since_ns: int | None = None  # when they came, if nobody was there for `quiet` before
 
 
-def verdict(at_ns: int, hours: Hours | None, blind: str, evidence: Evidence, quiet_ns: int, late_ns: int) -> Verdict:
+def verdict(
+    at_ns: int, hours: Hours | None, blind: str, evidence: Evidence, quiet_ns: int, late_ns: int, confirm_ns: int
+) -> Verdict:
     """What can be said now. `late_ns`: media time before which nobody is called late."""
     if hours is None:
         return Verdict(CANNOT_TELL, "the clock is not known", at_ns)
@@ -54,11 +67,14 @@ def verdict(at_ns: int, hours: Hours | None, blind: str, evidence: Evidence, qui
     if evidence.seen_ns is not None and at_ns - evidence.seen_ns < quiet_ns:
         return Verdict(OPEN, "people are there", evidence.seen_ns if evidence.since_ns is None else evidence.since_ns)
     quiet_since_ns = max(evidence.watching_ns, evidence.seen_ns or 0)
-    if at_ns - quiet_since_ns < quiet_ns:
-        return Verdict(CANNOT_TELL, f"nobody seen, for less than {seconds(quiet_ns):.0f} s", quiet_since_ns)
+    confirmed_ns = at_ns - confirm_ns
+    if confirmed_ns - quiet_since_ns < quiet_ns:
+        return Verdict(
+            CANNOT_TELL, f"nobody seen, for less than {seconds(quiet_ns + confirm_ns):.0f} s", quiet_since_ns
+        )
     if hours.due is Due.UNKNOWN:
         return Verdict(CANNOT_TELL, hours.why, quiet_since_ns)
-    if at_ns < late_ns:
+    if confirmed_ns < late_ns:
         return Verdict(CANNOT_TELL, "opening time was just now", quiet_since_ns)
     return Verdict(CLOSED, "nobody was seen in opening hours", quiet_since_ns)
 
@@ -76,8 +92,18 @@ def remembered(evidence: Evidence, at_ns: int, is_blind: bool, is_somebody: bool
 class ServiceOpen:
     kind = "service_open"
 
-    def __init__(self, zone: str, schedule: Schedule, *, quiet_s: float = 600.0, grace_s: float = 900.0) -> None:
+    def __init__(
+        self,
+        zone: str,
+        schedule: Schedule,
+        *,
+        quiet_s: float = 600.0,
+        grace_s: float = 900.0,
+        confirm_s: float = CONFIRM_S,
+    ) -> None:
         self.where = zone
+        self._confirm_ns = round(confirm_s * NS_PER_S)
+        self._confirmed_ns = 0  # while `closed` stands: until when
         self._schedule = schedule
         self._quiet_s = quiet_s
         self._grace_s = grace_s
@@ -102,8 +128,10 @@ class ServiceOpen:
         self._evidence = remembered(
             self._evidence, facts.at_ns, bool(blind), is_somebody and not facts.is_light_change, quiet_ns
         )
-        found = verdict(facts.at_ns, self._hours, blind, self._evidence, quiet_ns, self._late_ns)
+        found = verdict(facts.at_ns, self._hours, blind, self._evidence, quiet_ns, self._late_ns, self._confirm_ns)
         self._take(facts, found)
+        if self._state.state == CLOSED and found.state == CLOSED:
+            self._confirmed_ns = facts.at_ns - self._confirm_ns
         return self._tell(facts, found, tuple(each.track.number for each in there))
 
     def _sits_still(self, zone: ZoneFacts, there: tuple[InZone, ...]) -> bool:
@@ -161,17 +189,37 @@ class ServiceOpen:
             return []
         if found.state != state and self._told is not None and self._told[1] == due:
             return []  # still being voted on
+        was_closed = self._told is not None and self._told[0] == CLOSED
         self._told = (state, due)
         is_same = found.state == state
-        return [
-            event(
-                self,
-                facts,
-                state,
-                found.from_ns if is_same else facts.at_ns,
-                tracks=tracks if state == OPEN else (),
-                numbers=(("evidence_s", seconds(facts.at_ns - found.from_ns) if is_same else 0.0),),
-                words=(("due", due), ("by", "motion" if is_motion_only(facts) else "people")),
-                detail=found.why if is_same else "just began to look",
-            )
-        ]
+        from_ns = found.from_ns if is_same else facts.at_ns
+        behind_ns = self._confirm_ns if state == CLOSED else 0
+        numbers = [("evidence_s", seconds(facts.at_ns - behind_ns - from_ns) if is_same else 0.0)]
+        if state == CLOSED:
+            numbers.append(("behind_s", seconds(behind_ns)))
+        if was_closed:
+            numbers.append(("unconfirmed_s", seconds(from_ns - self._confirmed_ns)))
+        told = event(
+            self,
+            facts,
+            state,
+            from_ns,
+            tracks=tracks if state == OPEN else (),
+            numbers=tuple(numbers),
+            words=(("due", due), ("by", "motion" if is_motion_only(facts) else "people")),
+            detail=found.why if is_same else "just began to look",
+        )
+        return [replace(told, to_ns=told.to_ns - behind_ns)]
+
+
+def closed_spans(events: Iterable[Event], now_ns: int) -> list[tuple[int, int]]:
+    """Media time of all that `closed` was said of by the events of one rule; `now_ns` is the last moment that was looked at."""
+    found: list[tuple[int, int]] = []
+    standing: Event | None = None
+    for each in (one for one in events if one.kind == ServiceOpen.kind):
+        if standing is not None:
+            found.append((standing.to_ns, each.from_ns - round(dict(each.numbers)["unconfirmed_s"] * NS_PER_S)))
+        standing = each if each.state == CLOSED else None
+    if standing is not None:
+        found.append((standing.to_ns, now_ns - round(dict(standing.numbers)["behind_s"] * NS_PER_S)))
+    return found

@@ -142,8 +142,12 @@ class StoppedVehicle:
             for stand in self._stands:
                 if track.number != stand.track and not track.has_moved and stand.rect.iou(track.rect) > SAME_PLACE:
                     stand.seen_ns = max(stand.seen_ns, track.seen_ns)
-        driving = {each.track.number: each for each in moving}
+        driving = {each.track.number: each.track for each in moving}
         for stand in [stand for stand in self._stands if stand.track in driving]:
+            # One that passes shakes the rect of what stands; whoever drives on is soon somewhere else.
+            if driving[stand.track].rect.iou(stand.rect) > SAME_PLACE:
+                stand.seen_ns = max(stand.seen_ns, driving[stand.track].seen_ns)
+                continue
             self._stands.remove(stand)
             if not stand.is_parked:
                 self._learn(stand)

@@ -135,10 +135,7 @@ class TamperRule:
             self._lit_ns = facts.at_ns
         if not is_dark or not self._is_black_at_once or facts.tamper.detail >= COVERED_DETAIL:
             return False
-        is_open = (
-            self._schedule is None or facts.wall_ns is None or self._schedule.at(facts.wall_ns).due is not Due.CLOSED
-        )
-        return is_open
+        return self._schedule is None or facts.wall_ns is None or self._schedule.at(facts.wall_ns).due is not Due.CLOSED
 
 
 def _began_ns(facts: Facts, what: str, seen_ns: int) -> int:

@@ -8,20 +8,29 @@ is to be sent. A user's password is known to `Credentials` alone and stands in n
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
 import struct
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-from nvr.arena import Arena
+from nvr.arena import BUFFER_BYTES, LEAST_ROOM_BYTES, Arena
 from nvr.clock import Clock, SystemClock
-from nvr.media import AccessUnit, Cause, RunEnded, RunStarted, StreamEvent
+from nvr.media import AccessUnit, AccessUnits, Cause, RunEnded, RunStarted, StreamEvent
 from nvr.rtsp.digest import Credentials
 from nvr.rtsp.messages import BadRtsp, without_login
-from nvr.rtsp.session import Again, Learned, Session, SessionEnded, State
+from nvr.rtsp.session import DATAGRAM_SLOT_BYTES, DATAGRAMS, Again, Learned, Session, SessionEnded, State
 from nvr.source import TURN_NS
 from nvr.source.backoff import Backoff
 from nvr.source.dial import Dial, DialFailed, Names, Tls, udp_pair
+
+try:
+    if os.environ.get("NVR_PURE") == "1":  # for tests and for the bench
+        raise ImportError
+    from nvr._fast import receive_datagrams
+except ImportError:  # no compiler at installation: one system call for each
+    receive_datagrams = None
 
 _NS = 1_000_000_000
 # What one camera may bring in one turn, so that a mad one cannot keep the others waiting: ten times 50 Mbit/s.
@@ -29,10 +38,10 @@ _TURN_BYTES = 6 << 20
 _TURN_EVENTS = 256  # ... or so many pictures: a mad one may send 75,000 in as many bytes, each of them a fragment
 _TURN_DATAGRAMS = 4096
 # Keep-alives, reports and timeouts are looked at so often while pictures come by TCP; nobody waits for them.
-_TICK_NS = _NS // 2
+_TICK_NS = _NS
 # Every second turn may be left out (more saves nothing: what waits longer leaves the cache), as long as a fifth of the buffer is used:
 # the kernel counts about twice the payload, and a keyframe comes at once.
-_REST_TURNS, _BUFFER_PART = 1, 5
+_REST_TURNS, _BUFFER_PART = 3, 5
 _UNSENT_BYTES = 256 * 1024  # a camera that reads so little is not reading at all
 _UDP_WAIT_NS = 5 * _NS  # nothing by UDP for so long: it is blocked somewhere on the way
 _REDIRECTS = 4
@@ -56,12 +65,16 @@ class Rtsp:
         *,
         arena: Arena,
         label: str = "",
+        joins: bool = False,
         clock: Clock | None = None,
         backoff: Backoff | None = None,
     ) -> None:
-        """`transport`: tcp, udp, or auto: TCP, and UDP where the camera will not. Raises BadRtsp for a bad url."""
+        """`transport`: tcp, udp, or auto: TCP, and UDP where the camera will not. Raises BadRtsp for a bad url.
+
+        `joins`: pictures come as `AccessUnits` where they can.
+        """
         self._url = without_login(url)
-        self._arena, self._label = arena, label
+        self._arena, self._label, self._joins = arena, label, joins
         self._clock = clock or SystemClock()
         self._login = Credentials(user, password) if user else None
         self._learned = Learned()
@@ -81,6 +94,7 @@ class Rtsp:
         self._is_tls = False
         self._pair: tuple[socket.socket, socket.socket] | None = None
         self._peer: tuple = ("", 0)  # type: ignore[type-arg]  # of the connection, as the socket has it
+        self._packed_hosts: tuple[bytes, ...] = ()  # the same, while datagrams are received many at once
         self._hosts: frozenset[str] = frozenset()  # who may send us datagrams; empty: the way is not open yet
         self._session: Session | None = None
         self._unsent = b""
@@ -88,6 +102,7 @@ class Rtsp:
         self._ticked_ns = 0
         self._buffer_bytes = 0  # of the socket, as the kernel says
         self._turn_bytes = 0  # what lately came in one turn, at most
+        self._expected_bytes = LEAST_ROOM_BYTES
         self._drained_ns = 0
         self._told: tuple[Cause, str] | None = None
         self._has_run = False
@@ -190,6 +205,7 @@ class Rtsp:
             stall_s=self._stall_s,
             label=self._label,
             learned=self._learned,
+            joins=self._joins,
         )
         self._session.start(now_ns)
         return True
@@ -261,7 +277,7 @@ class Rtsp:
         connection, taken_bytes = self._socket, 0
         assert connection is not None
         while taken_bytes < _TURN_BYTES and len(events) < _TURN_EVENTS:
-            room = session.room()
+            room = session.room(self._expected_bytes)
             try:
                 size_bytes = connection.recv_into(room)
             except BlockingIOError:
@@ -278,9 +294,11 @@ class Rtsp:
             # gives one record at a time and must be asked.
             if size_bytes < len(room) and not self._is_tls:
                 break
-        turns = max((now_ns - self._drained_ns) // TURN_NS, 1)
+        turns = max((now_ns - self._drained_ns + TURN_NS // 2) // TURN_NS, 1)
         self._drained_ns = now_ns
         self._turn_bytes = max(self._turn_bytes, taken_bytes // turns)
+        # A socket that is emptied by one call saves a second one, and all that follows from it.
+        self._expected_bytes = min(max(taken_bytes * 9 // 8, LEAST_ROOM_BYTES), BUFFER_BYTES // 2)
 
     def _receive_datagrams(self, session: Session, now_ns: int, events: list[StreamEvent]) -> None:
         assert self._pair is not None
@@ -289,8 +307,12 @@ class Rtsp:
             if session.peer_ports is None:
                 return  # before SETUP is answered nobody has anything to send
             self._hosts = frozenset((self._peer[0], session.peer_host)) - {""}
+            self._packed_hosts = _packed(media.family, self._hosts) if receive_datagrams is not None else ()
             self._send_datagram(media, _OPENING, session.peer_ports[0])
-        for _ in range(_TURN_DATAGRAMS):
+        for _ in range(_TURN_DATAGRAMS // DATAGRAMS if self._packed_hosts else 0):
+            if len(self._many_datagrams(session, media, now_ns, events)) < DATAGRAMS:
+                break
+        for _ in range(_TURN_DATAGRAMS if not self._packed_hosts else 0):
             room = session.datagram_room()
             try:
                 size_bytes, sender = media.recvfrom_into(room)
@@ -320,6 +342,26 @@ class Rtsp:
                 again=Again.OTHER_TRANSPORT,
             )
 
+    def _many_datagrams(
+        self, session: Session, media: socket.socket, now_ns: int, events: list[StreamEvent]
+    ) -> list[int]:
+        """Take what is there by one system call; sizes as receive_datagrams() gives them."""
+        assert receive_datagrams is not None
+        buffer, start = session.datagrams_room()
+        try:
+            end = start + DATAGRAMS * DATAGRAM_SLOT_BYTES
+            sizes_bytes = receive_datagrams(
+                media.fileno(), memoryview(buffer)[:end], start, DATAGRAM_SLOT_BYTES, self._packed_hosts
+            )
+        except BlockingIOError:
+            return []
+        except ConnectionRefusedError:  # the answer to what we sent to a port that is closed: nobody minds
+            return [0] * DATAGRAMS
+        if -2 in sizes_bytes:  # what was cut off is lost; the next ones are not
+            self._packed_hosts = ()
+        events += session.datagrams(sizes_bytes, now_ns)
+        return sizes_bytes
+
     def _send_datagram(self, sender: socket.socket, data: bytes, port: int) -> None:
         try:
             sender.sendto(data, (self._peer[0], port, *self._peer[2:]))
@@ -344,7 +386,7 @@ class Rtsp:
     def _note(self, events: list[StreamEvent]) -> None:
         """Remember whether a run is open, and that its start made old reasons old."""
         for event in events:
-            if type(event) is AccessUnit:
+            if type(event) is AccessUnits or type(event) is AccessUnit:
                 continue
             if isinstance(event, RunStarted):
                 self._has_run, self._told = True, None
@@ -358,6 +400,14 @@ class Rtsp:
             return None
         reading = self._clock.read()
         return round((wall_ns - (reading.wall_ns - (reading.mono_ns - arrival_ns))) / _NS, 3)
+
+
+def _packed(family: int, hosts: frozenset[str]) -> tuple[bytes, ...]:
+    packed = []
+    for host in hosts:
+        with contextlib.suppress(OSError):  # a name, or an address of the other family: nothing comes from there
+            packed.append(socket.inet_pton(family, host.partition("%")[0]))
+    return tuple(packed)
 
 
 def _transports(wanted: str, *, is_tls: bool) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from nvr.media import ClockState
 from nvr.ring import holds
 from nvr.ring.disk import write_file
 from nvr.site_settings import Site
+from nvr.uplink.cutting import may_have
 from nvr.uplink.hearing import Heard
 from nvr.uplink.outbox import Clip, Outbox, Wanted
 from nvr.uplink.relay import Relay
@@ -26,7 +27,7 @@ from nvr.wire import Message
 
 log = logging.getLogger(__name__)
 
-FETCH_S_MOST = 1800  # at 4 Mbit/s a gigabyte; more is asked for in pieces
+FETCH_S_MOST = 900  # at 4 Mbit/s 450 MB, and a hub takes 512; more is asked for in pieces
 HOLD_S_MOST = 7 * 86_400
 HUB_HOLDS_MOST = 200
 PREFIX = "hub-"  # of holds that the hub made; it may release no others
@@ -132,6 +133,8 @@ class Commands:
     async def do_fetch(self, id: str, asked: Message, by: str) -> Done:
         stream = f"{self._camera(asked)}/main"
         from_ns, to_ns = self._span(asked, FETCH_S_MOST)
+        if not await asyncio.to_thread(may_have, self._data_dir, stream, from_ns, to_ns):
+            raise Cannot(f"{stream}: nothing is recorded there (any more)", hint="The ledger says why.")
         bits_per_s = self._heard.stream(stream).get("bits_per_s")
         size_bytes = round((bits_per_s if isinstance(bits_per_s, int | float) else 0) / 8 * (to_ns - from_ns) / 1e9)
         now_ms = self._clock.read().wall_ns // 1_000_000

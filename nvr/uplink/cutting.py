@@ -73,6 +73,21 @@ def wall_span(timeline: Timeline, wanted: Wanted) -> tuple[int, int]:
     return timeline.wall_of(boot, wanted.from_ns).ns, timeline.wall_of(boot, wanted.to_ns).ns
 
 
+def may_have(data_dir: Path, stream: str, from_ns: int, to_ns: int) -> bool:
+    """Whether the ring may hold anything of a span, by what its segments say of their ends; False is certain."""
+    try:
+        with closing(reader.Ring(reader.streams(data_dir)[stream])) as ring:
+            segments = [segment for segment in ring.segments() if segment.fragments]
+    except KeyError:
+        return False
+    return any(
+        segment.unknown_clock
+        or not segment.wall_to_ns
+        or (segment.wall_from_ns < to_ns and from_ns < segment.wall_to_ns)
+        for segment in segments
+    )
+
+
 class Cutter:
     def __init__(
         self, site: Site, data_dir: Path, outbox: Outbox, identity: Identity, clock: Clock, boot_id: str

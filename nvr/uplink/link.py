@@ -165,7 +165,7 @@ class Link:
         return wire.signed_token(to_sign, self.identity.sign(to_sign))
 
     def headers(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self.token()}"}
+        return wire.request_headers(self.identity.box_id, self.token())
 
     def client(self) -> httpx.AsyncClient:
         """One connection that is kept; who needs two lanes makes two."""
@@ -175,7 +175,7 @@ class Link:
         )  # fmt: skip
         return httpx.AsyncClient(
             transport=transport, base_url=self.url, trust_env=False, follow_redirects=False,
-            timeout=httpx.Timeout(ANSWER_S, connect=CONNECT_S), headers={"User-Agent": "nvr-box"},
+            timeout=httpx.Timeout(ANSWER_S, connect=CONNECT_S), headers={"User-Agent": "nvr-box", "Nvr-Box": self.box_id},
         )  # fmt: skip
 
     async def ask_time(self, client: httpx.AsyncClient) -> HubTime:

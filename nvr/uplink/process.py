@@ -47,10 +47,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-TAKE_S = 1.0  # new events are looked for so often, and at once when `detect` tells of one
+TAKE_S = 0.5  # new events are looked for so often, and at once when `detect` tells of one
 TAKE_MOST = 200
 HOLD_S = 10.0
-SLOW_FACTS_S = 60.0  # ledger and clock: seconds of work on a small board
+SLOW_FACTS_S = 10.0  # ledger and clock
+SLOW_FACTS_PART = (
+    50.0  # late in the day they are seconds of work on a small board, and a fiftieth of its time is enough
+)
 STATUS_S = 3.0
 SETTLE_S = 0.2
 REFUSED_S = 60.0  # until a hub that refuses us is asked again
@@ -559,10 +562,11 @@ class Uplink:
 
     async def _look_slowly(self) -> None:
         while True:
+            began_s = time.monotonic()
             self._timeline = await asyncio.to_thread(self._read_timeline)
             self._ledger = await asyncio.to_thread(health.ledger_today, self.site, self.data_dir, self.clock)
             self._offer_time()
-            await asyncio.sleep(SLOW_FACTS_S if self.link.time is not None else 5.0)
+            await asyncio.sleep(max(SLOW_FACTS_S, SLOW_FACTS_PART * (time.monotonic() - began_s)))
 
     def _read_timeline(self) -> Timeline:
         return Timeline.from_samples(journal.read(self.data_dir / "journal").samples())

@@ -16,6 +16,7 @@ from nvr.clock import Clock
 from nvr.errors import NvrError
 from nvr.media import PAGE_BYTES, Position
 from nvr.ring import holds
+from nvr.scrub import read_status
 from nvr.web.answers import (
     SECURITY_HEADERS,
     NotFound,
@@ -135,6 +136,8 @@ class Api:
             total, free = disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize
         except OSError as error:
             return {"total_bytes": None, "free_bytes": None, "cause": "disk failed", "detail": error.strerror}
+        if not trouble and (count := sum(read_status(self._data_dir).get("forgotten", {}).values())):
+            trouble = {"cause": "disk failed", "detail": f"{count} fragments do not read back: replace this disk"}
         return {
             "total_bytes": total,
             "free_bytes": free,

@@ -219,6 +219,8 @@ class Footage:
         known = self._known[stream]
         with known.lock, self._ring(stream) as ring:
             if time.monotonic() - known.looked_s > LOOK_AGAIN_S:
+                if ring.look_for_forgotten():
+                    known.stretches.clear()  # what the disk has forgotten lies in the middle of what is known
                 oldest = min((state.first_sequence for state in ring.segments() if state.fragments), default=None)
                 if oldest is None:
                     known.stretches.clear()
@@ -229,6 +231,11 @@ class Footage:
                 stretches_of(ring.rows(start), known.stretches)
                 known.looked_s = time.monotonic()
             return list(known.stretches)
+
+    def forgotten(self, stream: str) -> frozenset[int]:
+        """Sequence numbers that the disk does not give back, as of the last look()."""
+        ring = self._known[stream].ring
+        return ring.forgotten if ring is not None else frozenset()
 
     def timeline(self) -> Timeline:
         """When everything was, as well as it is known now."""

@@ -28,6 +28,7 @@ class Missing:
             from_ns,
             to_ns,
             now_ns=self._footage.now_ns(),
+            forgotten=self._footage.forgotten(stream),
         )
 
     def account(self, stream: str, from_ns: int, to_ns: int) -> dict[str, Any]:

@@ -226,10 +226,6 @@ def test_every_truth_file_here_can_be_read_and_has_its_site():
         site.load(grading.read(path).site)
 
 
-# What is promised of the junction film and not kept yet: see docs/detection.md.
-_NOT_YET = {("otvision_cars-truck_fr20.mp4", "biggest moving"), ("otvision_cars-truck_fr20.mp4", "driving vehicles")}
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("path", sorted(TRUTH.glob("*.json")), ids=lambda path: path.stem)
 def test_the_promises_about_real_films_are_kept(path):
@@ -246,9 +242,4 @@ def test_the_promises_about_real_films_are_kept(path):
             pytest.skip("needs ai-edge-litert or tflite-runtime")
         raise
     broken = [row for row in rows if not row.is_kept]
-    unexpected = [
-        row for row in broken if not any(row.film == film and row.what.startswith(what) for film, what in _NOT_YET)
-    ]
-    assert not unexpected, unexpected
-    if broken:
-        pytest.xfail("; ".join(f"{row.what}: {row.found}, promised {row.promised}" for row in broken))
+    assert not broken, "; ".join(f"{row.what}: {row.found}, promised {row.promised}" for row in broken)

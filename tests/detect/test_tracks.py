@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -96,6 +97,30 @@ def test_car_and_truck_are_the_same_vehicle_and_the_better_name_wins():
     kinds = ["car", "truck", "truck", "car", "truck", "truck", "truck"]
     told = follow([[car(0.2 + 0.02 * n, kind=kind)] for n, kind in enumerate(kinds)], LIVELY)
     assert [(track.number, track.kind) for track in told[-1]] == [(1, "truck")]
+
+
+def test_a_vehicle_goes_on_as_a_whole_although_the_model_is_surer_of_its_cab():
+    """A truck that was followed for a second lost its number to its cab, which had 0.64 where the truck had 0.43."""
+    frames = []
+    for step in range(8):
+        x = 0.3 + 0.02 * step
+        whole = Detection(Rect(x, 0.4, x + 0.2, 0.55), "truck", 0.6 if step < 4 else 0.43)
+        cab = Detection(Rect(x + 0.09, 0.4, x + 0.2, 0.55), "truck", 0.64)
+        frames.append([whole] if step < 4 else [cab, whole])
+    told = follow(frames, Scenery(moves=lambda rect: 0.05))
+    assert told[-1][0].number == told[3][0].number
+    assert told[-1][0].rect.width > 0.18
+
+
+@pytest.mark.parametrize("looks_per_s", [3, 5, 10, 20])
+def test_who_drives_has_moved_at_any_rate_of_looks(looks_per_s):
+    tracker = Tracker()
+    for look in range(2 * looks_per_s):
+        at_s = look / looks_per_s
+        tracker.update([car(0.2 + 0.15 * at_s)], round(at_s * 1e9), LIVELY)
+    (track,) = tracker.tracks()
+    assert track.has_moved
+    assert track.velocity[0] == pytest.approx(0.15, abs=0.03)
 
 
 def test_a_person_never_becomes_a_car():

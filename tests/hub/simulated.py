@@ -159,6 +159,10 @@ class SimulatedBox:
 
     # -- uploads
 
+    @staticmethod
+    def digest(data: bytes) -> str:
+        return hashlib.sha256(data).hexdigest()
+
     def upload_metadata(self, data: bytes, **about: Any) -> str:
         values = {
             "sha256": hashlib.sha256(data).hexdigest(),

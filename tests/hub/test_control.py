@@ -185,7 +185,7 @@ def test_a_heartbeat_is_kept_whole_and_small_in_the_history(hub, box):
     wait_for(lambda: row_of(hub, box)["heartbeat"], "the heartbeat is stored")
     assert row_of(hub, box)["heartbeat"]["cameras"]["street"]["kbit_s"] == 4100
     (row,) = hub.rows(tables.heartbeat_history, tables.heartbeat_history.c.box_id == box.id)
-    assert (row["body"]["recording"], row["body"]["temperature_c"]) == (2, 51.5)
+    assert (row["body"]["cameras"], row["body"]["temperature_c"]) == ({"entrance": True, "street": True}, 51.5)
 
 
 def ask(hub, box, do: str, **args) -> str:

@@ -25,7 +25,8 @@ def test_a_code_works_once_and_for_one_key(hub):
     assert second.enrol(code).status_code == 403
 
 
-def test_two_boxes_with_one_code_at_the_same_moment_are_one(hub):
+def test_two_boxes_with_one_code_at_the_same_moment_are_one(own_hub):
+    hub = own_hub
     from concurrent.futures import ThreadPoolExecutor
 
     code = hub.code()

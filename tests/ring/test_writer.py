@@ -5,14 +5,26 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+from dataclasses import replace
 
 import pytest
 from fakes import MemoryDisk
-from rig import BOX, OTHER_STARTED, PARAMETER_SETS, STARTED, STREAM, TICKS, Rig, memory_directory, segment_files
+from rig import (
+    BOX,
+    OTHER_STARTED,
+    PARAMETER_SETS,
+    STARTED,
+    STREAM,
+    TICKS,
+    Rig,
+    memory_directory,
+    segment_files,
+    unit_of,
+)
 
 from nvr import fmp4
-from nvr.gather import PyGather
-from nvr.media import PAGE_BYTES, AccessUnit, Cause, ParameterSets, RunStarted
+from nvr.gather import Gather, PyGather
+from nvr.media import PAGE_BYTES, AccessUnit, AccessUnits, Cause, ParameterSets, RunStarted
 from nvr.ring import layout
 from nvr.ring.reader import Ring
 from nvr.ring.writer import WRITE_BYTES
@@ -399,3 +411,39 @@ def test_a_full_segment_is_sealed_and_signed_by_the_box():
         assert seal.box_id == BOX.box_id
     rig.stop()
     assert rig.faults() == []
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_units_that_come_together_are_written_as_single_ones_are(tmp_path, seed):
+    """Wherever a fragment ends among them: for its duration, its pictures, its bytes, or the end of the segment."""
+    files = []
+    for together in (False, True):
+        rig = Rig(tmp_path / str(together), segments=4, segment_bytes=64 * PAGE_BYTES).open()
+        rig.start_run()
+        noise, ticks = random.Random(seed), 0
+        for turn in range(60):
+            rig.clock.advance(400_000_000)
+            now_ns, units = rig.clock.mono_ns(), []
+            if turn % 5 == 0:
+                units.append(unit_of(noise.randbytes(9000), ticks, now_ns, is_keyframe=True))
+                ticks += TICKS
+            sizes, times, whole = [], [], Gather()
+            for _ in range(noise.randrange(1, 10)):
+                unit = unit_of(noise.randbytes(noise.randrange(1, 2000 + 4000 * (seed % 3))), ticks, now_ns, is_keyframe=False, camera_wall_ns=10**18 + ticks * 100_000 // 9)  # fmt: skip
+                ticks += TICKS * noise.choice((1, 1, 1, 1, 3)) // (1 + 7 * (seed % 2))
+                sizes.append(unit.payload.size_bytes)
+                times.append(unit.decode_ticks)
+                whole.extend(unit.payload)
+                if not together:
+                    units.append(unit)
+            if together:
+                units.append(AccessUnits(whole, sizes, times, now_ns, 10**18 + times[0] * 100_000 // 9))
+            rig.written += rig.writer.push_all(units, rig.clock.read())
+            rig.syncer.burst()
+        rig.stop()
+        files.append((
+            [(w.position, replace(w.record, camera_wall_ns=w.record.camera_wall_ns // 10, hash=b"", previous_hash=b"")) for w in rig.written],
+            rig.writer.dropped, [path.name for path in sorted((tmp_path / str(together)).rglob("*.mp4"))],
+        ))  # fmt: skip
+        assert rig.faults() == []
+    assert files[0] == files[1] and len(files[0][0]) >= 12

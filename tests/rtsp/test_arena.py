@@ -60,3 +60,22 @@ def test_pictures_that_somebody_holds_keep_their_bytes():
             held.pop(noise.randrange(len(held)))
     assert len(held) > 5
     assert all(payload_of(gather) == payload for gather, payload in held)
+
+
+def test_memory_that_a_backlog_needed_is_given_back():
+    arena = Arena(64 * 1024)
+    kept = []
+
+    def turns(count: int) -> None:
+        for _ in range(count):
+            view = arena.room(at_least=40 * 1024)
+            arena.took(40 * 1024)
+            kept.append(view[:1])
+
+    turns(20)
+    assert len(arena._spent) >= 19
+    kept.clear()
+    for _ in range(200):
+        turns(1)
+        kept.clear()
+    assert len(arena._spent) <= 6

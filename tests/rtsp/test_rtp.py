@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import random
 import sys
 
 import pytest
@@ -485,3 +486,30 @@ def test_real_footage_comes_out_as_it_went_in(make, path):
         [unit for unit in picture if unit != SEI] for picture in kept
     ]
     assert sum(len(picture[4]) for picture in got) == sum(unit[0] & 31 in (7, 8) for unit in units)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_joined_pictures_are_those_that_come_singly(make, seed):
+    noise = random.Random(seed)
+    packets = flat(keyframe_stream(60, gop=noise.choice((3, 25, 60)), sender=Sender(seq=65_500)))
+    for _ in range(noise.randrange(3)):
+        del packets[noise.randrange(len(packets))]
+    data = b"".join(packets)
+    cuts = sorted(noise.randrange(len(data)) for _ in range(6))
+    single, joining = make(96), make(96, joins=True)
+    seen: list[list[tuple]] = [[], []]
+    for pictures, walker in zip(seen, (single, joining), strict=True):
+        at = 0
+        buffer = bytearray(data + bytes(16))
+        for number, cut in enumerate([*cuts, len(data)]):
+            at = walker.walk(buffer, at, cut, number)
+            for row in walker.take():
+                if len(row) == 4:
+                    payload, stamps, sizes, arrival_ns = row
+                    assert sum(sizes) == payload.size_bytes and len(sizes) <= 32
+                    for ts, size_bytes in zip(stamps, sizes, strict=True):
+                        pictures.append((payload_of(payload.split(size_bytes)), ts, False, 0, (), arrival_ns, False))
+                else:
+                    pictures.append((payload_of(row[0]), *row[1:]))
+    assert seen[1] == seen[0] and len(seen[0]) > 40
+    assert joining.packets == single.packets

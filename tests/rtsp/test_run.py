@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from nvr.clock import RunClock
 from nvr.gather import Gather
-from nvr.media import AccessUnit, Cause, ParameterSets, RunEnded, RunStarted
+from nvr.media import AccessUnit, AccessUnits, Cause, ParameterSets, RunEnded, RunStarted
 from nvr.rtsp.rtcp import SenderReport
 from nvr.rtsp.run import Learned, Runs
 from rtsp.streams import OTHER_SPS, PPS, SPS, nals_of, payload_of
@@ -253,3 +255,44 @@ def test_pictures_that_a_server_had_kept_for_a_new_watcher_keep_their_distances(
     events = runs.push_all([picture(n * 3600, key=n == 0, arrival_ns=0) for n in range(125)])
     events += runs.push_all([picture(n * 3600, arrival_ns=(n - 125) * 40_000_000) for n in range(125, 1000)])
     assert [event.decode_ticks for event in events[1:]] == [n * 3600 for n in range(1000)]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_joined_pictures_give_the_same_units_as_single_ones(seed):
+    """Rising times, times that repeat, jump or go back (B pictures), with a keyframe now and then."""
+    noise = random.Random(seed)
+    single, joined = Runs(OFFERED, ""), Runs(OFFERED, "")
+    seen: list[list] = [[], []]
+    ts, together = 0xFFFF0000, 0
+    for turn in range(60):
+        arrival_ns = turn * 200_000_000
+        rows: list[list] = [[], []]
+        if turn % 10 == 0:
+            for row in rows:
+                row.append(picture(ts, key=True, arrival_ns=arrival_ns))
+        stamps = []
+        for _ in range(noise.randrange(1, 6)):
+            ts += 3600 if seed < 10 else noise.choice((3600, 3600, 3600, 3600, 0, -3600, 7200, 95_000, 2_000_000))
+            stamps.append(ts & 0xFFFFFFFF)
+        rows[0] += [picture(each, arrival_ns=arrival_ns) for each in stamps]
+        payload = Gather()
+        for each in rows[0][-len(stamps) :]:
+            payload.extend(each[0])
+        rows[1].append((payload, stamps, [payload.size_bytes // len(stamps)] * len(stamps), arrival_ns))
+        for events, runs, row in zip(seen, (single, joined), rows, strict=True):
+            for event in runs.push_all(row):
+                if isinstance(event, AccessUnits):
+                    together += 1
+                    while event.sizes_bytes:
+                        one, event = event.take(1)
+                        events.append(one.single())
+                else:
+                    events.append(event)
+    assert len(seen[0]) == len(seen[1])
+    for one, other in zip(*seen, strict=True):
+        if isinstance(one, AccessUnit):
+            assert one[1:] == other[1:] and one.payload.size_bytes == other.payload.size_bytes
+        else:
+            assert one == other
+    assert (single.pictures, single.skipped, single.runs) == (joined.pictures, joined.skipped, joined.runs)
+    assert together or seed >= 10

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from nvr import site_holidays
 from nvr.rules.schedule import Schedule
-from nvr.rules.service_open import ServiceOpen
+from nvr.rules.service_open import ServiceOpen, closed_spans
 from nvr.scene import MOVING, Facts, Health, Rect, Sight
 from rules.scenes import BLIND, CLEAR, NS, look, told, track
 from rules.test_schedule import AMBON, WEEK, wall
@@ -20,8 +20,9 @@ SCHEDULE = Schedule(AMBON, WEEK, site_holidays.load("indonesia", Path()))
 OPENING = wall("2026-06-10 08:00")
 
 
-def rule(quiet_s: float = 60.0, grace_s: float = 0.0) -> ServiceOpen:
-    return ServiceOpen("z", SCHEDULE, quiet_s=quiet_s, grace_s=grace_s)
+def rule(quiet_s: float = 60.0, grace_s: float = 0.0, confirm_s: float = 0.0) -> ServiceOpen:
+    """Without confirm_s `closed` is said of this very moment, which keeps these days short."""
+    return ServiceOpen("z", SCHEDULE, quiet_s=quiet_s, grace_s=grace_s, confirm_s=confirm_s)
 
 
 def day(from_s: float, to_s: float, begin_ns: int = OPENING, *, who=lambda at_s: (), **more) -> list[Facts]:
@@ -116,6 +117,50 @@ def test_without_a_model_stillness_must_last_twice_as_long():
 def test_a_model_that_had_no_time_to_look_is_no_witness():
     looks = [replace(facts, sight=replace(facts.sight, looked_ns=0)) for facts in day(0, 400, motion=0.05)]
     assert "closed" not in states(told(rule(), looks))
+
+
+# -- said of the past --------------------------------------------------------------------------------
+
+
+def test_closed_is_said_of_a_span_that_ended_long_enough_ago():
+    events = told(rule(confirm_s=310), [*day(0, 100, who=somebody), *day(100, 800)])
+    closed = events[-1]
+    assert closed.state == "closed"
+    assert (closed.from_ns, closed.to_ns) == (99 * NS, 159 * NS)
+    assert dict(closed.numbers) == {"evidence_s": 60.0, "behind_s": 310.0}
+    assert closed_spans(events, 799 * NS) == [(159 * NS, 489 * NS)]
+
+
+def looped_from(begin_s: int, period_s: int):
+    """A loop is seen as one when it came round, and believed when it repeated for five seconds."""
+
+    def tamper(at_s: int):
+        since_s = at_s - begin_s - period_s
+        return CLEAR if since_s < 0 else replace(CLEAR, loop_ns=since_s * NS, loop_period_ns=period_s * NS)
+
+    return tamper
+
+
+@pytest.mark.parametrize("period_s", [10, 60, 300])
+def test_nothing_is_ever_said_of_a_loop_although_it_is_noticed_late(period_s):
+    subject, tamper = rule(confirm_s=310), looped_from(1000, period_s)
+    looks = [look(at, (), wall_ns=OPENING + at * NS, tamper=tamper(at)) for at in range(1800)]
+    events = told(subject, looks)
+    assert states(events)[-2:] == ["closed", "cannot tell"]
+    assert [span for span in closed_spans(events, 1799 * NS) if span[1] > 1000 * NS] == []
+
+
+def test_nothing_is_said_of_the_time_a_box_was_off_after_it_comes_back():
+    looks = [facts for facts in day(0, 3000) if not 1000 <= facts.at_ns // NS < 2500]
+    spans = closed_spans(told(rule(confirm_s=310), looks), 2999 * NS)
+    assert spans[0][1] == (999 - 310) * NS
+    assert all(from_ns >= 2500 * NS for from_ns, _ in spans[1:])
+
+
+def test_who_comes_ends_what_is_claimed_at_the_last_confirmed_moment():
+    events = told(rule(confirm_s=310), [*day(0, 1000), *day(1000, 1100, who=somebody)])
+    assert states(events)[-2:] == ["closed", "open"]
+    assert closed_spans(events, 1099 * NS) == [(60 * NS, (999 - 310) * NS)]
 
 
 @settings(max_examples=60, deadline=None)

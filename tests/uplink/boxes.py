@@ -22,7 +22,7 @@ site: puskesmas-waihaong
 box: waihaong-1
 time_zone: Asia/Jayapura
 storage: {{path: data, reserve_gb: 0}}
-hub: {{url: "{url}", code: 7F3K-QM2P-XW9D, fingerprint: "{fingerprint}"{more}}}
+hub: {{url: "{url}", code: {code}, fingerprint: "{fingerprint}"{more}}}
 cameras:
   gate:
     main: {{source: rtsp, url: "rtsp://127.0.0.1:9/main"}}
@@ -50,9 +50,9 @@ class EventfulBox:
         self.disk.close()
         self.log = EventLog(self.data_dir / "events", "life-1")
 
-    def site_file(self, url: str, fingerprint: str, more: str = "") -> Path:
+    def site_file(self, url: str, fingerprint: str, more: str = "", code: str = "7F3K-QM2P-XW9D") -> Path:
         path = self.folder / "site.yaml"
-        path.write_text(SITE.format(url=url, fingerprint=fingerprint, more=more))
+        path.write_text(SITE.format(url=url, fingerprint=fingerprint, more=more, code=code))
         return path
 
     def event(

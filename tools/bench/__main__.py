@@ -1,8 +1,8 @@
 """`make bench`: measure, print, and keep the tables in docs/bench.md with machine and date.
 
-    python -m tools.bench                 everything, N = 1 4 16 37 64, three rounds: about two hours
-    python -m tools.bench record -n 16    one part; each replaces its own section of docs/bench.md
-    python -m tools.bench table FILE      the table of runs that were kept as JSON lines
+python -m tools.bench                 everything, N = 1 4 16 37 64, three rounds: about two hours
+python -m tools.bench record -n 16    one part; each replaces its own section of docs/bench.md
+python -m tools.bench table FILE      the table of runs that were kept as JSON lines
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ PAGE = Path(__file__).parents[2] / "docs" / "bench.md"
 def machine() -> str:
     """One line: processor, cores, kernel, versions of the peers, date."""
     model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    ffmpeg = subprocess.run(["ffmpeg", "-version"], capture_output=True, text=True, check=False).stdout.split(" Copyright")[0]
+    ffmpeg = subprocess.run(["ffmpeg", "-version"], capture_output=True, text=True, check=False).stdout.split(
+        " Copyright"
+    )[0]
     return (
         f"{model[1] if model else platform.machine()}, {len(os.sched_getaffinity(0))} cores, Linux {platform.release()}, "
         f"Python {platform.python_version()}, {ffmpeg}, {datetime.date.today().isoformat()}"
@@ -47,13 +49,16 @@ def keep(name: str, text: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", nargs="?", default="all", choices=["all", "record", "hash", "clip", "table"])
+    parser.add_argument("part", nargs="?", default="all", choices=["all", "record", "hash", "clip", "device", "table"])
     parser.add_argument("files", nargs="*", type=Path, help="for `table`: JSON lines of earlier runs")
     parser.add_argument("-n", "--cameras", default="1,4,16,37,64", help="numbers of cameras, with commas")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--window", type=float, default=20.0, help="seconds that are measured of each run")
+    parser.add_argument("--seconds", type=float, default=120.0, help="how long `device` looks")
     parser.add_argument("--peers", default=",".join(peer.key for peer in PEERS), help="default: %(default)s")
-    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "nvr-bench", help="scratch directory on a real disk")
+    parser.add_argument(
+        "--work", type=Path, default=Path(tempfile.gettempdir()) / "nvr-bench", help="scratch directory on a real disk"
+    )
     options = parser.parse_args()
     said = f"Measured on {machine()}.\n"
     if options.part in ("all", "hash"):
@@ -68,6 +73,12 @@ def main() -> None:
         text = clip.run(options.work)
         print(text)
         keep("clip", f"`python -m tools.bench clip`. {said}\n{text}")
+    if options.part in ("all", "device"):
+        from tools.bench import device
+
+        text = device.run(options.work, 16, options.seconds)
+        print(text)
+        keep("device", f"`python -m tools.bench device`. {said}\n{text}")
     if options.part in ("all", "record"):
         results = options.work / "results.jsonl"
         counts = [int(number) for number in options.cameras.split(",")]

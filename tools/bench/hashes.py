@@ -46,10 +46,17 @@ def run() -> str:
         ("CRC-32C, crc32c package", lambda: crc32c.crc32c(data), lambda g=gathered(PyGather): g.crc32c(0)),
         ("CRC-32C, C extension", lambda: crc32c.crc32c(data), lambda g=gathered(Gather): g.crc32c(0)),
         ("SHA-256, hashlib", lambda: hashlib.sha256(data), lambda g=gathered(Gather): g.update(hashlib.sha256())),
-        ("BLAKE3, blake3 package", lambda: blake3.blake3(data).digest(), lambda g=gathered(Gather): g.update(blake3.blake3())),
+        (
+            "BLAKE3, blake3 package",
+            lambda: blake3.blake3(data).digest(),
+            lambda g=gathered(Gather): g.update(blake3.blake3()),
+        ),
         ("BLAKE2b, hashlib", lambda: hashlib.blake2b(data), lambda g=gathered(Gather): g.update(hashlib.blake2b())),
     ]
-    lines = ["| what | one piece, us per 512 KiB | GB/s | in RTP pieces, us per 512 KiB | GB/s | CPU s/camera-minute |", "| --- | --- | --- | --- | --- | --- |"]
+    lines = [
+        "| what | one piece, us per 512 KiB | GB/s | in RTP pieces, us per 512 KiB | GB/s | CPU s/camera-minute |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
     per_minute = 4e6 / 8 * 60 / FRAGMENT_BYTES
     for title, whole, in_pieces in rows:
         whole_us, pieces_us = _cost_us(whole), _cost_us(in_pieces)

@@ -195,7 +195,7 @@ def record(
     run_dir = data_dir / "run"
     streams = tuple(RecordedStream(f"{name}/main", {"kind": "drawn"}, ring_bytes) for name in names)
 
-    def source_of(stream: RecordedStream, arena: Arena) -> LiveCamera:
+    def source_of(stream: RecordedStream, arena: Arena, *, joins: bool = False) -> LiveCamera:
         name = stream.name.split("/")[0]
         return LiveCamera(names.index(name), run_dir, name, width=width, height=height, gop=gop, has_code=has_code)
 

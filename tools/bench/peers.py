@@ -99,11 +99,29 @@ class Ours(Peer):
         looped = footage.with_stem(footage.stem + "-looped")
         if not looped.exists():
             subprocess.run(
-                ["ffmpeg", "-v", "error", "-stream_loop", str(FILL_LOOPS - 1), "-i", str(footage), "-c", "copy", str(looped)], check=True
+                [
+                    "ffmpeg",
+                    "-v",
+                    "error",
+                    "-stream_loop",
+                    str(FILL_LOOPS - 1),
+                    "-i",
+                    str(footage),
+                    "-c",
+                    "copy",
+                    str(looped),
+                ],
+                check=True,
             )
         source = {"kind": "replay", "file": str(looped), "loop": False, "speed": None}
         settings = self._settings(directory, [source] * cameras, once=True)
-        subprocess.run([sys.executable, "-m", "nvr.recorder"], input=settings, check=True, env=environment({}), stderr=subprocess.DEVNULL)
+        subprocess.run(
+            [sys.executable, "-m", "nvr.recorder"],
+            input=settings,
+            check=True,
+            env=environment({}),
+            stderr=subprocess.DEVNULL,
+        )
 
     def _settings(self, directory: Path, sources: list[dict[str, object]], *, once: bool = False) -> bytes:
         from nvr.recorder import Settings
@@ -192,5 +210,3 @@ def lost_pictures(recorded: list[Picture], source: list[Picture]) -> tuple[int, 
 
 def environment(extra: dict[str, str]) -> dict[str, str]:
     return {**os.environ, **extra, "PYTHONPATH": os.pathsep.join(sys.path)}
-
-

@@ -29,6 +29,7 @@ PACE_MBIT = 100  # a camera's Ethernet; without it a picture arrives as one burs
 NAMESPACE = "nvr-bench"
 SETTLE_S = 4.0  # after everybody has connected
 STOP_S = 15.0
+MOUNT = "noatime,commit=30"  # as firmware/etc/fstab mounts /data
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,9 @@ class Run:
     memory_mb: float
     write_calls_per_camera_minute: float
     written_per_media: float  # bytes handed to write calls, per media byte
-    device_per_media: float  # bytes written to the block device from start to a sync after the end, per byte recorded; -1 not known
+    device_per_media: (
+        float  # bytes written to the block device from start to a sync after the end, per byte recorded; -1 not known
+    )
     device_read_bytes: int  # in the window
     switches_per_camera_minute: float
     files: int
@@ -124,7 +127,9 @@ def network() -> Iterator[list[str]]:
     subprocess.run(["ip", "netns", "add", NAMESPACE], check=True)
     inside = ["ip", "netns", "exec", NAMESPACE]
     subprocess.run([*inside, "ip", "link", "set", "lo", "mtu", "1500", "up"], check=True)
-    subprocess.run([*inside, "ethtool", "-K", "lo", "tso", "off", "gso", "off", "gro", "off"], check=True, capture_output=True)
+    subprocess.run(
+        [*inside, "ethtool", "-K", "lo", "tso", "off", "gso", "off", "gro", "off"], check=True, capture_output=True
+    )
     # Bursts of 1 ms of the paced rate, some nine packets; the kernel's default makes them larger where the way is short.
     subprocess.run([*inside, "sysctl", "-qw", "net.ipv4.tcp_tso_rtt_log=0"], check=False)
     try:
@@ -146,9 +151,11 @@ def disk(work: Path, size_gb: int) -> Iterator[tuple[Path, str | None]]:
     with open(image, "wb") as file:
         os.posix_fallocate(file.fileno(), 0, size_gb << 30)
     subprocess.run(["mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", str(image)], check=True)
-    device = subprocess.run(["losetup", "-f", "--show", str(image)], check=True, capture_output=True, text=True).stdout.strip()
+    device = subprocess.run(
+        ["losetup", "-f", "--show", str(image)], check=True, capture_output=True, text=True
+    ).stdout.strip()
     try:
-        subprocess.run(["mount", "-o", "noatime", device, str(mount)], check=True)
+        subprocess.run(["mount", "-o", MOUNT, device, str(mount)], check=True)
         yield mount, Path(device).name
     finally:
         subprocess.run(["umount", str(mount)], check=False)
@@ -157,7 +164,16 @@ def disk(work: Path, size_gb: int) -> Iterator[tuple[Path, str | None]]:
 
 
 def one_run(
-    peer: Peer, number: int, cameras: int, footage: Path, source: list[Picture], work: Path, window_s: float, inside: list[str], *, trace: bool
+    peer: Peer,
+    number: int,
+    cameras: int,
+    footage: Path,
+    source: list[Picture],
+    work: Path,
+    window_s: float,
+    inside: list[str],
+    *,
+    trace: bool,
 ) -> Run:
     farm = Farm(cameras, footage, inside)
     group = measure.Group()
@@ -217,9 +233,7 @@ def one_run(
         memory_mb=memory_mb,
         write_calls_per_camera_minute=(after.write_calls - before.write_calls) / camera_minutes,
         written_per_media=(after.written_bytes - before.written_bytes) / media_bytes,
-        device_per_media=(written_at_end - written_at_start) / recorded_bytes
-        if device and recorded_bytes
-        else -1,
+        device_per_media=(written_at_end - written_at_start) / recorded_bytes if device and recorded_bytes else -1,
         device_read_bytes=after.device_read_bytes - before.device_read_bytes if device else -1,
         switches_per_camera_minute=(after.switches - before.switches) / camera_minutes,
         files=files,
@@ -227,11 +241,15 @@ def one_run(
         pictures_lost=lost,
         source_skipped=skipped,
         syscalls_per_camera_minute=traced,
-        syncs_per_camera_minute=sum(count for name, count in calls.items() if "sync" in name) / (cameras * 0.1) if trace else -1,
+        syncs_per_camera_minute=sum(count for name, count in calls.items() if "sync" in name) / (cameras * 0.1)
+        if trace
+        else -1,
     )
 
 
-def _wait_until_connected(farm: Farm, cameras: int, inside: list[str], processes: list[subprocess.Popen[bytes]]) -> None:
+def _wait_until_connected(
+    farm: Farm, cameras: int, inside: list[str], processes: list[subprocess.Popen[bytes]]
+) -> None:
     """Until every camera is watched; a peer that does not get there in a minute is measured as it is."""
     end = time.monotonic() + 60
     code = (
@@ -241,7 +259,9 @@ def _wait_until_connected(farm: Farm, cameras: int, inside: list[str], processes
         "print(sum(1 for camera in cameras if camera['watchers']))"
     )
     while time.monotonic() < end:
-        done = subprocess.run([*inside, sys.executable, "-c", code], capture_output=True, text=True, check=False).stdout.strip()
+        done = subprocess.run(
+            [*inside, sys.executable, "-c", code], capture_output=True, text=True, check=False
+        ).stdout.strip()
         if done == str(cameras):
             return
         if any(process.poll() is not None for process in processes):
@@ -319,7 +339,9 @@ def run(counts: list[int], rounds: int, window_s: float, keys: list[str], work: 
             for number in range(rounds):
                 turn = number % len(peers)
                 for peer in peers[turn:] + peers[:turn]:
-                    result = one_run(peer, number, cameras, footage, source, work, window_s, inside, trace=number == rounds - 1)
+                    result = one_run(
+                        peer, number, cameras, footage, source, work, window_s, inside, trace=number == rounds - 1
+                    )
                     runs.append(result)
                     with open(results_path, "a") as results:
                         results.write(json.dumps(asdict(result)) + "\n")

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
+import itertools
 import json
 import os
 import signal
@@ -19,13 +21,12 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from tests.uplink.boxes import EventfulBox  # noqa: E402
-from tests.uplink.small_hub import certificate  # noqa: E402
+from tests.uplink.real_hub import RealHub  # noqa: E402
 from tools.bench.shaped_link import HUB, Shape, ShapedLink  # noqa: E402
 
 PORT = 8443
@@ -43,7 +44,7 @@ class Plan:
     outage_s: float = 60.0  # stands for two hours: only the back-off, at most a minute, depends on its length
     cap_kbit_s: float | None = None
     longest_s: float = 1500.0
-    congestion: str = "bbr"
+    reset_every_s: float = 8.0
 
 
 @dataclass
@@ -62,87 +63,94 @@ class Figures:
     heartbeat_gaps_s: list[float] = field(default_factory=list)  # at the hub, outside of the outage
     busiest_kbit_s: float = 0.0  # of any ten seconds
     mean_kbit_s: float = 0.0  # of all ten seconds that were busy
-    longest_box_gap_s: float = 0.0
     waiting: int = 0
+    events: int = 0
+    lost_share: float = 0.0
 
     @property
     def resent_share(self) -> float:
         return self.resent_bytes / max(self.clip_bytes, 1)
 
 
-def notes(path: Path) -> list[dict[str, Any]]:
-    try:
-        return [json.loads(line) for line in path.read_text().splitlines()]
-    except (OSError, ValueError):
-        return []
+class Hub:
+    """The real hub inside of the link, and what it saw when."""
+
+    def __init__(self, folder: Path, link: ShapedLink) -> None:
+        self.real = RealHub(folder, f"{HUB}:{PORT}", tuple(link.command("hub")))
+        self.heartbeats: list[float] = []
+        self._mono_ms = 0
+
+    def look(self) -> int:
+        """How many clips it has stored; notes each new heartbeat."""
+        for row in self.real.rows("SELECT heartbeat FROM box"):
+            mono_ms = json.loads(row["heartbeat"] or "{}").get("mono_ms", 0)
+            if mono_ms != self._mono_ms:
+                self._mono_ms = mono_ms
+                self.heartbeats.append(time.time())
+        return int(self.real.rows("SELECT count(*) AS n FROM object WHERE kind = 'clip'")[0]["n"])
 
 
 def measure(folder: Path, plan: Plan, name: str = "upl") -> Figures:
     """Blocks until everything has arrived, or `longest_s` passed. Needs root."""
     box = EventfulBox(folder, seconds=90, picture_bytes=plan.picture_bytes)
-    certificate_path, _, fingerprint = certificate(folder / "hub")
-    more = "" if plan.cap_kbit_s is None else f", cap_kbit_s: {plan.cap_kbit_s:g}"
-    site_path = box.site_file(f"https://{HUB}:{PORT}", fingerprint, more)
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "NVR_CONGESTION": plan.congestion}
     for number in range(plan.clips):
         box.event("service_open", "open", 10 + number % 60)
     figures = Figures()
-    log_path = folder / "hub" / "hub.jsonl"
     with ShapedLink(name, plan.shape) as link, contextlib.ExitStack() as stack:
-        stack.enter_context(_process(folder / "hub.log", environment, *link.command(
-            "hub", sys.executable, "-m", "tests.uplink.small_hub", "--listen", f"{HUB}:{PORT}", "--folder", str(folder / "hub"))))  # fmt: skip
-        time.sleep(3.0)
-        stack.enter_context(_process(folder / "uplink.log", environment, *link.command(
+        hub = Hub(folder / "hub", link)
+        stack.enter_context(hub.real)
+        more = f", cap_kbit_s: {plan.cap_kbit_s:g}" if plan.cap_kbit_s else ""
+        site_path = box.site_file(f"https://{HUB}:{PORT}", hub.real.fingerprint, more, code=hub.real.code)
+        stack.enter_context(_process(folder / "uplink.log", *link.command(
             "box", sys.executable, "-m", "nvr.uplink", "--data", str(box.data_dir), "--site", str(site_path))))  # fmt: skip
         began_s = time.time()
-        told: list[tuple[float, int]] = []  # alarms: when they were stored
+        told: list[float] = []  # alarms: when they were stored on the box
         outages: list[tuple[float, float]] = []
         resets = 0
-        every_s = 8.0
         next_reset_s, next_alarm_s = began_s + 20.0, began_s + 40.0
         while time.time() - began_s < plan.longest_s:
-            time.sleep(0.25)
-            now_s = time.time()
+            time.sleep(0.2)
+            stored, now_s = hub.look(), time.time()
             if resets < plan.resets and now_s >= next_reset_s:
                 link.reset()
                 resets += 1
-                next_reset_s = now_s + every_s
+                next_reset_s = now_s + plan.reset_every_s
             if len(told) < plan.alarms and now_s >= next_alarm_s:
+                told.append(now_s)
                 box.event("intrusion", "present", 20 + len(told))
-                told.append((now_s, len(told)))
                 next_alarm_s = now_s + 30.0
             if plan.outage_s and not outages and resets >= plan.resets // 2 and len(told) >= plan.alarms // 2:
                 link.down(True)
                 time.sleep(plan.outage_s)
                 link.down(False)
                 outages.append((now_s, time.time()))
-                next_reset_s, next_alarm_s = time.time() + every_s, time.time() + 60.0
-            stored = sum(1 for note in notes(log_path) if note["what"] == "stored") if int(now_s * 4) % 20 == 0 else 0
+                next_reset_s, next_alarm_s = time.time() + plan.reset_every_s, time.time() + 60.0
             if stored >= plan.clips + plan.alarms and resets >= plan.resets:
                 break
         figures.seconds = time.time() - began_s
         time.sleep(8.0)
         status = json.loads((box.data_dir / "run" / "uplink.json").read_text())
         figures.resets, figures.link_bytes = link.resets, link.counted["up"].sent_bytes
+        figures.lost_share = link.counted["up"].lost / max(link.counted["up"].packets, 1)
         _rates(figures, link.timeline)
-    log = notes(log_path)
-    done = [note for note in log if note["what"] == "stored"]
+        clips = hub.real.clips()
+        events = hub.real.rows("SELECT * FROM event ORDER BY received_ms")
     figures.clips = plan.clips + len(told)
-    figures.stored_once = len({note["sha256"] for note in done}) if len(done) == len({note["sha256"] for note in done}) else -1
-    figures.identical = figures.stored_once  # the hub compares SHA-256 of the whole before it stores
-    figures.clip_bytes = sum(note["size_bytes"] for note in done)
+    figures.events = len(events)
+    figures.stored_once = (
+        len({clip["event_id"] for clip in clips}) if len(clips) == len({clip["event_id"] for clip in clips}) else -1
+    )
+    figures.identical = sum(
+        hashlib.sha256(hub.real.blob(clip["blob"])).hexdigest() == clip["sha256"] and clip["genuine"] == 1
+        for clip in clips
+    )
+    figures.clip_bytes = sum(clip["size_bytes"] for clip in clips)
     figures.resent_bytes, figures.breaks = status["uplink"]["resent_bytes"], status["uplink"]["breaks"]
     figures.waiting = status["outbox"].get("depth", -1)
-    figures.longest_box_gap_s = status["longest_heartbeat_gap_s"]
-    alarms = [note for note in log if note["what"] == "event" and note["value"] == 0]
-    first: dict[str, float] = {}
-    for note in alarms:
-        first.setdefault(note["id"], note["at_s"])
-    for (stored_s, _), at_s in zip(told, sorted(first.values()), strict=False):
-        figures.alarm_event_s.append(at_s - stored_s)
+    alarms = [event["received_ms"] / 1000 for event in events if event["value"] == 0]
+    figures.alarm_event_s = [at_s - stored_s for stored_s, at_s in zip(told, alarms, strict=False)]
     figures.alarm_clip_s = status["alarm_first_byte_all_s"]
-    beats = [note["at_s"] for note in log if note["what"] == "heartbeat"]
-    for before_s, after_s in zip(beats, beats[1:], strict=False):
+    for before_s, after_s in itertools.pairwise(hub.heartbeats):
         if not any(before_s < end_s + 70 and begin_s < after_s for begin_s, end_s in outages):
             figures.heartbeat_gaps_s.append(after_s - before_s)
     return figures
@@ -160,7 +168,8 @@ def _rates(figures: Figures, timeline: list[tuple[float, int]]) -> None:
 
 
 @contextlib.contextmanager
-def _process(log_path: Path, environment: dict[str, str], *command: str):  # type: ignore[no-untyped-def]
+def _process(log_path: Path, *command: str):  # type: ignore[no-untyped-def]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with open(log_path, "ab") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=ROOT, start_new_session=True)
     try:
@@ -184,7 +193,7 @@ def table(rows: list[tuple[str, Figures]]) -> str:
     for name, each in rows:
         events, gaps = each.alarm_event_s or [0.0], each.heartbeat_gaps_s or [0.0]
         lines.append(
-            f"| {name} | {each.stored_once} of {each.clips} | {each.clip_bytes / 1e6:.1f} | {each.seconds:.0f} | {each.resets} | {100 * each.resent_share:.2f} % "
+            f"| {name} | {min(each.stored_once, each.identical)} of {each.clips} | {each.clip_bytes / 1e6:.1f} | {each.seconds:.0f} | {each.resets} | {100 * each.resent_share:.2f} % "
             f"| {each.busiest_kbit_s:.0f}, {each.mean_kbit_s:.0f} | {statistics.median(events):.1f} ({max(events):.1f}) "
             f"| {max(each.alarm_clip_s, default=0):.2f} | {statistics.median(gaps):.1f} ({max(gaps):.1f}) |"
         )
@@ -200,16 +209,25 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=256.0)
     parser.add_argument("--loss", type=float, default=0.08)
     parser.add_argument("--alarms", type=int, default=6)
-    parser.add_argument("--congestion", default="bbr")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     shape = Shape(kbit_s=options.rate, loss=options.loss)
-    plan = Plan(shape, options.clips, alarms=options.alarms, resets=options.resets, outage_s=options.outage, cap_kbit_s=options.cap, congestion=options.congestion)
+    plan = Plan(
+        shape,
+        options.clips,
+        alarms=options.alarms,
+        resets=options.resets,
+        outage_s=options.outage,
+        cap_kbit_s=options.cap,
+        congestion=options.congestion,
+    )
     with tempfile.TemporaryDirectory(prefix="nvr-uplink-") as folder:
         figures = measure(Path(folder), plan, name=f"upl{os.getpid() % 1000}")
-        name = f"{options.rate:g} kbit/s, {100 * options.loss:g} % lost" + (f", cap {options.cap:g}" if options.cap else "")
+        name = f"{options.rate:g} kbit/s, {100 * options.loss:g} % lost" + (
+            f", cap {options.cap:g}" if options.cap else ""
+        )
         print(json.dumps(figures.__dict__) if options.json else table([(name, figures)]))
-        for log in ("uplink.log", "hub.log"):
+        for log in ("uplink.log", "hub/hub.log"):
             print("\n".join((Path(folder) / log).read_text().splitlines()[-15:]), file=sys.stderr)
 
 

@@ -6,6 +6,8 @@ through the product's own motion, tamper and tracking. Every row says which.
 
 from __future__ import annotations
 
+import concurrent.futures
+import os
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ import numpy as np
 from nvr.rules.congestion import Congestion
 from nvr.rules.queue import Queue
 from nvr.rules.schedule import Schedule
-from nvr.rules.service_open import CLOSED, ServiceOpen
+from nvr.rules.service_open import CLOSED, ServiceOpen, closed_spans
 from nvr.rules.stopped_vehicle import StoppedVehicle
 from nvr.scene import Event, Facts, Rect, Zone
 from nvr.site_holidays import load
@@ -25,7 +27,7 @@ from tools.scenes import camera_day, faults, office, pixels, road, score, script
 
 _NS = 1_000_000_000
 
-SEEDS = (31, 32)  # rules were tried on seeds below 20 while they were written; these were kept for the table
+SEEDS = (51, 52, 53)  # rules were tried and mended on seeds below 40; these were kept for the table
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,7 @@ def stopped_vehicle(scale: float = 1.0, seeds: Sequence[int] = SEEDS) -> list[Ro
     hour_s = 3600 * scale
     alarms = {
         "dense moving traffic": _stops(road.Street([road.Phase(0, 1300, 8.0)], seed=41, parked=3), hour_s),
-        "a red light": _stops(road.Street([_LIGHT], seed=42), hour_s / 2),
+        "a red light, red_light_s: 45": _stops(road.Street([_LIGHT], seed=42), hour_s / 2, red_light_s=45.0),
         "a jam that creeps": _stops(road.Street([road.Phase(0, 1000, 11.0, light_m=185.0, green_s=8, cycle_s=45)], seed=43), hour_s / 4),
     }  # fmt: skip
     in_time = sum(each <= 15 for each in found_s)
@@ -157,15 +159,30 @@ def stopped_vehicle(scale: float = 1.0, seeds: Sequence[int] = SEEDS) -> list[Ro
     ]  # fmt: skip
     for name, events in alarms.items():
         false = sum(not event.is_end for event in events)
-        minutes = hour_s / 60 / {"a red light": 2, "a jam that creeps": 4}.get(name, 1)
+        minutes = hour_s / 60 / {"a red light, red_light_s: 45": 2, "a jam that creeps": 4}.get(name, 1)
         rows.append(
             Row("stopped_vehicle", f"{minutes:.0f} min of {name}", "facts", f"{false} false alarms", "none", false == 0)
         )
+    # Nobody can know a light that nobody named before some have stopped at it.
+    unnamed = [
+        event.to_ns / _NS / 60 for event in _stops(road.Street([_LIGHT], seed=42), hour_s / 2) if not event.is_end
+    ]
+    figure = f"{len(unnamed)} false alarms" + (f", the last after {max(unnamed):.0f} min" if unnamed else "")
+    rows.append(
+        Row(
+            "stopped_vehicle",
+            f"{hour_s / 120:.0f} min of a red light the site does not name",
+            "facts",
+            figure,
+            "",
+            None,
+        )
+    )
     return rows
 
 
-def _stops(street: road.Street, length_s: float, *, after_s: float = 15.0) -> list[Event]:
-    rule = StoppedVehicle("lane", after_s=after_s)
+def _stops(street: road.Street, length_s: float, *, after_s: float = 15.0, red_light_s: float = 0.0) -> list[Event]:
+    rule = StoppedVehicle("lane", after_s=after_s, red_light_s=red_light_s)
     return [event for _, facts in street_facts(street, length_s) for event in rule.look(facts)]
 
 
@@ -238,38 +255,36 @@ def queue_of(rates: Sequence[waiting.Rate], length_s: float, seed: int) -> Cover
 
 
 def service_open(days: Sequence[office.Day] = office.DAYS) -> list[Row]:
-    lies = late = right = sure = 0
-    named: list[str] = []
-    for day in days:
-        result = day_of(day)
-        lies += result.lies
-        late = max(late, result.late_s)
-        right += result.right
-        sure += result.sure
-        if result.lies:
-            named.append(f"{day.name} ({result.lies} s)")
+    with concurrent.futures.ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
+        judged = list(pool.map(day_of, days))
+    lies = sum(each.lies for each in judged)
+    named = [f"{day.name} ({each.lies} s)" for day, each in zip(days, judged, strict=True) if each.lies]
+    right, sure = sum(each.right for each in judged), sum(each.sure for each in judged)
+    found, due = sum(each.closed_said for each in judged), sum(each.closed_true for each in judged)
     return [
         Row(
-            "service_open", f"{len(days)} days: late, early, lunch, holiday, {len(office.BLIND)} faults of camera and box", "facts",
+            "service_open", f"{len(days)} days: late, early, lunch, holiday, {len(office.BLIND)} faults of camera and box; every second `closed` was said of", "facts",
             f"{lies} s of false `closed`" + (f": {', '.join(named[:3])}" if named else ""), "0", lies == 0,
         ),
         Row(
             "service_open", "the same days, moments with one right answer", "facts",
-            f"{right / max(sure, 1):.2%} right; a standing `closed` outlived its proof by {late:.0f} s at most", "", None,
+            f"{right / max(sure, 1):.2%} right; of the time that could only be called closed {found / max(due, 1):.1%} was", "", None,
+        ),
+        Row(
+            "service_open", "the same days", "facts",
+            f"after a fault the word stood for {max(each.outlived_s for each in judged):.0f} s at most, saying up to when it is sure", "", None,
         ),
     ]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    lies: int  # seconds of `closed` that were false, beyond GRACE_S after a change of the truth
-    late_s: int  # how long a true `closed` stood after the camera went blind
+    lies: int  # seconds that `closed` was said of, and was false
+    outlived_s: int  # how long `closed` stood, of an earlier span, while nothing could be told of the moment
     right: int
     sure: int
-
-
-GRACE_S = 10.0  # a fault of the camera has to be noticed; a looped film has to come round first
-LOOP_S = 20.0
+    closed_said: int  # seconds of closed_true that `closed` was said of
+    closed_true: int  # seconds of which only `closed` is right
 
 
 def day_of(day: office.Day) -> Judged:
@@ -279,29 +294,29 @@ def day_of(day: office.Day) -> Judged:
     schedule = Schedule(office.TIME_ZONE, hours, load("indonesia", Path()))
     rule = ServiceOpen("counter", schedule)
     events: list[Event] = []
-    times: list[float] = []
+    standing: list[tuple[float, str]] = []  # what the page shows at each moment
     for at_s, facts in office.facts_of(day):
         events += rule.look(facts)
-        times.append(at_s)
-    lies = late = right = sure = 0
-    wrong_since = None
-    for at_s, said in zip(times, score.said_at(events, times, "cannot tell"), strict=True):
+        standing.append((at_s, events[-1].state if events else "cannot tell"))
+    spans = closed_spans(events, round(standing[-1][0] * _NS))
+    lies = outlived = longest = right = sure = said_closed = closed_true = 0
+    for at_s, shown in standing:
         allowed = day.truth_at(at_s)
-        if said == CLOSED and CLOSED not in allowed:
-            wrong_since = at_s if wrong_since is None else wrong_since
-            # It stood before and was true then: the rule has until the fault can be noticed at all.
-            grace_s = GRACE_S + (LOOP_S if day.blind(at_s) == "looped" else 0.0)
-            was_true = CLOSED in day.truth_at(wrong_since - 1.0)
-            if was_true and at_s - wrong_since <= grace_s:
-                late = max(late, int(at_s - wrong_since) + 1)
-            else:
-                lies += 1
-        else:
-            wrong_since = None
+        is_closed = any(from_ns <= at_s * _NS < to_ns for from_ns, to_ns in spans)
+        said = CLOSED if is_closed else "cannot tell" if shown == CLOSED else shown
+        lies += said == CLOSED and CLOSED not in allowed
+        outlived = outlived + 1 if shown == CLOSED and CLOSED not in allowed else 0
+        longest = max(longest, outlived)
         if len(allowed) == 1:
             sure += 1
             right += said in allowed
-    return Judged(lies, late, right, sure)
+            closed_true += CLOSED in allowed
+            said_closed += CLOSED in allowed and said == CLOSED
+    # A box that was off shows nothing; what it said of that time all the same is false too.
+    for from_ns, to_ns in spans:
+        looked = {round(at_s) for at_s, _ in standing}
+        lies += sum(second not in looked for second in range(round(from_ns / _NS), round(to_ns / _NS)))
+    return Judged(lies, longest, right, sure, said_closed, closed_true)
 
 
 # -- tamper ------------------------------------------------------------------------------------------

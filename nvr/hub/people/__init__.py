@@ -49,7 +49,7 @@ def api() -> APIRouter:
     )
 
     faults: dict[int | str, dict[str, Any]] = {
-        status: {"model": answers.Fault} for status in (401, 403, 404, 409, 410, 422, 429)
+        status: {"model": answers.Fault} for status in (400, 401, 403, 404, 409, 410, 422, 429)
     }
     router = APIRouter(prefix="/api/v1", responses=faults)
     for group in (

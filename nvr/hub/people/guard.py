@@ -15,6 +15,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy import Connection, select
+from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 
 from nvr.errors import NvrError
@@ -257,6 +258,13 @@ def install_errors(app: FastAPI) -> None:
         wait_s = max(1, -(-round(error.wait_s * 1000) // 1000))
         found = answer(Refused(429, "too many tries", str(error), hint=error.hint, retry_s=wait_s))
         found.headers["Retry-After"] = str(wait_s)
+        return found
+
+    @app.exception_handler(HTTPException)
+    def plain(request: Request, error: HTTPException) -> JSONResponse:
+        """No such address, no such method, a body that is not even text."""
+        found = answer(Refused(error.status_code, f"http {error.status_code}", str(error.detail)))
+        found.headers.update(error.headers or {})
         return found
 
     @app.exception_handler(RequestValidationError)

@@ -44,7 +44,7 @@ def send(address: str, title: str, text: str) -> str:
         return type(error).__name__
     if is_sent:
         return ""
-    return _without(said[-1], address)[:_TROUBLE_MOST] if said else "the service did not take it"
+    return _without(said[-1].rpartition(" - ")[2], address)[:_TROUBLE_MOST] if said else "the service did not take it"
 
 
 def _without(text: str, address: str) -> str:

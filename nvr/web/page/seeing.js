@@ -1,7 +1,7 @@
 // What is seen by one camera, in words: the states of now, how well it is looked at, and the last events with their stills.
 
 import { get } from "./box.js";
-import { el, howLong, moment, number } from "./dom.js";
+import { boxNow, clock, el, howLong, moment, number } from "./dom.js";
 import { Overlay, mood, shortState } from "./overlay.js";
 import { kindWords } from "./seeing-words.js";
 import { detailWords } from "./sentences.js";
@@ -98,10 +98,10 @@ export class SeeingPanel {
       const since = state.from_ms === null ? "" : t("since", moment(state.from_ms));
       const words = [shortState(state), interval(state)].filter(Boolean).join(", ");
       return el("li", { "data-mood": state.is_now ? mood(state) : "old" },
-        el("strong", {}, words), el("span", {}, title(state)), el("small", {}, [state.is_now ? "" : t("asOf"), since, state.words.by === "motion" ? t("byMotion") : "", detailWords(state.detail)].filter(Boolean).join(" · ")));
+        el("strong", {}, words), el("span", {}, title(state)), el("small", {}, [state.is_now ? "" : t("asOf"), since, sureUntil(state), state.words.by === "motion" ? t("byMotion") : "", detailWords(state.detail)].filter(Boolean).join(" · ")));
     };
     const states = [...this.told.states].sort((a, b) => Number(b.is_now) - Number(a.is_now) || b.number - a.number);
-    const text = JSON.stringify(states);
+    const text = JSON.stringify([states, states.map(sureUntil)]); // which goes on every minute
     if (text === this.statesText) return;
     this.statesText = text;
     this.states.replaceChildren(...states.map(item));
@@ -171,6 +171,12 @@ export class SeeingPanel {
     this.isClosed = true;
     this.overlay.close();
   }
+}
+
+/** `closed` is said of a time that ended a while ago, because a frozen picture is noticed late. */
+function sureUntil(state) {
+  const behind = state.numbers.behind_s;
+  return behind === undefined || !state.is_now ? "" : t("sureUntil", clock(boxNow() - behind * 1000).slice(0, 5));
 }
 
 /** A number that is not sure is told with its interval. */

@@ -84,6 +84,7 @@ class World:
             self.hub.store.engine.dispose()
         with self.hub.store.writing() as connection:
             connection.execute(insert(core.tenant).values(name="second", title=""))
+        self._people: dict[tuple[str, int | None, int], int] = {}
         self.own = self._corner(1, "puskesmas-waihaong", "a")
         self.foreign = self._corner(1, "simpang-mardika", "b")
         self.other = self._corner(2, "balai-kota", "c")
@@ -98,7 +99,10 @@ class World:
             place_id = connection.execute(
                 insert(core.place).values(tenant_id=tenant_id, name=place, kind=kind, title_id=place.title(), title_en=place.title(), address="Jl. 1", lat=-3.69, lon=128.18)
             ).inserted_primary_key[0]  # fmt: skip
-            heartbeat = {"cameras": {"hall": {"recording": True, "cause": "", "looked_at": True, "since_ms": now_ms}}, "states": []}
+            heartbeat = {
+                "cameras": {"hall": {"recording": True, "cause": "", "looked_at": True, "since_ms": now_ms}},
+                "states": [],
+            }
             connection.execute(
                 insert(core.box).values(
                     id=box, tenant_id=tenant_id, name=f"box-{letter}", site=f"site-{letter}", public_key=letter * 64, software="1", slot="a",
@@ -131,7 +135,12 @@ class World:
             )  # fmt: skip
             connection.execute(
                 insert(core.still).values(
-                    camera_id=camera, captured_ms=now_ms - 2000, received_ms=now_ms - 1500, sha256="0" * 64, signature="", size_bytes=9
+                    camera_id=camera,
+                    captured_ms=now_ms - 2000,
+                    received_ms=now_ms - 1500,
+                    sha256="0" * 64,
+                    signature="",
+                    size_bytes=9,
                 )
             )
             command = letter * 31 + "d"
@@ -149,7 +158,13 @@ class World:
             ).inserted_primary_key[0]  # fmt: skip
             hold = connection.execute(
                 insert(tables.legal_hold).values(
-                    tenant_id=tenant_id, place_id=place_id, from_ms=1, to_ms=2, reason="court", by_user="x", created_ms=now_ms
+                    tenant_id=tenant_id,
+                    place_id=place_id,
+                    from_ms=1,
+                    to_ms=2,
+                    reason="court",
+                    by_user="x",
+                    created_ms=now_ms,
                 )
             ).inserted_primary_key[0]
             rows = self._tenant_rows(connection, tenant_id, letter) if letter != "b" else {}
@@ -170,14 +185,16 @@ class World:
     def _tenant_rows(self, connection: Any, tenant_id: int, letter: str) -> dict[str, int | str]:
         now_ms, seal = self.clock.now, self.app.state.seal
         user = connection.execute(
-            insert(tables.user).values(tenant_id=tenant_id, name=f"somebody-{letter}", title="Somebody", password="x", created_ms=now_ms)
+            insert(tables.user).values(
+                tenant_id=tenant_id, name=f"somebody-{letter}", title="Somebody", password="x", created_ms=now_ms
+            )
         ).inserted_primary_key[0]
         connection.execute(insert(tables.role).values(user_id=user, role="administrator", place_id=None))
         token, _ = access.new_token(connection, user, "somebody's", ["see"], now_ms)
         made: dict[str, int | str] = {"user": f"somebody-{letter}", "token": token}
         for name, table, values in (
-            ("webhook", tables.webhook, {"title": "w", "url": f"http://{letter}.invalid/", "secret": seal.close("s", "webhook"), "what": []}),
-            ("notification", tables.notification, {"title": "n", "address": seal.close("json://x.invalid", "notification"), "families": []}),
+            ("webhook", tables.webhook, {"title": "w", "url": "http://127.0.0.1:9/", "secret": seal.close("s", "webhook"), "what": [], "is_on": False}),
+            ("notification", tables.notification, {"title": "n", "address": seal.close("json://127.0.0.1:9/", "notification"), "families": [], "is_on": False}),
             ("deletion", tables.deletion_request, {
                 "person": "p", "reason": "r", "from_ms": 1, "to_ms": 2, "state": "received", "received_ms": now_ms, "answer_by_ms": now_ms, "by_user": "x",
             }),
@@ -211,14 +228,19 @@ class World:
         return client
 
     def as_role(self, role: str, place_id: int | None = None, *, tenant_id: int = 1) -> TestClient:
-        name = f"{role}-{place_id or 'all'}"
-        return self.session(self.user(name, (role, place_id), tenant_id=tenant_id))
+        """Somebody with this role at a place, or at all; the same person each time."""
+        key = role, place_id, tenant_id
+        if key not in self._people:
+            self._people[key] = self.user(f"{role}-{place_id or 'all'}", (role, place_id), tenant_id=tenant_id)
+        return self.session(self._people[key])
 
     def store_event(self, kind: str, state: str, corner: Corner | None = None, **more: Any) -> dict[str, Any]:
         """An event as intake stores it, with what follows from it."""
         corner = corner or self.own
         number = self._numbers = getattr(self, "_numbers", 0) + 1
-        row = self.event_row(corner.tenant_id, corner.box, corner.camera, corner.place_id, kind, state, event_id=f"{number:032x}", **more)
+        row = self.event_row(
+            corner.tenant_id, corner.box, corner.camera, corner.place_id, kind, state, event_id=f"{number:032x}", **more
+        )
         with self.hub.store.writing() as connection:
             connection.execute(insert(core.event).values(**row))
             for hook in self.hub.on_events:

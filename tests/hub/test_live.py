@@ -1,0 +1,138 @@
+"""Live through the hub: from a box to its viewers, while they watch."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from nvr import wire
+from nvr.hub import live
+from nvr.hub.live import Live, Viewer
+
+BOX = "ab" * 16
+INIT, OTHER_INIT = b"init" * 10, b"other" * 10
+
+
+class Said:
+    def __init__(self) -> None:
+        self.commands: list[tuple[str, str]] = []
+
+    def __call__(self, box_id: str, message: wire.Message) -> bool:
+        self.commands.append((message.body["do"], message.body["args"]["stream"]))
+        return True
+
+
+@pytest.fixture
+def room():
+    room = Live(lambda: 1_000)
+    room.say = Said()
+    return room
+
+
+def fragment(payload=b"moof", *, keyframe=True, init=b"", run=1, stream="gate/main", **more) -> wire.Message:
+    body = {"stream": stream, "run": run, "init_bytes": len(init), "run_ticks": 0, "duration_ticks": 90_000, "is_keyframe": keyframe,
+            "captured_ms": 5, "age_ms": 100, "skipped": 0, **more}  # fmt: skip
+    return wire.Message("live", body, init + payload)
+
+
+def watching(room, *streams) -> Viewer:
+    viewer = Viewer(BOX)
+    room.viewers.add(viewer)
+    room.watch(viewer, list(streams) or ["gate/main"])
+    return viewer
+
+
+def parts(data: bytes) -> tuple[dict, bytes]:
+    length = int.from_bytes(data[:4], "big")
+    return json.loads(data[4 : 4 + length]), data[4 + length :]
+
+
+def test_the_first_viewer_turns_a_stream_on_and_the_last_one_off(room):
+    first, second = watching(room), watching(room)
+    assert room.say.commands == [("live_on", "gate/main")]
+    room.watch(first, [])
+    assert len(room.say.commands) == 1
+    room.watch(second, [])
+    assert room.say.commands[-1] == ("live_off", "gate/main")
+    assert not room._streams
+
+
+def test_a_viewer_gets_the_init_segment_once_and_again_when_it_changes(room):
+    viewer = watching(room)
+    room.take(BOX, fragment(b"one", init=INIT))
+    room.take(BOX, fragment(b"two", keyframe=False))
+    assert [parts(viewer.next_bytes())[1] for _ in range(2)] == [INIT + b"one", b"two"]
+    viewer.got("gate/main"), viewer.got("gate/main")
+    room.take(BOX, fragment(b"three", init=OTHER_INIT, run=2))
+    header, payload = parts(viewer.next_bytes())
+    assert (header["init_bytes"], payload) == (len(OTHER_INIT), OTHER_INIT + b"three")
+
+
+def test_who_comes_later_begins_at_the_last_keyframe(room):
+    watching(room)
+    room.take(BOX, fragment(b"old", init=INIT))
+    room.take(BOX, fragment(b"key"))
+    room.take(BOX, fragment(b"next", keyframe=False))
+    later = watching(room)
+    assert [parts(later.next_bytes())[1] for _ in range(2)] == [INIT + b"key", b"next"]
+
+
+def test_a_slow_viewer_loses_whole_fragments_up_to_a_keyframe_and_is_told(room):
+    slow, quick = watching(room), watching(room)
+    room.take(BOX, fragment(b"0", init=INIT))
+    got = [parts(quick.next_bytes())[1]]
+    quick.got("gate/main")
+    for number in range(1, 40):
+        room.take(BOX, fragment(str(number).encode(), keyframe=number % 10 == 0))
+        got.append(parts(quick.next_bytes())[1])
+        quick.got("gate/main")
+    assert got == [INIT + b"0", *(str(number).encode() for number in range(1, 40))]
+    assert len(slow.queues["gate/main"].waiting) <= live.QUEUE_MOST
+    header, payload = parts(slow.next_bytes())
+    assert header["is_keyframe"] and payload.startswith(INIT) and header["skipped"] > 0
+
+
+def test_a_viewer_that_confirms_nothing_gets_no_more_than_its_window(room):
+    viewer = watching(room)
+    for number in range(6):
+        room.take(BOX, fragment(str(number).encode(), init=INIT))
+    sent = 0
+    while viewer.next_bytes() is not None:
+        sent += 1
+    assert sent <= live.WINDOW
+
+
+def test_what_nobody_watches_is_not_kept(room):
+    room.take(BOX, fragment(init=INIT))
+    assert not room._streams and room.left_out == 1
+
+
+def test_nothing_goes_out_before_an_init_segment(room):
+    viewer = watching(room)
+    room.take(BOX, fragment(b"x"))
+    assert viewer.next_bytes() is None
+
+
+@pytest.mark.parametrize(
+    "faulty", [{"stream": "gate"}, {"is_keyframe": 1}, {"run": "x"}, {"init_bytes": 10**9}, {"age_ms": -1}]
+)
+def test_a_fragment_that_is_none_is_refused(room, faulty):
+    watching(room)
+    with pytest.raises(wire.WireError):
+        room.take(BOX, fragment(**faulty))
+
+
+def test_a_box_that_came_back_is_asked_again(room):
+    watching(room)
+    room.box_came(BOX)
+    assert room.say.commands == [("live_on", "gate/main")] * 2
+
+
+def test_without_leave_nobody_watches(hub, box):
+    from websockets.exceptions import InvalidStatus
+    from websockets.sync.client import connect
+
+    box.join()
+    with pytest.raises(InvalidStatus):
+        connect(f"{hub.url.replace('http', 'ws')}/live/{box.id}?stream=entrance/main", open_timeout=60, legacy=True)

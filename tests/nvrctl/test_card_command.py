@@ -1,0 +1,318 @@
+"""`nvrctl card` as an installer calls it, on plain files and, as root, on loop devices."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from cards import IMAGE_BYTES, MIB, SELECTOR, SITE, make_image, needs_tools
+from click.testing import CliRunner
+
+from nvr import site as site_room
+from nvr import wire
+from tools.nvrctl import card as card_module
+from tools.nvrctl import selector
+from tools.nvrctl.partitions import partitions
+from tools.nvrctl.program import nvrctl
+
+pytestmark = needs_tools
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch) -> Path:
+    """A folder with an image and a site file, where the installer sits."""
+    make_image(tmp_path, packing="zstd")
+    (tmp_path / "site.yaml").write_text(SITE)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def call(*arguments: str, status: int = 0):
+    result = CliRunner().invoke(nvrctl, [str(each) for each in arguments])
+    assert result.exit_code == status, result.output
+    return result
+
+
+def write(*arguments: str, status: int = 0):
+    return call("card", "write", "box.img.zst", *arguments, "--site", "site.yaml", "--yes", status=status)
+
+
+def site_on(path: Path) -> site_room.Site:
+    """The site file on the FAT partition of a card."""
+    fat = path.with_name(f"{path.name}.fat")
+    with open(path, "rb") as disk, open(fat, "wb") as file:
+        disk.seek(SELECTOR[0])
+        file.write(disk.read(SELECTOR[1]))
+    found = site_room.check_text(selector.read(fat), fat)
+    assert found.faults == ()
+    assert subprocess.run(["fsck.fat", "-n", str(fat)], capture_output=True, check=False).returncode == 0
+    fat.unlink()
+    return found.site
+
+
+def test_a_file_becomes_a_whole_card_with_its_own_site_file(desk):
+    write("waihaong.img")
+    assert (desk / "waihaong.img").stat().st_size == IMAGE_BYTES
+    assert [part.name for part in partitions((desk / "waihaong.img").read_bytes()[:MIB])] == ["selector", "root-a"]
+    found = site_on(desk / "waihaong.img")
+    assert found.box == "waihaong-1" and len(found.hub.code) == 14
+    assert not list(desk.glob("*.unfinished"))
+
+
+def test_ten_cards_share_neither_name_nor_code_and_the_records_know_them(desk):
+    told = json.loads(write(*(f"{number}.img" for number in range(10)), "--json").stdout)
+    assert all(card["kind"] == "good" for card in told["cards"])
+    sites = [site_on(desk / f"{number}.img") for number in range(10)]
+    assert len({each.box for each in sites}) == len({each.hub.code for each in sites}) == 10
+    codes = json.loads((desk / "cards" / "codes.json").read_text())["codes"]
+    assert {each["code_hash"] for each in codes} == {wire.code_hash(each.hub.code) for each in sites}
+    assert (desk / told["labels"]).read_bytes().startswith(b"%PDF")
+
+
+def test_a_second_card_for_a_box_needs_to_be_asked_for_and_takes_back_the_first_code(desk):
+    write("a.img")
+    assert "--again" in write("b.img", status=1).output
+    assert not (desk / "b.img").exists()
+    write("b.img", "--again")
+    codes = json.loads((desk / "cards" / "codes.json").read_text())["codes"]
+    assert sorted(each["is_revoked"] for each in codes) == [False, True]
+
+
+def test_it_asks_and_no_is_no(desk):
+    (desk / "a.img").write_bytes(b"precious")
+    result = CliRunner().invoke(nvrctl, ["card", "write", "box.img.zst", "a.img", "--site", "site.yaml"], input="n\n")
+    assert result.exit_code == 2 and "--yes" in result.output  # nobody can be asked: no terminal
+    assert (desk / "a.img").read_bytes() == b"precious"
+
+
+def test_what_would_be_erased_is_shown(desk):
+    (desk / "a.img").write_bytes(b"precious")
+    output = write("a.img", "b.img").output
+    assert "exists, is replaced" in output and "8.4 MB of it data" in output and "waihaong-2" in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["a.img", "a.img"], "given twice"),
+        (["a.img", "./a.img"], "given twice"),
+        (["/dev/nosuch"], "no device /dev/nosuch"),
+        (["nowhere/a.img"], "no device"),
+        (["."], "is a folder"),
+        ([f"{number}.img" for number in range(40)], "too many"),
+    ],
+)
+def test_wrong_use_is_named(desk, arguments, words):
+    assert words in write(*arguments, status=2).output
+
+
+def test_the_disk_this_machine_runs_from_is_refused_with_its_mounts(desk):
+    from tools.nvrctl import disks
+
+    own = next((each for each in disks.all_disks() if each.system_mounts), None)
+    if own is None:
+        pytest.skip("this machine shows no disk of its own")
+    output = write(own.path, "--even-if-not-removable", status=1).output
+    assert "this machine runs from" in output and own.system_mounts[0] in output
+    assert not (desk / "cards").exists()
+
+
+def test_an_image_without_a_place_for_the_site_file_is_refused(desk):
+    (desk / "other.img").write_bytes(os.urandom(2 * MIB))
+    output = call("card", "write", "other.img", "a.img", "--site", "site.yaml", "--yes", status=1).output
+    assert "no partition called `selector`" in output and not (desk / "a.img").exists()
+
+
+def test_a_damaged_image_makes_no_file(desk):
+    data = bytearray((desk / "box.img.zst").read_bytes())
+    data[-100_000] ^= 1
+    (desk / "box.img.zst").write_bytes(data)
+    output = write("a.img", status=1).output
+    assert "NOT GOOD" in output and not list(desk.glob("a.img*"))
+    assert json.loads((desk / "cards" / "codes.json").read_text())["codes"] == []
+
+
+def test_a_full_disk_is_said_before_anything_is_written(desk, monkeypatch):
+    monkeypatch.setattr(card_module, "_free_bytes", lambda path: 1000)
+    assert "1.0 kB free" in write("a.img", status=1).output
+
+
+def start(*arguments: str, cwd: Path) -> subprocess.Popen:
+    command = [sys.executable, "-m", "tools.nvrctl", *arguments]
+    return subprocess.Popen(
+        command,
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("after_s", [0.15, 0.4, 0.8, 1.3])
+def test_stopped_at_any_moment_no_file_looks_like_a_card_that_is_not_one(desk, number, after_s):
+    process = start("card", "write", "box.img.zst", "a.img", "b.img", "--site", "site.yaml", "--yes", cwd=desk)
+    time.sleep(after_s)  # any moment will do: early ones meet imports, late ones the reading back
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    for name in ("a.img", "b.img"):
+        if (desk / name).exists():
+            assert site_on(desk / name).box.startswith("waihaong-")
+    assert "Traceback" not in output or after_s < 0.3  # before our handler stands, Python has its own
+    assert not list(desk.glob("*.unfinished")) or after_s < 0.5
+
+
+# -- loop devices
+
+
+@pytest.fixture
+def loops(tmp_path):
+    """Makes loop devices of so many MB; they play cards."""
+    made: list[str] = []
+
+    def make(size_mib: int, folder: Path = tmp_path) -> str:
+        backing = folder / f"card-{len(made)}"
+        with open(backing, "wb") as file:
+            file.truncate(size_mib * MIB)
+        done = subprocess.run(
+            ["losetup", "--find", "--show", str(backing)], capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            pytest.skip(f"no loop devices here: {done.stderr.strip()}")
+        made.append(done.stdout.strip())
+        return made[-1]
+
+    yield make
+    for path in made:
+        subprocess.run(["losetup", "--detach", path], check=False, capture_output=True)
+
+
+def loop_write(*devices: str, status: int = 0, more: tuple[str, ...] = ()):
+    return json.loads(write(*devices, "--even-if-not-removable", "--json", *more, status=status).stdout)["cards"]
+
+
+@pytest.mark.root
+def test_ten_loop_devices_at_once(desk, loops):
+    cards = loop_write(*(loops(64) for _ in range(10)))
+    assert [card["kind"] for card in cards] == ["good"] * 10
+    boxes = set()
+    for number in range(10):
+        backing = desk / f"card-{number}"
+        boxes.add(site_on(backing).box)
+        found = subprocess.run(["sfdisk", "--verify", str(backing)], capture_output=True, text=True, check=False)
+        assert (
+            "selector"
+            in subprocess.run(["sfdisk", "--dump", str(backing)], capture_output=True, text=True, check=False).stdout
+        ), found.stderr
+    assert len(boxes) == 10
+
+
+@pytest.mark.root
+def test_a_loop_device_is_not_removable_and_refused_without_the_override(desk, loops):
+    assert "--even-if-not-removable" in write(loops(64), status=1).output
+
+
+@pytest.mark.root
+def test_a_card_that_is_too_small_is_refused_with_the_numbers(desk, loops):
+    output = write(loops(40), "--even-if-not-removable", status=1).output
+    assert "holds 0.04 GB, the image needs 0.05 GB" in output
+
+
+@pytest.mark.root
+def test_a_mounted_card_is_refused_and_stays_as_it_is(desk, loops):
+    device = loops(64)
+    subprocess.run(["mkfs.ext4", "-q", device], check=True)
+    place = desk / "mounted"
+    place.mkdir()
+    subprocess.run(["mount", device, str(place)], check=True)
+    try:
+        (place / "precious").write_text("x")
+        output = write(device, "--even-if-not-removable", status=1).output
+        assert "umount" in output and str(place) in output
+        assert (place / "precious").read_text() == "x"
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.mark.root
+def test_a_card_used_as_swap_is_refused(desk, loops):
+    device = loops(64)
+    subprocess.run(["mkswap", device], check=True, capture_output=True)
+    if subprocess.run(["swapon", device], capture_output=True, check=False).returncode != 0:
+        pytest.skip("swap cannot be switched on here")
+    try:
+        assert "[SWAP]" in write(device, "--even-if-not-removable", status=1).output
+    finally:
+        subprocess.run(["swapoff", device], check=True)
+
+
+@pytest.mark.root
+def test_a_card_that_fails_in_the_middle_is_told_and_the_other_is_good(desk, loops):
+    """The kernel plays it: what is behind the loop device lies on a file system that is full half way, so its writes fail from there on."""
+    small = desk / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=36M", "none", str(small)], check=False).returncode != 0:
+        pytest.skip("tmpfs cannot be mounted here")
+    try:
+        failing, good = loops(64, small), loops(64)
+        cards = loop_write(failing, good, status=1)
+        assert cards[0]["kind"] in ("gone", "failed") and cards[1]["kind"] == "good"
+        with open(failing, "rb") as disk:
+            assert disk.read(MIB) == bytes(MIB)
+    finally:
+        subprocess.run(["losetup", "--detach", failing], check=False)
+        subprocess.run(["umount", "--lazy", str(small)], check=False)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("after_s", [0.3, 0.6, 0.9, 1.2, 1.6])
+def test_killed_at_any_moment_a_card_looks_empty_or_is_whole(desk, loops, after_s):
+    device = loops(64)
+    (desk / "card-0").write_bytes(b"\xff" * (64 * MIB))
+    process = start(
+        "card", "write", "box.img.zst", device, "--site", "site.yaml", "--yes", "--even-if-not-removable", cwd=desk
+    )
+    time.sleep(after_s)
+    process.kill()
+    process.communicate(timeout=60)
+    head = (desk / "card-0").read_bytes()[:MIB]
+    if head[512:520] == b"EFI PART":
+        assert site_on(desk / "card-0").box == "waihaong-1"
+    else:
+        assert head[510:512] in (b"\0\0", b"\xff\xff") and not partitions(head)  # empty, or not begun
+
+
+@pytest.mark.root
+def test_watch_writes_each_card_that_is_put_in(desk, loops):
+    (desk / "sites").mkdir()
+    for number in (1, 2):
+        (desk / "sites" / f"{number}.yaml").write_text(SITE.replace("waihaong-1", f"waihaong-{number}"))
+    process = start(
+        "card", "watch", "box.img.zst", "--site", "sites", "--yes", "--even-if-not-removable", "--json", cwd=desk
+    )
+    try:
+        for line in process.stdout:
+            if "Put in a card" in line:
+                break
+        else:
+            pytest.skip("kernel events cannot be heard here")
+        devices = [loops(64), loops(64)]
+        output, _ = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 0, output
+    told = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    assert {each["device"] for each in told} == set(devices) and {each["box"] for each in told} == {
+        "waihaong-1",
+        "waihaong-2",
+    }
+    assert {site_on(desk / f"card-{number}").box for number in (0, 1)} == {"waihaong-1", "waihaong-2"}

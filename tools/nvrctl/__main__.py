@@ -1,0 +1,3 @@
+from tools.nvrctl import main
+
+main()

@@ -1,0 +1,128 @@
+"""What was written to which card, kept in a folder: so that no two cards share an identity, and the hub learns the codes.
+
+cards/BOX.json      one for each box, the latest card last
+cards/codes.json    what `nvrctl hub code import` sends: hashes, never codes
+cards/labels.pdf    printed labels; carries codes in clear, for the printer
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from nvr.errors import NvrError
+from tools.nvrctl.identity import Identity
+
+CODE_DAYS = 90.0  # from the laptop to the pole; an enrolled box needs it no more
+
+
+class AlreadyGiven(NvrError):
+    """The identity is on a card already."""
+
+
+class RecordsUnreadable(NvrError):
+    """A record is there and cannot be understood."""
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    folder: Path
+
+    def check_new(self, identities: Sequence[Identity]) -> None:
+        """Raises AlreadyGiven when one of these boxes has a good card."""
+        given = []
+        for identity in identities:
+            good = self.good_card(identity.box)
+            if good is not None:
+                given.append(
+                    f"{identity.box} (written {good['written_at'][:16].replace('T', ' ')} to {good['device']})"
+                )
+        if given:
+            raise AlreadyGiven(
+                f"there are cards already for {', '.join(given)}",
+                hint="Two boxes never share a name. --again makes a new card in place of the old one, whose code is taken back.",
+            )
+
+    def good_card(self, box: str) -> dict[str, Any] | None:
+        """The latest good card of a box."""
+        return next((card for card in reversed(self.cards_of(box)) if card.get("verdict") == "good"), None)
+
+    def cards_of(self, box: str) -> list[dict[str, Any]]:
+        path = self.folder / f"{box}.json"
+        try:
+            found = json.loads(path.read_text("utf-8"))["cards"]
+            if not all(isinstance(card["written_at"], str) and isinstance(card["box"], str) for card in found):
+                raise ValueError("a card without its box or its time")
+            return list(found)
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RecordsUnreadable(
+                f"the record {path} cannot be read: {error}",
+                hint="Move it away if it is not worth mending; then its box counts as new.",
+            ) from error
+
+    def begin(
+        self, identity: Identity, device: dict[str, Any], image: dict[str, Any], now: datetime | None = None
+    ) -> None:
+        """Note a card before it is written: were the laptop to die now, the hub could still learn of its code."""
+        now = now or datetime.now(UTC)
+        card = {
+            "box": identity.box, "site": identity.site, "places": list(identity.places), "hub": identity.hub,
+            "code_hash": identity.code_hash or None, "device": device["device"], "model": device.get("model"), "serial": device.get("serial"),
+            "size_bytes": device.get("size_bytes"), "image": image["name"], "image_sha256": image.get("sha256") or None,
+            "written_at": now.isoformat(timespec="seconds"), "verdict": "being written",
+        }  # fmt: skip
+        self._save(identity.box, [*self.cards_of(identity.box), card])
+
+    def end(self, identity: Identity, verdict: str) -> None:
+        """What became of the card begun last for this box."""
+        cards = self.cards_of(identity.box)
+        cards[-1]["verdict"] = verdict
+        self._save(identity.box, cards)
+
+    def _save(self, box: str, cards: list[dict[str, Any]]) -> None:
+        write(self.folder / f"{box}.json", json.dumps({"cards": cards}, indent=2, ensure_ascii=False) + "\n")
+        self._write_codes()
+
+    def codes(self) -> list[dict[str, Any]]:
+        """What the hub has to know: the code of each box's last card; those of earlier ones are taken back. Cards that failed never count."""
+        found = []
+        for path in sorted(self.folder.glob("*.json")):
+            if path.name == "codes.json":
+                continue
+            cards = [
+                card
+                for card in self.cards_of(path.stem)
+                if card.get("code_hash") and card.get("verdict") in ("good", "being written")
+            ]
+            for card in cards:
+                expires = datetime.fromisoformat(card["written_at"]) + timedelta(days=CODE_DAYS)
+                found.append(
+                    {
+                        "code_hash": card["code_hash"], "site": card["site"], "box": card["box"], "hub": card["hub"],
+                        "expires_at": expires.isoformat(timespec="seconds"), "is_revoked": card is not cards[-1],
+                    }
+                )  # fmt: skip
+        return found
+
+    def _write_codes(self) -> None:
+        write(self.folder / "codes.json", json.dumps({"version": 1, "codes": self.codes()}, indent=2) + "\n")
+
+
+def write(path: Path, content: str | bytes) -> None:
+    """Replace a file as a whole, readable by us alone."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    draft = path.with_name(f".{path.name}.new")
+    data = content.encode() if isinstance(content, str) else content
+    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(draft, path)
