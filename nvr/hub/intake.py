@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 CAMERAS_MOST = 64  # of one box, in one site file
 CAMERAS_EVER = 256  # of one box, with those that went
 PLACES_MOST = 20_000  # of one tenant, made by boxes
-STATES_MOST = 2_000  # in one heartbeat
+STATES_MOST = 512  # in one heartbeat: eight of each camera
 TEXT_MOST = 4_000
 ITEMS_MOST = 20_000  # values in one message
 DEPTH_MOST = 12
@@ -61,8 +62,8 @@ class Intake:
         self.on_events: list[EventHook] = []
         self.on_boxes: list[BoxHook] = []
         self._told_ms = 0
+        self._after: list[Callable[[], object]] = []
         self._news: dict[str, set[Any]] = {"wall": set(), "places": set(), "boxes": set()}
-        self.refused = 0
 
     # -- before the transaction
 
@@ -87,7 +88,17 @@ class Intake:
 
     # -- inside the transaction
 
+    def committed(self) -> None:
+        """What apply() stored is durable: now this process may rely on it."""
+        for remember in self._after:
+            remember()
+        self._after = []
+
     def apply(self, connection: Connection, items: list[Item]) -> None:
+        """May be called again with the same items when the database took nothing; so nothing is remembered before committed()."""
+        self._after = []
+        for item in items:
+            item.refusal, item.acks = "", ()
         of_kind: dict[str, list[Item]] = {}
         for item in items:
             of_kind.setdefault(item.kind, []).append(item)
@@ -114,7 +125,7 @@ class Intake:
         back: list[Row] = []
         for some in _chunks(list(heard), 500):
             rows = (
-                connection.execute(select(*_SMALL_BOX).where(table.c.id.in_(some), table.c.state != "here"))
+                connection.execute(select(*SMALL_BOX).where(table.c.id.in_(some), table.c.state != "here"))
                 .mappings()
                 .all()
             )
@@ -220,6 +231,7 @@ class Intake:
             speaker, minute = item.box, item.received_ms // 60_000
             if minute != speaker.minute:
                 history.append({"box_id": speaker.box.id, "minute": minute, "body": small_heartbeat(item.message.body)})
+                self._after.append(functools.partial(setattr, speaker, "minute", minute))
             self._states(connection, speaker, item)
         if history:
             connection.execute(
@@ -228,9 +240,7 @@ class Intake:
                 ),
                 history,
             )
-        for item in items:
-            item.box.minute = item.received_ms // 60_000
-            self._news["boxes"].add(item.box.box.id)
+        self._news["boxes"].update(item.box.box.id for item in items)
 
     def _states(self, connection: Connection, speaker: Speaker, item: Item) -> None:
         """What a heartbeat says is true now is true now, whatever events say that were told late."""
@@ -251,29 +261,39 @@ class Intake:
             (row.camera_id, row.kind, row.zone, row.slot): row
             for row in connection.execute(select(table).where(table.c.camera_id.in_(ids)))
         }
-        for key in before.keys() - rows.keys():
+        gone = [
+            dict(zip(("b_camera", "b_kind", "b_zone", "b_slot"), key, strict=True))
+            for key in before.keys() - rows.keys()
+        ]
+        if gone:
             connection.execute(
                 delete(table).where(
-                    table.c.camera_id == key[0], table.c.kind == key[1], table.c.zone == key[2], table.c.slot == key[3]
-                )
-            )
+                    table.c.camera_id == bindparam("b_camera"), table.c.kind == bindparam("b_kind"),
+                    table.c.zone == bindparam("b_zone"), table.c.slot == bindparam("b_slot"),
+                ),
+                gone,
+            )  # fmt: skip
+        changed = []
         for key, row in rows.items():
             old = before.get(key)
             if old is not None and (old.state, old.open, old.body) == (row["state"], row["open"], row["body"]):
                 continue
             if old is not None and old.state == row["state"] and row["event_id"] is None:
                 row["event_id"] = old.event_id
-            self._put_state(connection, row)
-        speaker.states_digest = digest
+            changed.append(row)
+        self._put_states(connection, changed)
+        self._after.append(lambda: setattr(speaker, "states_digest", digest))
         places = {place_id for _, place_id in speaker.cameras.values()}
         self._news["places"].update(places)
 
-    def _put_state(self, connection: Connection, row: Row) -> None:
-        statement = upsert(connection, tables.state_now).values(**row)
-        changed = {key: row[key] for key in ("state", "open", "since_ms", "event_id", "body")}
-        connection.execute(
-            statement.on_conflict_do_update(index_elements=["camera_id", "kind", "zone", "slot"], set_=changed)
-        )
+    def _put_states(self, connection: Connection, rows: list[Row]) -> None:
+        if rows:
+            statement = upsert(connection, tables.state_now)
+            changed = {key: statement.excluded[key] for key in ("state", "open", "since_ms", "event_id", "body")}
+            connection.execute(
+                statement.on_conflict_do_update(index_elements=["camera_id", "kind", "zone", "slot"], set_=changed),
+                rows,
+            )
 
     def _events(self, connection: Connection, items: list[Item]) -> None:
         """New ones are stored with their state and their alerts; known ones are only acknowledged again."""
@@ -309,6 +329,10 @@ class Intake:
             _acknowledge(item, new[event_id])
         if new:
             connection.execute(insert(table), list(new.values()))
+            for item in items:
+                item.box.states_digest = (
+                    b""  # the next heartbeat is compared with what is stored, not with the one before
+                )
             for stored in new.values():
                 self._state_of_event(connection, stored)
                 self._news["places"].add(stored["place_id"])
@@ -357,12 +381,12 @@ class Intake:
             if is_open == 0:
                 connection.execute(delete(table).where(*here))
                 return
-        self._put_state(
+        self._put_states(
             connection,
-            {
+            [{
                 "camera_id": row["camera_id"], "kind": row["kind"], "zone": row["zone"], "slot": slot, "state": row["state"], "open": is_open,
                 "since_ms": row["from_ms"], "event_id": row["id"], "body": row["body"],
-            },
+            }],
         )  # fmt: skip
 
     def _stills_newest(self, connection: Connection, items: list[Item]) -> None:
@@ -416,11 +440,15 @@ class Intake:
         now_ms = self._now_ms()
         if not urgent and 0 <= now_ms - self._told_ms < 1000:
             return
-        self._told_ms = now_ms
         for what, ids in self._news.items():
             if ids:
                 self._changes.tell(connection, what, sorted(ids))
-                ids.clear()
+        self._after.append(functools.partial(self._told, now_ms))
+
+    def _told(self, now_ms: int) -> None:
+        self._told_ms = now_ms
+        for ids in self._news.values():
+            ids.clear()
 
     def run_hooks(self, connection: Connection, hooks: Iterable[Callable[..., None]], *arguments: Any) -> None:
         """Each in a savepoint: what somebody makes of an event never keeps the event from being stored."""
@@ -434,7 +462,7 @@ class Intake:
                 )
 
 
-_SMALL_BOX = (
+SMALL_BOX = (
     tables.box.c.id, tables.box.c.tenant_id, tables.box.c.name, tables.box.c.site, tables.box.c.state,
     tables.box.c.since_ms, tables.box.c.seen_ms,
 )  # fmt: skip
@@ -464,7 +492,7 @@ def _state_row(speaker: Speaker, body: Any, received_ms: int) -> Row | None:
         "camera_id": camera[0], "kind": kind, "zone": zone, "slot": slot_of(kind, state), "state": state,
         "open": is_open if _is_whole(is_open, 10_000) else 1,
         "since_ms": since_ms if _is_whole(since_ms, MS_MOST) else received_ms,
-        "event_id": event_id if isinstance(event_id, str) and wire._ID.fullmatch(event_id) else None, "body": body,
+        "event_id": event_id if wire.is_id(event_id) else None, "body": body,
     }  # fmt: skip
 
 
