@@ -30,13 +30,13 @@ demo: setup
 	@exec $(RUN) -m tools.demo $(CAMERAS)
 
 test: setup
-	@$(RUN) -m pytest -q -rs -n 4 -m "not slow and not root and not gst and not browser and not faketime and not postgres and not s3 and not nginx"
+	@$(RUN) -m pytest -q -rs -n 4 -m "not slow and not root and not gst and not browser and not faketime and not postgres and not s3 and not nginx and not broker and not fuzz"
 
 check: setup
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
-	$(RUN) -m pytest -q -n 4 -m "not slow and not root and not gst and not browser and not faketime and not postgres and not s3 and not nginx"
+	$(RUN) -m pytest -q -n 4 -m "not slow and not root and not gst and not browser and not faketime and not postgres and not s3 and not nginx and not broker and not fuzz"
 
 format: setup
 	$(RUN) -m ruff format .
@@ -48,6 +48,7 @@ bench: setup
 docs: setup
 	$(RUN) -m nvr.site_keys > docs/settings.md
 	$(RUN) -m nvr.cli.document > docs/commands.md
+	$(RUN) -m nvr.hub.people.document > docs/api.md
 
 lock: setup
 	$(RUN) -m pip install --quiet 'uv>=0.4,<1'

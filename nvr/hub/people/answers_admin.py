@@ -110,7 +110,7 @@ assert set(Scope.__args__) == set(roles.SCOPES)  # type: ignore[attr-defined]
 class TokenNew(Taken):
     title: Short
     scopes: Annotated[list[Scope], Field(min_length=1, max_length=20)]
-    valid_days: Annotated[int, Field(ge=1, le=3650)] | None = 365
+    valid_hours: Annotated[int, Field(ge=1, le=24 * 3650)] | None = 24 * 365
 
 
 class TokenMade(BaseModel):

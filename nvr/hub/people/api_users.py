@@ -180,7 +180,7 @@ def make_token(body: answers_admin.TokenNew, asked: Annotated[Asked, Depends(Nee
     lacking = [scope for scope in body.scopes if not asked.person.rights.has_somewhere(scope)]
     if lacking:
         raise guard.not_allowed(lacking[0])
-    expires_ms = asked.now_ms + body.valid_days * 24 * 3_600_000 if body.valid_days else 0
+    expires_ms = asked.now_ms + body.valid_hours * 3_600_000 if body.valid_hours else 0
     with asked.hub.store.writing() as connection:
         number, token = access.new_token(
             connection, asked.person.user_id, body.title, body.scopes, asked.now_ms, expires_ms
