@@ -28,7 +28,9 @@ log = logging.getLogger(__name__)
 
 CONNECT_S = 30.0  # three round trips of 300 ms, of which every third loses a packet
 ANSWER_S = 60.0
-UNSENT_BYTES = 16 * 1024  # left to the kernel: what is more urgent does not wait behind more than that
+UNSENT_BYTES = (
+    4 * 1024
+)  # left to the kernel: what is more urgent does not wait behind more, and no more is sent in vain when it breaks
 SILENT_MS = 45_000  # a connection that nobody acknowledges is given up
 TIME_ERROR_NS = 250_000_000  # of the hub's own clock, which somebody keeps
 ASK_TIME_S = 600.0

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import hashlib
 import json
 import logging
@@ -19,7 +20,7 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from nvr import __version__, journal, wire
 from nvr.clock import Clock, SystemClock, boot_id, offer_reading
@@ -36,10 +37,10 @@ from nvr.uplink.control import Control, Outgoing
 from nvr.uplink.cutting import CannotCut, Cutter, Gone
 from nvr.uplink.enrol import Enrolment, enrol
 from nvr.uplink.hearing import Heard
-from nvr.uplink.link import HubFailed, Link, NotWelcome
+from nvr.uplink.link import ASK_TIME_S, HubFailed, Link, NotWelcome
 from nvr.uplink.outbox import Clip, Outbox, OutboxFailed, Told, Wanted
 from nvr.uplink.relay import Relay
-from nvr.uplink.upload import Counts, Lane, Refused, Spoilt, back_off_s
+from nvr.uplink.upload import Counts, Lane, Refused, Spoilt, Yielded, back_off_s
 from nvr.wire import Message
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ SLOW_FACTS_PART = (
 STATUS_S = 3.0
 SETTLE_S = 0.2
 REFUSED_S = 60.0  # until a hub that refuses us is asked again
+CONTROL_WAIT_S = 15.0  # between two tries of the control channel, at most
 OFFER_S = 600.0
 DETECT_SILENT_S = 30.0  # then nobody knows any more what is true
 
@@ -71,6 +73,7 @@ class Uplink:
         self.boot_id = boot_id().hex()
         self.run_dir = data_dir / "run"
         self.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = _locked(self.run_dir / "uplink.lock")
         self.identity = Identity.load_or_create(data_dir / "identity" / "key")
         self.outbox = Outbox(data_dir / "outbox")
         self.events = Events(data_dir / "events")
@@ -130,6 +133,7 @@ class Uplink:
                 with contextlib.suppress(Exception):
                     await lane.close()
             self.outbox.close()
+            self._lock.close()
 
     def _runs_lane(self, number: int) -> Callable[[], Awaitable[None]]:
         async def run() -> None:
@@ -153,37 +157,41 @@ class Uplink:
     # -- connection
 
     async def _stay_connected(self) -> None:
-        client = self.link.client()
         failures = 0
+        while True:
+            welcomes, wait_s = self.control.welcomes, 0.0
+            try:
+                await self._get_in()
+                self._last_error = await self.control.session()
+                if "took over" in self._last_error:
+                    wait_s = REFUSED_S
+            except NotWelcome as error:
+                self._last_error, wait_s = f"{error} {error.hint}".strip(), REFUSED_S
+                self._welcome.clear()
+                if "401" in str(error):
+                    self.enrolment.forget()
+                    wait_s = 5.0 if failures < 3 else REFUSED_S
+            except HubFailed as error:
+                self._last_error = str(error)
+            # A link that breaks all the time is not a hub that is away: a box is silent after 30 s.
+            failures = 0 if self.control.welcomes > welcomes else failures + 1
+            wait_s = max(wait_s, min(back_off_s(failures), CONTROL_WAIT_S))
+            log.info("hub: %s; again in %.1f s", self._last_error, wait_s)
+            await asyncio.sleep(wait_s)
+
+    async def _get_in(self) -> None:
+        """The hub's time is known and not old, and the hub knows us. Raises HubFailed, NotWelcome."""
+        known = self.link.time
+        if self.enrolment.is_done() and known is not None and self.clock.mono_ns() - known.mono_ns < ASK_TIME_S * 1e9:
+            self._welcome.set()
+            return
+        client = self.link.client()
         try:
-            while True:
-                began_s = time.monotonic()
-                wait_s = 0.0
-                try:
-                    await self.link.ask_time(client)
-                    if not self.enrolment.is_done():
-                        await enrol(client, self.link, self.hub.code, self.site.box, self.site.name, __version__)
-                        self.enrolment.done()
-                    self._welcome.set()
-                    self._last_error = await self.control.session()
-                    if "took over" in self._last_error:
-                        wait_s = REFUSED_S
-                except NotWelcome as error:
-                    self._last_error, wait_s = f"{error} {error.hint}".strip(), REFUSED_S
-                    self._welcome.clear()
-                    if "4401" in str(error) or "401" in str(error):
-                        self.enrolment.forget()
-                        wait_s = 5.0 if failures < 3 else REFUSED_S
-                except HubFailed as error:
-                    self._last_error = str(error)
-                    if self.link.time is None:
-                        self._welcome.clear()
-                failures = 0 if time.monotonic() - began_s > 60.0 else failures + 1
-                wait_s = max(wait_s, back_off_s(failures - 1) if failures else 0.5)
-                log.info("hub: %s; again in %.0f s", self._last_error, wait_s)
-                await client.aclose()
-                client = self.link.client()
-                await asyncio.sleep(wait_s)
+            await self.link.ask_time(client)
+            if not self.enrolment.is_done():
+                await enrol(client, self.link, self.hub.code, self.site.box, self.site.name, __version__)
+                self.enrolment.done()
+            self._welcome.set()
         finally:
             await client.aclose()
 
@@ -317,7 +325,7 @@ class Uplink:
                 "camera": camera, "captured_ms": from_ms or 0, "clock": clock, "sha256": digest, "signature": signature, "event": told.id,
             }  # fmt: skip
             still = Message("still", fields, jpeg)
-        return Outgoing(told.id, Message("event", body), still)
+        return Outgoing(told.id, Message("event", body), still, told.came_ms)
 
     def _wall_of(self, stored: Stored) -> int | None:
         """When it was, as it is known now: a clock that was set since moves it (docs/time.md)."""
@@ -392,10 +400,13 @@ class Uplink:
                         await self._new_clips[number].wait()
                 continue
             self._sending.add(clip.id)
+            before_bytes = self.counts.through_bytes
             try:
                 await lane.send(clip)
                 await asyncio.to_thread(self.outbox.stored, clip.id)
                 self._last_ok_ms = (self.link.now_ns() or 0) // 1_000_000
+                failures = 0
+            except Yielded:
                 failures = 0
             except Refused as error:
                 await asyncio.to_thread(self.outbox.give_up_clip, clip.id, str(error))
@@ -407,19 +418,26 @@ class Uplink:
             except HubFailed as error:
                 log.info("%s: %s", lane.name, error)
                 self._last_error = str(error)
+                failures = 0 if self.counts.through_bytes > before_bytes else failures + 1
                 await asyncio.sleep(back_off_s(failures))
-                failures += 1
             finally:
                 self._sending.discard(clip.id)
                 self._to_cut.set()
 
     async def _clip_for(self, number: int) -> Clip | None:
-        """Lane 0 has the alarms; another takes one only when there are more of them than one lane can do."""
+        """Lane 0 has the alarms; the others take them as well when it has one already, so that each begins at once."""
         for clip in await asyncio.to_thread(self.outbox.to_send):
+            if clip.id in self._sending or not self._may_go(clip):
+                continue
             is_alarm = clip.rank < worth.RANK_STATE
-            if clip.id not in self._sending and self._may_go(clip) and is_alarm == (number == 0):
+            if (number == 0) if not is_alarm else (number > 0 and not self._lane_0_is_busy()):
+                continue
+            if self.budget.may_begin(clip.rank):
                 return clip
         return None
+
+    def _lane_0_is_busy(self) -> bool:
+        return self.lanes[0].clip_id is not None
 
     # -- heartbeats
 
@@ -592,8 +610,21 @@ class Uplink:
             "outbox": self._depth, "uplink": self._uplink_body(self.budget.rtt_ms()), "shed": list(self._ladder.shed),
             "trouble": self._trouble, "quiet": self._is_quiet_now(), "connections": self.control.connections,
             "longest_heartbeat_gap_s": round(self.control.longest_heartbeat_gap_s, 1), "bad_messages": self.control.bad_messages,
-            "alarm_first_byte_all_s": [round(each, 2) for each in self.counts.first_byte_s], "mono_ms": self.clock.mono_ns() // 1_000_000,
+            "alarm_told_s": [round(each, 2) for each in self.control.alarm_told_s], "alarm_clip_begun_s": [round(each, 2) for each in self.counts.begun_s], "mono_ms": self.clock.mono_ns() // 1_000_000,
         }  # fmt: skip
+
+
+def _locked(path: Path) -> TextIO:
+    """Two of us would take each other's connection and cut each other's clips. Raises NvrError."""
+    lock = open(path, "a+")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise NvrError(
+            f"another uplink works for {path.parent.parent}", hint="Stop it, or use another --data directory."
+        ) from None
+    return lock
 
 
 def write_status(run_dir: Path, status: dict[str, Any]) -> None:

@@ -3,7 +3,8 @@
 A transfer begins with a question: how much of this content do you hold? So nothing about a half-finished one is remembered here, and
 nothing is sent twice but the piece that was on its way when the connection broke. The size of a piece follows the link: about 1 % of what
 mostly gets through between two breaks, and no more than four seconds of it. Two lanes share the ordinary clips, because a lane
-waits for an answer after each piece; alarms have a lane, and a connection, of their own.
+waits for an answer after each piece; alarms have a lane, and a connection, of their own, and where there are several of them
+the others as well.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import hashlib
 import logging
 import random
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -32,8 +34,8 @@ UPLOADS = "/box/v1/uploads"
 PIECE_LEAST_BYTES, PIECE_MOST_BYTES = 8 * 1024, 1024 * 1024
 PIECE_S = 4.0
 LOST_SHARE = 0.012  # of what goes through between two breaks; on average half a piece of each lane is sent in vain
-BREAK_BYTES = 4_000_000  # until a link has shown better or worse
-CHUNK_BYTES = 4096
+BREAK_BYTES = 1_000_000  # until a link has shown better or worse
+CHUNK_BYTES = 2048
 BACK_OFF_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 IDLE_S = 1.0
 TUS = {"Tus-Resumable": "1.0.0"}
@@ -41,6 +43,10 @@ TUS = {"Tus-Resumable": "1.0.0"}
 
 class Refused(Exception):
     """The hub will never take this clip as it is."""
+
+
+class Yielded(Exception):
+    """Something more valuable has to go first; the hub keeps what it has."""
 
 
 class Spoilt(Exception):
@@ -73,7 +79,10 @@ class Counts:
         self.resent_bytes = 0  # of these in vain
         self.stored = 0
         self.breaks = 0
-        self.first_byte_s: list[float] = []  # of alarms: from when the clip was there
+        self.begun_s: deque[float] = deque(
+            maxlen=100
+        )  # of alarms: from when the event was taken over to the first byte of its clip
+        self.through_bytes = 0  # that the hub said it holds
         self._since_break = 0
         self._between_breaks = float(BREAK_BYTES)
 
@@ -82,6 +91,7 @@ class Counts:
 
     def got_through(self, size_bytes: int) -> None:
         self._since_break += size_bytes
+        self.through_bytes += size_bytes
 
     def broke(self) -> None:
         self.breaks += 1
@@ -97,6 +107,7 @@ class Lane:
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         self.name = name
+        self.clip_id: str | None = None  # that is being sent
         self._link, self._budget, self._counts, self._clips_path = link, budget, counts, clips_path
         self._now_s = now_s
         self._client: httpx.AsyncClient | None = None
@@ -106,8 +117,9 @@ class Lane:
         self._handed: dict[str, int] = {}  # clip -> end of what was handed to a connection
 
     async def send(self, clip: Clip) -> None:
-        """Until the hub said that it holds all of it. Raises HubFailed (try again), Refused, Spoilt."""
+        """Until the hub said that it holds all of it. Raises HubFailed (try again), Yielded (later), Refused, Spoilt."""
         assert clip.made is not None
+        self.clip_id = clip.id
         self._budget.begin(clip.rank)
         try:
             path, offset, stored = await self._create(clip)
@@ -121,6 +133,7 @@ class Lane:
             await self._hang_up()
             raise
         finally:
+            self.clip_id = None
             self._budget.end(clip.rank)
         self._handed.pop(clip.id, None)
         self._counts.stored += 1
@@ -156,6 +169,8 @@ class Lane:
         assert clip.made is not None
         made = clip.made
         while True:
+            if not self._budget.may_begin(clip.rank):
+                raise Yielded
             size_bytes = min(piece_bytes(self._bytes_s, self._counts.between_breaks_bytes()), made.size_bytes - offset)
             data = await asyncio.to_thread(_read, file, offset, size_bytes)
             if len(data) != size_bytes:
@@ -193,10 +208,7 @@ class Lane:
             chunk = data[place : place + CHUNK_BYTES]
             await self._budget.take(len(chunk), clip.rank)
             if place == 0 and offset == 0 and clip.rank < RANK_STATE:
-                self._counts.first_byte_s = [
-                    *self._counts.first_byte_s[-99:],
-                    max(time.time() - clip.came_ms / 1000, 0.0),
-                ]
+                self._counts.begun_s.append(max(time.time() - clip.came_ms / 1000, 0.0))
             if self._meter is not None:
                 self._meter.paid_bytes += len(chunk)
             self._counts.sent_bytes += len(chunk)
