@@ -54,7 +54,10 @@ def test_every_text_file_was_compressed_and_carries_its_hash():
 
 @built
 def test_nothing_that_was_built_reaches_out():
-    allowed = {"www.w3.org", "github.com"}  # the name of SVG, and a link in an error text of preact-iso: neither is asked
+    allowed = {
+        "www.w3.org",
+        "github.com",
+    }  # the name of SVG, and a link in an error text of preact-iso: neither is asked
     for name, file in serve.files(serve.BUILT_PATH).items():
         if name.endswith((".js", ".css", ".html")):
             hosts = set(re.findall(r"https?://([\w.-]+)", file.forms[""].decode()))
