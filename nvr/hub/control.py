@@ -23,10 +23,11 @@ from nvr import wire
 from nvr.hub import commands, tables
 from nvr.hub.blobs import Blobs, object_key
 from nvr.hub.changes import Changes
+from nvr.hub.checking import checked
 from nvr.hub.committer import Committer, Item
 from nvr.hub.database import Store
 from nvr.hub.identity import Box, Refused, SeenTokens, bearer, box_of_token
-from nvr.hub.intake import Speaker, checked
+from nvr.hub.intake import Speaker
 from nvr.hub.live import Live
 from nvr.hub.stills import still_fault
 

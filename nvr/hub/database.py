@@ -122,6 +122,7 @@ def upsert(connection: Connection, table: Any) -> Any:
 
 
 def _config() -> Config:
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # that it looked is nobody's news
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     return config

@@ -41,7 +41,7 @@ class Newest:
 
 
 def still_fault(message: wire.Message, public_key: bytes) -> str:
-    """Why a still cannot be taken; "" when it can. `message` went through intake.checked()."""
+    """Why a still cannot be taken; "" when it can. `message` went through checking.checked()."""
     jpeg, body = message.payload, message.body
     if not 4 <= len(jpeg) <= STILL_BYTES_MOST or not jpeg.startswith(b"\xff\xd8\xff"):
         return f"a still of {len(jpeg)} bytes that is no JPEG, or more than {STILL_BYTES_MOST} bytes"

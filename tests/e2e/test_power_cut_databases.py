@@ -47,7 +47,8 @@ from nvr.hub.app import Hub
 from nvr.hub.blobs import object_key
 from nvr.hub.committer import Item
 from nvr.hub.identity import Box
-from nvr.hub.intake import Speaker, checked
+from nvr.hub.checking import checked
+from nvr.hub.intake import Speaker
 from nvr.hub.settings import HubSettings
 folder = Path(sys.argv[1])
 rng = random.Random(int(sys.argv[2]))

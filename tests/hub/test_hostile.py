@@ -17,7 +17,7 @@ from hypothesis import strategies as some
 from websockets.exceptions import ConnectionClosed
 
 from nvr import wire
-from nvr.hub.intake import checked
+from nvr.hub.checking import checked
 from nvr.hub.live import Live, Viewer
 from nvr.hub.uploads import UploadRefused, check_piece, checked_metadata
 

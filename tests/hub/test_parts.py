@@ -17,10 +17,12 @@ from nvr.evidence import Identity
 from nvr.hub import commands, database, stills, tables
 from nvr.hub.app import Hub
 from nvr.hub.blobs import BlobGone, FolderBlobs
+from nvr.hub.checking import bounded, checked
 from nvr.hub.committer import Item
 from nvr.hub.database import DatabaseUnusable, Store, migrate, open_store
 from nvr.hub.identity import Box
-from nvr.hub.intake import Speaker, bounded, checked
+from nvr.hub.intake import Speaker
+from nvr.hub.people import tables as people_tables
 from nvr.hub.settings import HubSettings, HubSettingsFaulty, load
 from nvr.hub.uploads import UploadRefused
 from tests.hub.conftest import wait_for
@@ -108,7 +110,7 @@ def test_a_setting_that_makes_no_sense_is_refused_by_name(tmp_path, faulty):
 def differences(store: Store) -> list:
     with store.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
-        return compare_metadata(context, tables.metadata)
+        return compare_metadata(context, people_tables.metadata)  # the same one, with people's tables in it
 
 
 def test_the_migrations_make_the_tables_that_the_program_has(hub):

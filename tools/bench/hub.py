@@ -313,6 +313,7 @@ async def measure(
                 raise SystemExit(f"only {told} of {len(boxes)} boxes were welcome after 300 s")
             await asyncio.sleep(0.5)
     joined_s = time.monotonic() - began_s
+    print(f"{len(boxes)} boxes welcome after {joined_s:.1f} s", file=sys.stderr, flush=True)
     await asyncio.sleep(warm_s)
     everybody = [*pids, os.getpid(), *([] if database_pid is None else [database_pid])]
     before = {pid: cpu_s(pid) for pid in everybody}
@@ -369,6 +370,7 @@ def main() -> None:
         for box in boxes:
             box.url = urls[int(box.id, 16) % len(urls)].replace("http", "ws", 1)  # as nginx would share them out
         make_known(store, boxes)
+        print(f"{len(urls)} hubs listen, {len(boxes)} boxes are known", file=sys.stderr, flush=True)
         database_pid = None if cluster is None or cluster.process is None else cluster.process.pid
         told = asyncio.run(
             measure(
