@@ -227,9 +227,9 @@ def audit_log(
     ):  # fmt: skip
         if value is not None:
             question = question.where(condition)
-    with asked.hub.store.writing() as connection:
+    with asked.hub.store.reading() as connection:
         rows = connection.execute(question.order_by(table.c.number.desc()).limit(limit)).all()
-        asked.log(connection, "audit read", before=before, who=who, what=what, object=object)
+    asked.log_look("audit read", before=before, who=who, what=what, object=object)
     return {
         "now_ms": asked.now_ms,
         "entries": [
