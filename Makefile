@@ -7,8 +7,8 @@ RUN := $(VENV)/bin/python
 .PHONY: help setup pages demo test check format types bench docs lock audit clean
 
 help:
-	@echo 'make demo                        a box with four cameras; prints the address of its page'
-	@echo 'make demo CAMERAS="rtsp://..."   the same with your own cameras'
+	@echo 'make demo                        a city: hub, boxes, 37 cameras; prints the address of the hub'
+	@echo 'make demo CAMERAS="rtsp://..."   one box with your own cameras'
 	@echo 'make test                        every test that needs neither root nor a network camera'
 	@echo 'make check                       what to run before a commit: format, lint, types, fast tests'
 	@echo 'make pages                       the pages of the hub, from nvr/hub/pages/src'
