@@ -466,7 +466,12 @@ def wipe(shell: Shell, name: str, footage_only: bool, as_json: bool, typed: str 
 
 def wipe_script(*, footage_only: bool) -> str:
     """What the box's shell does. It refuses a data directory that is none, and never leaves it."""
-    data = f'{ENVIRONMENT} set -eu; test -n "$NVR_DATA" && test "$NVR_DATA" != / && test -d "$NVR_DATA"; systemctl stop nvr.service; '
+    data = (
+        f"{ENVIRONMENT} set -eu; "
+        # `set -e` does not see a failed test in the middle of `a && b && c`, so each says for itself what follows.
+        'case "$NVR_DATA" in *..*) exit 9 ;; /data/?*|/disk/?*) ;; *) exit 9 ;; esac; test -d "$NVR_DATA" || exit 9; test ! -L "$NVR_DATA" || exit 9; '
+        "systemctl stop nvr.service; "
+    )
     if footage_only:
         return (
             data

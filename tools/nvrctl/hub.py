@@ -52,7 +52,7 @@ def _hub_options(command):  # type: ignore[no-untyped-def]
     )
     @click.option(
         "--as",
-        "name",
+        "as_name",
         metavar="NAME",
         help="Log in as this user; asks for the password, and for the second factor where there is one.",
     )
@@ -65,19 +65,19 @@ def _hub_options(command):  # type: ignore[no-untyped-def]
         *arguments: Any,
         url: str,
         token_file: Path | None,
-        name: str | None,
+        as_name: str | None,
         password_file: Path | None,
         fingerprint: str,
         **more: Any,
     ) -> Any:
         from tools.nvrctl.hub_client import HubClient
 
-        if (token_file is None) == (name is None):
+        if (token_file is None) == (as_name is None):
             raise click.UsageError("Say who asks: --token-file FILE, or --as NAME.")
         token = token_file.read_text("utf-8").strip() if token_file else ""
         with HubClient(url, token, fingerprint) as client:
-            if name is not None:
-                _log_in(client, name, password_file)
+            if as_name is not None:
+                _log_in(client, as_name, password_file)
             return command(*arguments, client=client, **more)
 
     return with_client
