@@ -113,10 +113,10 @@ def theirs(image: Path, device: str) -> None:
         shell(f"cmp {image} <(dd if={device} bs=4M iflag=direct,count_bytes count={size})")
 
 
-def timed(work: Callable[[], None]) -> float:
+def timed(work: Callable[..., None], *arguments: object) -> float:
     subprocess.run(["sync"], check=True)
     started = time.monotonic()
-    work()
+    work(*arguments)
     return time.monotonic() - started
 
 
@@ -140,10 +140,7 @@ def measure(rounds: int, work: Path) -> str:
             (folder / f"{image.name}.sha256").write_text(
                 f"{hashlib.file_digest(open(image, 'rb'), 'sha256').hexdigest()}  {image.name}\n"
             )
-            pairs = [
-                (timed(lambda: ours(folder, image, device)), timed(lambda: theirs(image, device)))
-                for _ in range(rounds)
-            ]
+            pairs = [(timed(ours, folder, image, device), timed(theirs, image, device)) for _ in range(rounds)]
             mine, other = (statistics.median(pair[side] for pair in pairs) for side in (0, 1))
             ratio = statistics.median(pair[0] / pair[1] for pair in pairs)
             rows.append(f"| {what} | {mine:.2f} | {other:.2f} | {ratio:.2f} |")

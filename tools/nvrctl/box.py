@@ -209,7 +209,7 @@ def _print_status(session: dict[str, Any], found: dict[str, Any], wrong: list[st
                 size,
                 f"{each['pictures_per_s']:.1f}/s" if each.get("pictures_per_s") else "-",
                 rate,
-                str(each.get("detail") or each.get("last_fault") or "")[:60],
+                str(each.get("last_fault") or ("" if each.get("recording") else each.get("detail")) or "")[:60],
             ]
         )
     print_table(
@@ -392,8 +392,8 @@ def logs(shell: Shell, name: str, lines: int, follow: bool, everything: bool, as
 
 
 @box.command()
-@click.argument("bundle", type=FILE)
 @_ssh_options
+@click.argument("bundle", type=FILE)
 @json_option
 @yes_option
 def update(shell: Shell, name: str, bundle: Path, as_json: bool, yes: bool) -> None:

@@ -253,14 +253,12 @@ def _show(
         if image.has_map
         else ", without a block map: all of it is written"
     )
-    checked = (
-        ""
-        if image.sha256
-        else " (no .sha256 beside it: damage on the way here would not be noticed)"
-        if not image.has_map
-        else ""
-    )
-    click.echo(f"image {image.name}: {size_text(image.size_bytes)}{mapped}{packed}{checked}", err=True)
+    click.echo(f"image {image.name}: {size_text(image.size_bytes)}{mapped}{packed}", err=True)
+    if not image.sha256 and not image.has_map:
+        click.echo(
+            "note: neither a .sha256 nor a block map lies beside it, so damage on its way here cannot be noticed",
+            err=True,
+        )
     rows = []
     for path, disk, identity in zip(targets, facts, identities, strict=True):
         what = (
@@ -313,6 +311,7 @@ def _written(
         )
         records.begin(identity, device, {"name": image.name, "sha256": image.sha256})
     shown = Shown(cards, [identity.box for identity in identities])
+    click.echo("Ctrl-C stops it; cards that are not finished then look empty.", err=True)
     burn = Burn(image, cards, on_change=shown.tell)
     burn.run()
     shown.end()
