@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
+import httpx
 import pytest
 from click.testing import CliRunner
 
@@ -116,18 +117,18 @@ class PretendHub:
         if by_session and method != "GET" and headers.get("x-csrf") != "c5rf":
             return 403, {"error": "the page is from another session", "hint": "Reload it."}
         if path == "/api/v1/codes" and method == "POST":
+            if body.get("revoke"):
+                return (
+                    (201, {"code": None})
+                    if self.codes.pop(body["code_hash"], None)
+                    else (404, {"error": "there is no such code", "hint": ""})
+                )
             if "code_hash" in body:
                 if body["code_hash"] in self.codes:
                     return 409, {"error": "this code is known", "hint": ""}
                 self.codes[body["code_hash"]] = body
                 return 201, {"expires_ms": 0}
             return 201, {"code": "7F3K-QM2P-XW9D", "expires_ms": 1_800_000_000_000}
-        if path.startswith("/api/v1/codes/") and method == "DELETE":
-            return (
-                (204, None)
-                if self.codes.pop(path.rpartition("/")[2], None)
-                else (404, {"error": "there is no such code", "hint": ""})
-            )
         if path == "/api/v1/codes":
             return 200, {
                 "codes": [
@@ -370,3 +371,93 @@ def test_a_folder_becomes_a_hub(tmp_path):
         ).stdout.strip()
         == "https://10.0.0.5:8443"
     )
+
+
+# -- a card's code at the real hub
+
+
+@pytest.fixture
+def real_hub(tmp_path):
+    """`nvr hub run` with one administrator and a token for a laptop: (address, token file)."""
+    if importlib.util.find_spec("nvr.hub") is None:
+        pytest.skip("nvr.hub is not part of this tree yet")
+    folder = tmp_path / "hub"
+
+    def nvr(*arguments: str) -> dict:
+        done = subprocess.run(
+            [sys.executable, "-m", "nvr", "hub", *arguments, "--data", str(folder), "--json"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    nvr("init")
+    nvr("user", "admin", "--role", "administrator")
+    (tmp_path / "laptop").write_text(nvr("token", "admin", "--scope", "administer")["token"])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nvr", "hub", "run", "--data", str(folder), "--listen", "127.0.0.1:0", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        address = json.loads(process.stdout.readline())["address"]
+        yield address, str(tmp_path / "laptop")
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def test_the_code_of_a_card_works_once_and_one_that_was_taken_back_never(real_hub, tmp_path):
+    from nvr import evidence, wire
+    from nvr.hub.identity import enrolment_signed
+    from tools.nvrctl.identity import new_code
+
+    address, token = real_hub
+    codes = [new_code() for _ in range(2)]
+    entries = [
+        {
+            "code_hash": wire.code_hash(code),
+            "site": "waihaong",
+            "box": "waihaong-1",
+            "hub": address,
+            "expires_at": "2036-01-01T00:00:00+00:00",
+            "is_revoked": False,
+        }
+        for code in codes
+    ]
+
+    def told() -> dict:
+        (tmp_path / "codes.json").write_text(json.dumps({"version": 1, "codes": entries}))
+        return json.loads(
+            call(
+                "hub", "code", "import", tmp_path / "codes.json", "--hub", address, "--token-file", token, "--json"
+            ).stdout
+        )
+
+    assert len(told()["new"]) == 2
+    assert len(told()["known"]) == 2  # again changes nothing
+    entries[1]["is_revoked"] = True
+    assert told()["revoked"] == ["waihaong-1"]
+
+    def enrol(code: str, folder: str) -> int:
+        own = evidence.Identity.load_or_create(tmp_path / folder / "key")
+        proof = own.sign(enrolment_signed(wire.code_hash(code), own.public_bytes)).hex()
+        body = {
+            "v": wire.VERSION,
+            "code": code,
+            "public_key": own.public_bytes.hex(),
+            "proof": proof,
+            "box": "waihaong-1",
+            "site": "waihaong",
+            "software": "test",
+        }
+        return httpx.post(f"{address}/box/v1/enrol", json=body).status_code
+
+    assert enrol(codes[0], "first") == 200
+    assert enrol(codes[0], "second") in (401, 403, 409)
+    assert enrol(codes[1], "third") in (401, 403, 404)
+    listed = json.loads(call("hub", "code", "ls", "--hub", address, "--token-file", token, "--json").stdout)["codes"]
+    assert len(listed) == 1 and listed[0]["used_by"]

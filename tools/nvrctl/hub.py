@@ -147,7 +147,11 @@ def import_codes(file: Path, client: HubClient, as_json: bool) -> None:
             told["other hub"].append(each["box"])
         elif each["is_revoked"]:
             try:
-                client.ask("DELETE", f"/api/v1/codes/{each['code_hash']}")
+                client.ask(
+                    "POST",
+                    "/api/v1/codes",
+                    {"code_hash": each["code_hash"], "box": each["box"], "site": each["site"], "revoke": True},
+                )
                 told["revoked"].append(each["box"])
             except HubRefused as refused:
                 if refused.status not in (404, 405):  # never known there, or used: nothing to take back
