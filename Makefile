@@ -13,7 +13,7 @@ help:
 	@echo 'make check                       what to run before a commit: format, lint, types, fast tests'
 	@echo 'make pages                       the pages of the hub, from nvr/hub/pages/src'
 	@echo 'make bench                       what recording costs, beside other recorders (docs/bench.md)'
-	@echo 'make docs                        docs/settings.md and docs/commands.md from the code'
+	@echo 'make docs                        docs/settings.md and the lists of commands from the code'
 	@echo 'make lock                        the lock files in requirements/ from pyproject.toml'
 	@echo 'make audit                       known vulnerabilities, licences and a bill of materials of the packages'
 	@echo 'make clean                       takes away .venv and what was built; recordings stay'
@@ -49,6 +49,7 @@ docs: setup
 	$(RUN) -m nvr.site_keys > docs/settings.md
 	$(RUN) -m nvr.cli.document > docs/commands.md
 	$(RUN) -m nvr.hub.people.document > docs/api.md
+	$(RUN) -m tools.nvrctl.document > docs/commands-nvrctl.md
 
 lock: setup
 	$(RUN) -m pip install --quiet 'uv>=0.4,<1'
