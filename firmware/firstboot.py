@@ -319,7 +319,9 @@ def take_all(places: Places) -> list[Outcome]:
             outcome = take(name, judge, places.card, target, mode=mode, group=group)
         except OSError as error:
             log.error("%s of the card: %s", name, error)
-            outcome = Outcome(name, (Fault(1, "", f"the box could not move it: {error.strerror}", "Another card helps, mostly."),))
+            outcome = Outcome(
+                name, (Fault(1, "", f"the box could not move it: {error.strerror}", "Another card helps, mostly."),)
+            )
         if outcome is not None:
             log.log(logging.ERROR if outcome.faults else logging.INFO, "%s of the card: %s", name,
                     f"{len(outcome.faults)} faults, line {outcome.faults[0].line}: {outcome.faults[0].what}" if outcome.faults else "taken")  # fmt: skip

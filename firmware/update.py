@@ -52,9 +52,9 @@ def install(bundle: str, folder: Path = gate.UPDATE_DIR, *, restart: bool = True
             folder, gate.LAST, {"result": "refused", **here, "reason": (lines or ["RAUC gave no reason"])[-1][:500]}
         )
         return 1
-    gate.keep(folder, gate.LAST, {"result": "installed", **here, "reason": ""})
+    gate.keep(folder, gate.LAST, {"result": "restarting" if restart else "installed", **here, "reason": ""})
     if restart:
-        subprocess.run(["systemctl", "reboot"], check=False)
+        slots.restart()
     return 0
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from firmware import slots as state_room
+from firmware import tryboot
 from image.cache import Made
 from image.run import Toolbox
 from image.slots import MIB, fat
@@ -123,7 +124,7 @@ def make_selector(
         if config_txt:
             (tree / "config.txt").write_text(config_txt)
     else:
-        (tree / "autoboot.txt").write_text("[all]\ntryboot_a_b=1\nboot_partition=2\n[tryboot]\nboot_partition=3\n")
+        (tree / tryboot.NAME).write_text(tryboot.text(state_room.State(left_b=0)))
     # Nothing is in slot B yet; A has its three attempts.
     state = state_room.State(left_b=0)
     for name in state_room.COPIES:

@@ -66,7 +66,7 @@ def make(
     replace(tree / "etc/rauc/keyring.pem", certificate.read_text())
 
     add_account(tree)
-    replace(tree / "etc/hostname", "nvr\n")
+    remove(tree / "etc/hostname")  # a name in there would win over the site file's
     replace(tree / "etc/machine-id", "")  # empty: systemd makes one that lives until the next start
     remove(tree / "etc/localtime")
     (tree / "etc/localtime").symlink_to("/data/system/localtime")

@@ -64,8 +64,7 @@ def make_boot(
         shutil.copy(found[0], target)
     if loader == "tryboot":  # the board's firmware starts the kernel itself: it wants everything beside its config.txt
         (tree / "config.txt").write_text(config_txt)
-        for letter in "AB":
-            (tree / f"cmdline.{letter}").write_text(f"nvr.root=root{letter} rauc.slot={letter} {arguments}\n")
+        (tree / "cmdline.txt").write_text(f"{arguments}\n")  # the initramfs asks the firmware which slot this is
         for path in (tree / "dtb").rglob("*.dtb"):
             shutil.copy(path, tree / path.name)
         shutil.rmtree(tree / "dtb")

@@ -57,14 +57,18 @@ def test_a_secret_is_overwritten_before_its_file_goes(places, monkeypatch):
     (places.card / "site.yaml").write_bytes(SITE)
     seen = []
     unlink = Path.unlink
-    monkeypatch.setattr(Path, "unlink", lambda path, **options: (seen.append(path.read_bytes()), unlink(path, **options)))
+    monkeypatch.setattr(
+        Path, "unlink", lambda path, **options: (seen.append(path.read_bytes()), unlink(path, **options))
+    )
     firstboot.take_all(places)
     assert seen == [bytes(len(SITE))]
 
 
 def test_a_faulty_site_file_stays_on_the_card_and_its_lines_are_named(places):
     firstboot.put(places.site, SITE, mode=0o640)
-    wrong = SITE.replace(b"ring_gb: 0.05", b"ring_gb: vierzig").replace(b"time_zone: Asia/Jayapura", b"time_zone: Asia/Ambon")
+    wrong = SITE.replace(b"ring_gb: 0.05", b"ring_gb: vierzig").replace(
+        b"time_zone: Asia/Jayapura", b"time_zone: Asia/Ambon"
+    )
     (places.card / "site.yaml").write_bytes(wrong)
     (outcome,) = firstboot.take_all(places)
     assert {fault.line for fault in outcome.faults} == {2, 8}
@@ -92,7 +96,17 @@ def test_what_editors_on_laptops_do_to_text_is_no_fault(places, text):
     assert places.site.read_bytes() == SITE
 
 
-@pytest.mark.parametrize("data", [b"", b"\0" * 5000, b"\xff\xfe" + "site: x".encode("utf-16-le"), b"- [", b"x" * (firstboot.FILE_BYTES + 1), os.urandom(300)])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\0" * 5000,
+        b"\xff\xfe" + "site: x".encode("utf-16-le"),
+        b"- [",
+        b"x" * (firstboot.FILE_BYTES + 1),
+        os.urandom(300),
+    ],
+)
 @pytest.mark.parametrize("name", ["site.yaml", "network.yaml", "authorized_keys"])
 def test_rubbish_on_the_card_is_told_and_harms_nothing(places, name, data):
     (places.card / name).write_bytes(data)

@@ -90,7 +90,7 @@ def test_the_list_of_boots_is_bounded(tmp_path):
 
 def test_a_return_by_the_bootloader_is_explained_by_the_slot_it_returned_to(tmp_path):
     gate.keep(tmp_path, gate.LAST, {"result": "installed", "slot": "B", "version": "1.1", "reason": ""})
-    gate._explain_return(tmp_path, "A", State(("B", "A"), 2, 0, good_a=True))
+    gate._explain_return(tmp_path, "A", State(("B", "A"), 2, 0, good_a=True), tmp_path)
     last = json.loads((tmp_path / gate.LAST).read_text())
     assert last["result"] == "return"
     assert "started 3 times" in last["reason"]
@@ -98,5 +98,11 @@ def test_a_return_by_the_bootloader_is_explained_by_the_slot_it_returned_to(tmp_
 
 def test_an_installation_that_was_not_started_yet_is_not_called_a_return(tmp_path):
     gate.keep(tmp_path, gate.LAST, {"result": "installed", "slot": "B", "version": "1.1", "reason": ""})
-    gate._explain_return(tmp_path, "A", NEW)
+    gate._explain_return(tmp_path, "A", NEW, tmp_path)
     assert json.loads((tmp_path / gate.LAST).read_text())["result"] == "installed"
+
+
+def test_a_slow_board_gets_the_time_it_needs():
+    assert gate.bound_s(15) == BOUND_S
+    assert gate.bound_s(120) == 600
+    assert verdict(NEW, "B", ["record does not answer"], BOUND_S + 1, 0, start_s=120).action == "wait"
