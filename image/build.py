@@ -74,7 +74,7 @@ def build(order: Order, tell: Callable[[str], None] = print) -> Built:
     board = kitchen.make(
         "kernel", kernel.make, context=fetching, architecture=recipe.architecture, suite=recipe.suite, kernel=recipe.kernel,
         from_backports=recipe.kernel_from_backports, vendor_source=recipe.vendor_source, modules=recipe.modules,
-        initramfs_modules=recipe.initramfs_modules, others=("busybox-static", *dict.fromkeys(package for package, _, _ in recipe.files)),
+        initramfs_modules=recipe.initramfs_modules, others=("busybox-static", *dict.fromkeys(package for package, _, _ in recipe.files if package != recipe.kernel)),
     )  # fmt: skip
     ours = kitchen.make(
         "wheels", wheels.make, context=inside, architecture=recipe.architecture, lock=ROOT / "requirements/box.txt", nvr=ROOT / "nvr",
@@ -83,7 +83,7 @@ def build(order: Order, tell: Callable[[str], None] = print) -> Built:
     root_tree = kitchen.make(
         "root", root.make, context=inside, base=base_root, kernel=board, wheels=ours, firmware=order.firmware,
         certificate=order.trusted or signer.certificate, prune=recipe.prune, compatible=recipe.compatible, version=order.version,
-        watchdog_s=recipe.watchdog_s,
+        watchdog_s=recipe.watchdog_s, files=recipe.files,
     )  # fmt: skip
     root_image = kitchen.make(
         "root-image",

@@ -105,7 +105,7 @@ def make_selector(
     (tree / "site").mkdir(parents=True)
     (tree / "site/README.txt").write_text(README.replace("\n", "\r\n"))
     for _, source, target in files:
-        if not target.startswith("@"):
+        if target[0] not in "@/":
             for path in sorted((kernel.path / "tree").glob(source)):
                 place = tree / target / path.name if target.endswith("/") else tree / target
                 place.parent.mkdir(parents=True, exist_ok=True)

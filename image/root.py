@@ -33,7 +33,7 @@ SCRIPT = '#!/bin/sh\nexec /usr/bin/python3 -m firmware.{module} {arguments}"$@"\
 
 def make(
     into: Path, toolbox: Toolbox, *, base: Made, kernel: Made, wheels: Made, firmware: Path, certificate: Path, prune: tuple[str, ...],
-    compatible: str, version: str, watchdog_s: int,
+    compatible: str, version: str, watchdog_s: int, files: tuple[tuple[str, str, str], ...],
 ) -> None:  # fmt: skip
     """`into/tree`."""
     tree = into / "tree"
@@ -49,11 +49,11 @@ def make(
     modules = tree / "usr/lib/modules" / kernel_version
     modules.parent.mkdir(parents=True, exist_ok=True)
     shutil.copytree(kernel.path / "modules" / kernel_version, modules)
-    for name in ("firmware", "share/doc"):  # firmware of radios, out of packages that are only unpacked
-        if (kernel.path / "tree/usr/lib/firmware").is_dir() and name == "firmware":
-            shutil.copytree(
-                kernel.path / "tree/usr/lib/firmware", tree / "usr/lib/firmware", dirs_exist_ok=True, symlinks=True
-            )
+    for _, source, target in files:
+        if target.startswith("/"):
+            (tree / target[1:]).mkdir(parents=True, exist_ok=True)
+            for path in sorted((kernel.path / "tree").glob(source)):
+                shutil.copy2(path, tree / target[1:] / path.name, follow_symlinks=False)
 
     put_firmware(tree, firmware, {"@COMPATIBLE@": compatible, "@WATCHDOG_S@": str(watchdog_s)})
     own = tree / "usr/lib/nvr"

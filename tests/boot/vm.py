@@ -10,7 +10,6 @@ import contextlib
 import json
 import re
 import shlex
-import shutil
 import signal
 import socket
 import subprocess
@@ -302,7 +301,3 @@ def make_key(folder: Path) -> Path:
     if not key.exists():
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", key], check=True)
     return key
-
-
-def is_there(program: str) -> bool:
-    return shutil.which(program) is not None
