@@ -141,4 +141,4 @@ def test_sunxi_has_its_loader_where_the_gpt_would_have_its_entries(tmp_path):
     assert 8 * 1024 + len(loader) <= 1008 * 1024
     (entries,) = struct.unpack_from("<Q", board.raw(0, 1024), 512 + 72)  # UEFI 2.10, table 5-5: PartitionEntryLBA
     assert entries == 2016
-    assert [each["name"] for each in board.partitions()][0] == "selector"
+    assert board.partitions()[0]["name"] == "selector"
