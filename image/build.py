@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from image import base, bundle, disk, initramfs, kernel, keys, release, root, sbom, slots, toolbox, wheels
-from image.cache import Kitchen, Made, Took
+from image.cache import Kitchen, Made
 from image.mirror import Mirror, mirror_of_this_machine
 from image.recipe import Recipe
 from image.run import Toolbox, run
@@ -37,10 +37,10 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """All that was made; `release` holds the files for people."""
+    """All that was made."""
 
     toolbox: Toolbox
-    release: Made
+    kitchen: Kitchen
     disk: Made
     bundle: Made
     root: Made
@@ -50,7 +50,6 @@ class Built:
     version: str
     report: dict[str, object]
     sbom: dict[str, object]
-    took: list[Took]
 
 
 def build(order: Order, tell: Callable[[str], None] = print) -> Built:
@@ -118,10 +117,6 @@ def build(order: Order, tell: Callable[[str], None] = print) -> Built:
         "bundle", bundle.make, context={**inside, "signer": signer}, root=root_image, boot=boot, certificate=signer.certificate,
         compatible=recipe.compatible, version=order.version,
     )  # fmt: skip
-    out = kitchen.make(
-        "release", release.make, context=inside, disk=whole, bundle=update, recipe=recipe.name, version=order.version,
-        compression=19 if order.is_release else 3,
-    )  # fmt: skip
 
     packages = sbom.packages_of(base_root, board, ours)
     image_path = root_image.path / "root.img"
@@ -138,9 +133,15 @@ def build(order: Order, tell: Callable[[str], None] = print) -> Built:
     ]
     listed = sbom.document(packages, name=recipe.name, version=order.version, architecture=recipe.architecture, suite=recipe.suite,
                            source_date=source_date, root_hash=release.file_hash(image_path))  # fmt: skip
-    return Built(
-        tools, out, whole, update, root_tree, root_image, boot, selector, order.version, told, listed, kitchen.took
-    )
+    return Built(tools, kitchen, whole, update, root_tree, root_image, boot, selector, order.version, told, listed)
+
+
+def pack(order: Order, built: Built) -> Made:
+    """The files that leave the builder: packed, with block map and checksums."""
+    return built.kitchen.make(
+        "release", release.make, context={"toolbox": built.toolbox}, disk=built.disk, bundle=built.bundle, recipe=order.recipe.name,
+        version=order.version, compression=19 if order.is_release else 3,
+    )  # fmt: skip
 
 
 # The base keeps no dates of its own (the root image sets one for all files); mmdebstrap wants one all the same.
