@@ -220,12 +220,12 @@ def run(data_dir: Path, site_path: Path, folder: Path = UPDATE_DIR, selector: Pa
             took_s = round(now_s - started_s, 1)
             note_boot(folder, {"what": "committed", **here, "after_s": took_s})
             if was_new:
-                keep(folder, LAST, {"result": "committed", **here, "reason": "", "owed": len(before.streams)})
+                keep(folder, LAST, {"state": "committed", **here, "reason": "", "owed": len(before.streams)})
             log.info("slot %s (%s) is committed after %.0f s", slot, here["version"], took_s)
             _tell_console(f"nvr: slot {slot} committed after {took_s:.0f} s")
             return 0
         note_boot(folder, {"what": judged.action, **here, "reason": judged.reason})
-        keep(folder, LAST, {"result": judged.action, **here, "reason": judged.reason, "before": asdict(before)})
+        keep(folder, LAST, {"state": judged.action, **here, "reason": judged.reason, "before": asdict(before)})
         _tell_console(f"nvr: slot {slot} not committed, {judged.action}: {judged.reason}")
         if judged.action == "stay":
             log.error("slot %s did not prove itself and the other one never did: staying. %s", slot, judged.reason)
@@ -244,16 +244,16 @@ def _explain_return(folder: Path, slot: str, state: slots.State, selector: Path)
         last = json.loads((folder / LAST).read_bytes())
     except (OSError, ValueError):
         return
-    by_firmware = last.get("result") == "restarting" and (selector / tryboot.NAME).exists()
+    by_firmware = last.get("state") == "restarting" and (selector / tryboot.NAME).exists()
     if (
-        last.get("result") in ("installed", "restarting")
+        last.get("state") in ("installed", "restarting")
         and last.get("slot") == slots.other(slot)
         and (by_firmware or state.left(last["slot"]) == 0)
     ):
         times = "once" if by_firmware else f"{slots.ATTEMPTS} times"
         reason = f"slot {last['slot']} was started {times} and did not get as far as judging itself"
         slots.write(slots.given_up(state, last["slot"]), selector)
-        keep(folder, LAST, {**last, "result": "return", "reason": reason, "wall_ms": time.time_ns() // 1_000_000})
+        keep(folder, LAST, {**last, "state": "return", "reason": reason, "wall_ms": time.time_ns() // 1_000_000})
         note_boot(
             folder, {"what": "return", "slot": last.get("slot"), "version": last.get("version"), "reason": reason}
         )

@@ -52,7 +52,7 @@ def test_an_update_that_does_not_start_is_tried_three_times_and_left(box, builde
     text = box.text()[begin:]
     assert text.count("resetting") == 3
     last = last_update(box)
-    assert last["result"] == "return"
+    assert last["state"] == "return"
     assert "3 times" in last["reason"]
 
 

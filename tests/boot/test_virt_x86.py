@@ -128,7 +128,7 @@ def test_an_update_is_committed_when_the_camera_records_again(box, builder, tmp_
     box.wait_for("nvr: slot B committed", after=started)
     box.wait_for_shell()
     status = box.update_status()
-    assert (status["slot"], status["version"], status["last"]["result"]) == ("B", "1.1", "committed")
+    assert (status["slot"], status["version"], status["last"]["state"]) == ("B", "1.1", "committed")
     assert status["state"]["good_a"]
     assert pictures(box) > before  # the ring went along
 
@@ -148,7 +148,7 @@ def test_a_bundle_with_another_signature_or_cut_in_half_changes_nothing(box, bui
         box.put(bundle, "/data/update.raucb")
         box.ssh("nvr-update install --no-restart /data/update.raucb && echo installed", check=False, limit_s=600)
         last = last_update(box)
-        assert last["result"] == "refused"
+        assert last["state"] == "refused"
         assert word in last["reason"].lower() or "size" in last["reason"].lower(), last
         assert box.update_status()["state"] == before
     assert box.recording() == {"gate/main": True}
@@ -174,6 +174,6 @@ def test_an_update_that_does_not_record_goes_back_by_itself_and_says_why(box, bu
     box.wait_for_shell()
     status = box.update_status()
     assert (status["slot"], status["version"]) == (running["slot"], running["version"])
-    assert status["last"]["result"] == "return"
+    assert status["last"]["state"] == "return"
     assert "record does not answer" in status["last"]["reason"]
     wait_until(lambda: box.recording() == {"gate/main": True}, 120, "recording again")

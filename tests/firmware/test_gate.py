@@ -89,17 +89,17 @@ def test_the_list_of_boots_is_bounded(tmp_path):
 
 
 def test_a_return_by_the_bootloader_is_explained_by_the_slot_it_returned_to(tmp_path):
-    gate.keep(tmp_path, gate.LAST, {"result": "installed", "slot": "B", "version": "1.1", "reason": ""})
+    gate.keep(tmp_path, gate.LAST, {"state": "installed", "slot": "B", "version": "1.1", "reason": ""})
     gate._explain_return(tmp_path, "A", State(("B", "A"), 2, 0, good_a=True), tmp_path)
     last = json.loads((tmp_path / gate.LAST).read_text())
-    assert last["result"] == "return"
+    assert last["state"] == "return"
     assert "started 3 times" in last["reason"]
 
 
 def test_an_installation_that_was_not_started_yet_is_not_called_a_return(tmp_path):
-    gate.keep(tmp_path, gate.LAST, {"result": "installed", "slot": "B", "version": "1.1", "reason": ""})
+    gate.keep(tmp_path, gate.LAST, {"state": "installed", "slot": "B", "version": "1.1", "reason": ""})
     gate._explain_return(tmp_path, "A", NEW, tmp_path)
-    assert json.loads((tmp_path / gate.LAST).read_text())["result"] == "installed"
+    assert json.loads((tmp_path / gate.LAST).read_text())["state"] == "installed"
 
 
 def test_a_slow_board_gets_the_time_it_needs():
