@@ -20,7 +20,7 @@ PACKAGES = (
     "python3-pil",
 )
 # 0.4.0, the suite's own, says bytesused 0 and counts wrongly in this pipeline.
-NEWER = ("python3-libcamera", "libcamera-ipa", "libcamera-tools")
+NEWER = ("python3-libcamera", "libcamera-ipa", "libcamera0.7")
 PICAMERA2 = "picamera2==0.3.38"
 CAMERA = """"Virtual0":
   supported_formats:
