@@ -28,6 +28,11 @@ MASKED = (
     "proc-sys-fs-binfmt_misc.automount", "modprobe@efi_pstore.service", "getty.target", "console-getty.service",
 )  # fmt: skip
 FOLDERS = ("data", "disk", "boot/selector", "var", "tmp", "run", "proc", "sys", "dev")
+# What root would make in the data directory, the service could not change.
+NVR = """#!/bin/sh
+[ "$(id -u)" = 0 ] && exec setpriv --reuid=nvr --regid=nvr --init-groups /usr/bin/python3 -m nvr "$@"
+exec /usr/bin/python3 -m nvr "$@"
+"""
 SCRIPT = '#!/bin/sh\nexec /usr/bin/python3 -m firmware.{module} {arguments}"$@"\n'
 
 
@@ -62,7 +67,7 @@ def make(
     replace(own / "slots", SCRIPT.format(module="slots", arguments=""), 0o755)
     replace(own / "before-install", SCRIPT.format(module="update", arguments="before-install "), 0o755)
     replace(tree / "usr/bin/nvr-update", SCRIPT.format(module="update", arguments=""), 0o755)
-    replace(tree / "usr/bin/nvr", '#!/bin/sh\nexec /usr/bin/python3 -m nvr "$@"\n', 0o755)
+    replace(tree / "usr/bin/nvr", NVR, 0o755)
     replace(tree / "etc/rauc/keyring.pem", certificate.read_text())
 
     add_account(tree)
