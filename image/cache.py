@@ -86,10 +86,9 @@ def key_of(name: str, maker: Callable[..., None], inputs: dict[str, Any]) -> str
     """The hash of a step: the code of its file and its inputs."""
     code = inspect.getsourcefile(maker)
     assert code is not None
-    # The syntax tree: comments and layout change nothing.
     parts = [
         name,
-        ast.dump(ast.parse(Path(code).read_text("utf-8"))),
+        _code_of(code),
         *(f"{key}={_shown(value)}" for key, value in sorted(inputs.items())),
     ]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:KEY_DIGITS]
