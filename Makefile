@@ -30,13 +30,13 @@ demo: setup
 	@exec $(RUN) -m tools.demo $(CAMERAS)
 
 test: setup
-	@$(RUN) -m pytest -q -rs -n 4 -m "not slow and not root and not gst and not browser and not faketime and not postgres and not s3 and not nginx and not broker and not fuzz"
+	@$(RUN) -m pytest -q -rs -n 4 -m "not slow and not root and not gst and not browser and not faketime and not postgres and not s3 and not nginx and not broker and not fuzz and not boot and not campaign"
 
 check: setup
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
-	$(RUN) -m pytest -q -n 4 -m "not slow and not root and not gst and not browser and not faketime and not postgres and not s3 and not nginx and not broker and not fuzz"
+	$(RUN) -m pytest -q -n 4 -m "not slow and not root and not gst and not browser and not faketime and not postgres and not s3 and not nginx and not broker and not fuzz and not boot and not campaign"
 
 format: setup
 	$(RUN) -m ruff format .
