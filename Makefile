@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
+# What runs anywhere: no root, no camera, no server, no browser, no virtual machine.
+PLAIN := not slow and not root and not gst and not browser and not faketime and not postgres and not s3 and not nginx and not broker and not fuzz and not boot and not campaign
 
 .PHONY: help setup pages demo test check format types bench docs lock audit clean
 
@@ -30,13 +32,13 @@ demo: setup
 	@exec $(RUN) -m tools.demo $(CAMERAS)
 
 test: setup
-	@$(RUN) -m pytest -q -rs -n 4 -m "not slow and not root and not gst and not browser and not faketime and not postgres and not s3 and not nginx and not broker and not fuzz and not boot and not campaign"
+	@$(RUN) -m pytest -q -rs -n 4 -m "$(PLAIN)"
 
 check: setup
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
-	$(RUN) -m pytest -q -n 4 -m "not slow and not root and not gst and not browser and not faketime and not postgres and not s3 and not nginx and not broker and not fuzz and not boot and not campaign"
+	$(RUN) -m pytest -q -n 4 -m "$(PLAIN)"
 
 format: setup
 	$(RUN) -m ruff format .
