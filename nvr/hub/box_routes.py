@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 ENROL_BYTES_MOST = 4096
 RECEIVING_BYTES_MOST = 256 * 1024 * 1024  # pieces that are being received, of all boxes
 REQUESTS_OF_BOX = 8  # at once
+BODY_SILENT_S = (
+    45.0  # a link that broke at one end only leaves requests behind that never end, and each takes one of those
+)
 HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 TUS = {"tus-resumable": uploads.VERSION}
 
@@ -208,14 +211,18 @@ class TooLarge(wire.WireError):
 
 
 async def bounded_body(request: Request, most_bytes: int) -> bytes:
-    """The body, never more of it in memory than may be. Raises WireError."""
+    """The body, never more of it in memory than may be. Raises WireError, also for a connection that died without a word."""
     parts, size = [], 0
     try:
-        async for part in request.stream():
-            size += len(part)
-            if size > most_bytes:
-                raise TooLarge(f"a body of more than {most_bytes} bytes")
-            parts.append(part)
+        async with asyncio.timeout(BODY_SILENT_S) as silence:
+            async for part in request.stream():
+                silence.reschedule(asyncio.get_running_loop().time() + BODY_SILENT_S)
+                size += len(part)
+                if size > most_bytes:
+                    raise TooLarge(f"a body of more than {most_bytes} bytes")
+                parts.append(part)
+    except TimeoutError:
+        raise wire.WireError(f"nothing of the body came for {BODY_SILENT_S:.0f} s") from None
     except ClientDisconnect:
         raise wire.WireError("the body ended too early") from None
     return b"".join(parts)

@@ -152,7 +152,7 @@ class Cutter:
 
         Raises NvrError when holds.json cannot be written.
         """
-        owed = [clip for clip in self._outbox.owed() if clip.wanted.is_held and clip.wanted.stream in self._streams]
+        owed = [clip for clip in self._outbox.owed(HOLDS_MOST * 2) if clip.wanted.stream in self._streams]
         wanted = [self._hold_of(clip) for clip in owed[:HOLDS_MOST]]
         path = self._data_dir / holds.HOLDS_NAME
         everybody = [hold for hold in holds.load(path) if not hold.id.startswith(PREFIX)] + wanted

@@ -43,6 +43,14 @@ class HubFailed(NvrError):
     """The hub cannot be reached, or answers in a way that helps nobody now; tried again."""
 
 
+class Busy(HubFailed):
+    """The hub has too much to do, and says for how long to leave it alone. The connection is good."""
+
+    def __init__(self, message: str, wait_s: float) -> None:
+        super().__init__(message)
+        self.wait_s = wait_s
+
+
 class NotWelcome(NvrError):
     """The hub knows what we want and refuses it: a wrong code, a blocked box."""
 

@@ -221,9 +221,10 @@ class Outbox:
     def to_send(self, limit: int = 50) -> list[Clip]:
         return self._clips("WHERE made IS NOT NULL ORDER BY rank, came_ms, rowid LIMIT ?", (limit,))
 
-    def owed(self) -> list[Clip]:
-        """All whose footage lies only in the ring, the most valuable first."""
-        return self._clips("WHERE made IS NULL ORDER BY rank, came_ms", ())
+    def owed(self, limit: int) -> list[Clip]:
+        """Those whose footage lies only in the ring and is to be kept there, the most valuable first."""
+        where = "WHERE made IS NULL AND json_extract(wanted, '$.is_held') ORDER BY rank, came_ms, rowid LIMIT ?"
+        return self._clips(where, (limit,))
 
     def _clips(self, where: str, values: Sequence[Any]) -> list[Clip]:
         rows = self._ask(f"SELECT id, rank, came_ms, wanted, made FROM clips {where}", values)
@@ -295,7 +296,11 @@ class Outbox:
         return swept
 
     def made_bytes(self) -> int:
-        return sum(clip.made.size_bytes for clip in self._clips("WHERE made IS NOT NULL", ()) if clip.made is not None)
+        return int(
+            self._ask("SELECT coalesce(sum(json_extract(made, '$.size_bytes')), 0) FROM clips WHERE made IS NOT NULL")[
+                0
+            ][0]
+        )
 
     # -- commands
 
@@ -323,11 +328,13 @@ class Outbox:
             name = value_name(rank)
             by_value[name] = by_value.get(name, 0) + number
             oldest.append(came_ms)
-        for clip in self._clips("", ()):
-            name = value_name(clip.rank)
-            by_value[name] = by_value.get(name, 0) + 1
-            oldest.append(clip.came_ms)
-            size_bytes += clip.made.size_bytes if clip.made is not None else clip.wanted.size_bytes
+        for rank, number, came_ms, total_bytes in self._ask(
+            "SELECT rank, count(*), min(came_ms), sum(json_extract(coalesce(made, wanted), '$.size_bytes')) FROM clips GROUP BY rank"
+        ):
+            name = value_name(rank)
+            by_value[name] = by_value.get(name, 0) + number
+            oldest.append(came_ms)
+            size_bytes += total_bytes
         facts = {
             name: (number, text)
             for name, number, text in self._ask("SELECT name, number, text FROM facts WHERE name <> 'cursor'")

@@ -13,7 +13,7 @@ from nvr.uplink import ladder, worth
 from nvr.uplink.budget import Budget, is_quiet
 from nvr.uplink.control import Control
 from nvr.uplink.cutting import CannotCut, Cutter, Gone
-from nvr.uplink.link import HubFailed, Link
+from nvr.uplink.link import Busy, HubFailed, Link
 from nvr.uplink.outbox import Clip, Outbox
 from nvr.uplink.standing import Standing
 from nvr.uplink.upload import Counts, Lane, Refused, Spoilt, Yielded, back_off_s
@@ -138,6 +138,9 @@ class Sending:
             except Spoilt as error:
                 log.warning("clip %s is cut again: %s", clip.id, error)
                 await asyncio.to_thread(self.outbox.cut_again, clip.id)
+            except Busy as error:
+                self.standing.last_error = str(error)
+                await asyncio.sleep(max(error.wait_s, 1.0))
             except HubFailed as error:
                 log.info("%s: %s", lane.name, error)
                 self.standing.last_error = str(error)

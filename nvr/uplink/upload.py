@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from nvr.uplink.budget import Budget, Meter
-from nvr.uplink.link import Answer, HubFailed, Link, asked, wait_s
+from nvr.uplink.link import Answer, Busy, HubFailed, Link, asked, wait_s
 from nvr.uplink.outbox import Clip
 from nvr.uplink.worth import RANK_STATE, value_name
 
@@ -155,6 +155,8 @@ class Lane:
                     await self._pieces(clip, file, path, offset)
         except FileNotFoundError:
             raise Spoilt("its file is gone") from None
+        except Busy:
+            raise
         except HubFailed:
             self._counts.broke(self._now_s())
             await self._hang_up()
@@ -282,9 +284,9 @@ class Lane:
         if answer.status in (400, 413, 415):
             return Refused(f"the hub answers {answer.status} to {answer.asked}")
         wait = wait_s(answer)
-        return HubFailed(
-            f"the hub answers {answer.status} to {answer.asked}" + (f", asks for {wait:.0f} s" if wait else "")
-        )
+        if wait is not None and answer.status in (429, 503, 507):
+            return Busy(f"the hub answers {answer.status} to {answer.asked}, and asks for {wait:.0f} s", wait)
+        return HubFailed(f"the hub answers {answer.status} to {answer.asked}")
 
 
 def _read(file: Any, offset: int, size_bytes: int) -> bytes:

@@ -130,3 +130,26 @@ def test_what_is_too_large_is_refused_before_it_is_sent(hub, box, client):
 def test_metadata_that_is_none_is_refused(header):
     with pytest.raises(UploadRefused):
         uploads.checked_metadata(header)
+
+
+def test_a_request_whose_connection_died_without_a_word_does_not_take_a_place_for_ever(monkeypatch):
+    """Found over a link whose connections broke at the box's end only: eight of them, and the hub answered 429 to that box from then on."""
+    import asyncio
+
+    from starlette.requests import Request
+
+    from nvr import wire
+    from nvr.hub import box_routes
+
+    monkeypatch.setattr(box_routes, "BODY_SILENT_S", 0.05)
+    told = iter(({"type": "http.request", "body": b"half of", "more_body": True},))
+
+    async def receive() -> dict:
+        try:
+            return next(told)
+        except StopIteration:
+            await asyncio.Event().wait()
+            raise AssertionError from None
+
+    with pytest.raises(wire.WireError, match="nothing of the body came"):
+        asyncio.run(box_routes.bounded_body(Request({"type": "http", "headers": [], "method": "PATCH"}, receive), 1000))

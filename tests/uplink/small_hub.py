@@ -251,6 +251,11 @@ class SmallHub:
         text = message if isinstance(message, str) else message.to_text()
         asyncio.run_coroutine_threadsafe(self._socket.send_text(text), self._loop).result(10)
 
+    def hang_up(self) -> None:
+        """End the connection, as a hub that is started anew does."""
+        assert self._loop is not None and self._socket is not None
+        asyncio.run_coroutine_threadsafe(self._socket.close(1012), self._loop).result(30)
+
     def ask(self, do: str, id: str | None = None, **args: Any) -> str:
         """A command; its id."""
         id = id or wire.new_id()
