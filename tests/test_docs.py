@@ -143,6 +143,12 @@ def test_the_example_of_a_site_file_has_no_fault():
     assert checked.faults == ()
 
 
+def test_the_overview_of_the_api_is_what_the_code_says():
+    from nvr.hub.people import document as api
+
+    assert (ROOT / "docs" / "api.md").read_text("utf-8") == api.document(), "run `make docs`"
+
+
 @pytest.mark.parametrize("name", commands())
 def test_every_command_has_help_with_an_example(name):
     command = commands()[name]
