@@ -168,8 +168,9 @@ class Control:
                     log.error("box %s: its connection failed", connection.box.name, exc_info=error)
             if hearing in done and not sending.done():
                 connection.end(4400)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(asyncio.shield(sending), 5.0)
+                await asyncio.wait(
+                    (sending,), timeout=5.0
+                )  # it may find that the box is gone: gather() below takes that
         finally:
             for task in (sending, hearing):
                 task.cancel()
