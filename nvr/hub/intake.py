@@ -32,6 +32,7 @@ STATES_MOST = 512  # in one heartbeat: eight of each camera
 FOLLOWING = frozenset(("service_open", "queue", "congestion"))
 BEGINS_AND_ENDS = frozenset((("queue", "long queue"),))
 
+_STATE_KEY = ("camera_id", "kind", "zone", "slot")
 EventHook = Callable[[Connection, list[Row]], None]
 BoxHook = Callable[[Connection, str, list[Row]], None]
 
@@ -109,10 +110,12 @@ class Intake:
         """Every box that said something is here; those that were not are back."""
         heard = {item.box.box.id: item.received_ms for item in items}
         table = tables.box
-        connection.execute(
-            update(table).where(table.c.id == bindparam("b_id")).values(seen_ms=bindparam("b_seen")),
-            [{"b_id": box_id, "b_seen": seen_ms} for box_id, seen_ms in heard.items()],
-        )
+        with_heartbeat = {item.box.box.id for item in items if item.kind == "heartbeat"}  # their row is written with it
+        listed = [{"b_id": box_id, "b_seen": heard[box_id]} for box_id in sorted(heard.keys() - with_heartbeat)]
+        if listed:
+            connection.execute(
+                update(table).where(table.c.id == bindparam("b_id")).values(seen_ms=bindparam("b_seen")), listed
+            )
         back: list[Row] = []
         for some in _chunks(list(heard), 500):
             rows = (
@@ -150,7 +153,7 @@ class Intake:
         connection.execute(
             update(table)
             .where(table.c.id == bindparam("b_id"))
-            .values(heartbeat=bindparam("b_body"), heartbeat_ms=bindparam("b_at"), slot=bindparam("b_slot")),
+            .values(heartbeat=bindparam("b_body"), heartbeat_ms=bindparam("b_at"), seen_ms=bindparam("b_at"), slot=bindparam("b_slot")),
             [
                 {
                     "b_id": item.box.box.id, "b_at": item.received_ms, "b_body": item.message.body,
@@ -194,18 +197,7 @@ class Intake:
             (row.camera_id, row.kind, row.zone, row.slot): row
             for row in connection.execute(select(table).where(table.c.camera_id.in_(ids)))
         }
-        gone = [
-            dict(zip(("b_camera", "b_kind", "b_zone", "b_slot"), key, strict=True))
-            for key in before.keys() - rows.keys()
-        ]
-        if gone:
-            connection.execute(
-                delete(table).where(
-                    table.c.camera_id == bindparam("b_camera"), table.c.kind == bindparam("b_kind"),
-                    table.c.zone == bindparam("b_zone"), table.c.slot == bindparam("b_slot"),
-                ),
-                gone,
-            )  # fmt: skip
+        self._delete_states(connection, before.keys() - rows.keys())
         changed = []
         for key, row in rows.items():
             old = before.get(key)
@@ -219,12 +211,20 @@ class Intake:
         places = {place_id for _, place_id in speaker.cameras.values()}
         self._news["places"].update(places)
 
+    def _delete_states(self, connection: Connection, keys: Iterable[tuple[Any, ...]]) -> None:
+        listed = [{f"b_{name}": value for name, value in zip(_STATE_KEY, key, strict=True)} for key in keys]
+        if listed:
+            table = tables.state_now
+            connection.execute(
+                delete(table).where(*(table.c[name] == bindparam(f"b_{name}") for name in _STATE_KEY)), listed
+            )
+
     def _put_states(self, connection: Connection, rows: list[Row]) -> None:
         if rows:
             statement = upsert(connection, tables.state_now)
             changed = {key: statement.excluded[key] for key in ("state", "open", "since_ms", "event_id", "body")}
             connection.execute(
-                statement.on_conflict_do_update(index_elements=["camera_id", "kind", "zone", "slot"], set_=changed),
+                statement.on_conflict_do_update(index_elements=list(_STATE_KEY), set_=changed),
                 rows,
             )
 
@@ -266,8 +266,8 @@ class Intake:
                 item.box.states_digest = (
                     b""  # the next heartbeat is compared with what is stored, not with the one before
                 )
+            self._states_of_events(connection, list(new.values()))
             for stored in new.values():
-                self._state_of_event(connection, stored)
                 self._news["places"].add(stored["place_id"])
                 self._news["wall"].add(stored["camera_id"])
             self.run_hooks(connection, self.on_events, list(new.values()))
@@ -293,34 +293,39 @@ class Intake:
             "value": body["value"], "body": body, "still_sha256": still_sha256, "has_still": has_still, "clip_sha256": None,
         }  # fmt: skip
 
-    def _state_of_event(self, connection: Connection, row: Row) -> None:
-        """An event moves what is true now, unless something newer is known already."""
-        if row["is_moment"]:
+    def _states_of_events(self, connection: Connection, events: list[Row]) -> None:
+        """Events move what is true now, in their order, unless something newer is known already."""
+        events = [row for row in events if not row["is_moment"]]
+        if not events:
             return
         table = tables.state_now
-        slot = slot_of(row["kind"], row["state"])
-        here = (
-            table.c.camera_id == row["camera_id"],
-            table.c.kind == row["kind"],
-            table.c.zone == row["zone"],
-            table.c.slot == slot,
-        )
-        old = connection.execute(select(table.c.since_ms, table.c.open).where(*here)).one_or_none()
-        if old is not None and row["from_ms"] < old.since_ms:
-            return
-        is_open = 1
-        if slot:
-            is_open = max(0, (old.open if old else 0) + (-1 if row["is_end"] else 1))
-            if is_open == 0:
-                connection.execute(delete(table).where(*here))
-                return
-        self._put_states(
-            connection,
-            [{
-                "camera_id": row["camera_id"], "kind": row["kind"], "zone": row["zone"], "slot": slot, "state": row["state"], "open": is_open,
-                "since_ms": row["from_ms"], "event_id": row["id"], "body": row["body"],
-            }],
-        )  # fmt: skip
+        question = select(*(table.c[name] for name in _STATE_KEY), table.c.since_ms, table.c.open)
+        cameras = list({row["camera_id"] for row in events})
+        now = {
+            tuple(row[:4]): tuple(row[4:]) for row in connection.execute(question.where(table.c.camera_id.in_(cameras)))
+        }
+        put: dict[tuple[Any, ...], Row] = {}
+        gone: set[tuple[Any, ...]] = set()
+        for row in events:
+            slot = slot_of(row["kind"], row["state"])
+            key = (row["camera_id"], row["kind"], row["zone"], slot)
+            since_ms, were_open = now.get(key, (0, 0))
+            if row["from_ms"] < since_ms:
+                continue
+            are_open = max(0, were_open + (-1 if row["is_end"] else 1)) if slot else 1
+            if are_open:
+                now[key] = (row["from_ms"], are_open)
+                put[key] = {
+                    **dict(zip(_STATE_KEY, key, strict=True)), "state": row["state"], "open": are_open, "since_ms": row["from_ms"],
+                    "event_id": row["id"], "body": row["body"],
+                }  # fmt: skip
+                gone.discard(key)
+            else:
+                now.pop(key, None)
+                put.pop(key, None)
+                gone.add(key)
+        self._delete_states(connection, gone)
+        self._put_states(connection, list(put.values()))
 
     def _stills_newest(self, connection: Connection, items: list[Item]) -> None:
         if not items:

@@ -22,8 +22,8 @@ from nvr.hub.committer import Item
 from nvr.hub.database import DatabaseUnusable, Store, migrate, open_store
 from nvr.hub.identity import Box
 from nvr.hub.intake import Speaker
-from nvr.hub.settings import HubSettings, HubSettingsFaulty, load
 from nvr.hub.people import tables as people_tables
+from nvr.hub.settings import HubSettings, HubSettingsFaulty, load
 from nvr.hub.uploads import UploadRefused
 from tests.hub.conftest import wait_for
 
