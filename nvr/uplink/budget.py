@@ -120,10 +120,12 @@ class Budget:
         if not is_urgent:
             self._rest -= size_bytes
 
+    def may_begin(self, rank: int) -> bool:
+        """Whether a piece of this rank may be begun: ordinary clips stand still while an alarm travels. What was begun is ended."""
+        return rank < RANK_ASKED or not any(busy < RANK_STATE for busy in self._busy)
+
     def may_send(self, rank: int) -> bool:
-        """Whether something of this rank may send now. Ordinary clips stand still while an alarm travels; stills go on."""
-        if rank >= RANK_ASKED and any(busy < RANK_STATE for busy in self._busy):
-            return False
+        """Whether the cap leaves room for something of this rank now."""
         if self.cap_kbit_s is None:
             return True
         self._go_on()

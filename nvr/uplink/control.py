@@ -47,6 +47,7 @@ class Outgoing:
     id: str
     event: Message
     still: Message | None
+    came_ms: int = 0  # taken over from DATA/events, by the box's clock
 
 
 class Control:
@@ -69,13 +70,17 @@ class Control:
         self._stills: dict[str, Message] = {}
         self._on_the_way: dict[str, tuple[float, int]] = {}  # event -> (when, bytes)
         self._event_stills: deque[Message] = deque()
+        self._told_ms = 0
         self._awake = asyncio.Event()
         self._events_wait = True
         self._meter: Meter | None = None
         self._queued: list[int] = []
         self.is_connected = False
         self.since_ms = 0
-        self.connections = 0
+        self.connections = self.welcomes = 0
+        self.alarm_told_s: deque[float] = deque(
+            maxlen=100
+        )  # from when an alarm was taken over to when it was sent first
         self.heartbeat_sent_s = float("-inf")
         self.longest_heartbeat_gap_s = 0.0
         self.bad_messages = 0
@@ -184,6 +189,7 @@ class Control:
         try:
             if message.kind == "welcome":
                 self._welcomed(message)
+                self.welcomes += 1
                 self.is_connected, self.since_ms = True, message.whole("wall_ms", default=0)
                 self._awake.set()
             elif message.kind == "ack":
@@ -278,6 +284,9 @@ class Control:
             return False
         outgoing = found[0]
         size = await self._send(socket, outgoing.event)
+        if outgoing.event.body["value"] == wire.ALARM and outgoing.came_ms > self._told_ms:
+            self._told_ms = outgoing.came_ms
+            self.alarm_told_s.append(max(time.time() - outgoing.came_ms / 1000, 0.0))
         if outgoing.still is not None:
             size += len(outgoing.still.payload)
             self._event_stills.append(outgoing.still)

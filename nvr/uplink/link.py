@@ -28,7 +28,9 @@ log = logging.getLogger(__name__)
 
 CONNECT_S = 30.0  # three round trips of 300 ms, of which every third loses a packet
 ANSWER_S = 60.0
-UNSENT_BYTES = 16 * 1024  # left to the kernel: what is more urgent does not wait behind more than that
+UNSENT_BYTES = (
+    4 * 1024
+)  # left to the kernel: what is more urgent does not wait behind more, and no more is sent in vain when it breaks
 SILENT_MS = 45_000  # a connection that nobody acknowledges is given up
 TIME_ERROR_NS = 250_000_000  # of the hub's own clock, which somebody keeps
 ASK_TIME_S = 600.0
@@ -116,6 +118,10 @@ def socket_options() -> list[tuple[int, int, int] | tuple[int, int, bytes]]:
         (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
         (socket.IPPROTO_TCP, _NOTSENT_LOWAT, UNSENT_BYTES),
         (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENT_MS),
+        # A hub that lost the connection and could not say so answers the first of these with a reset.
+        (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 8),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 4),
         # BBR keeps the rate of a link that loses 8 % of its packets; cubic falls to a fifth of it (docs/bench.md).
         (socket.IPPROTO_TCP, _CONGESTION, b"bbr"),
     ]

@@ -20,6 +20,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,7 @@ class Told:
     id: str
     rank: int
     clip: str | None
+    came_ms: int = 0
 
 
 class Outbox:
@@ -184,7 +186,7 @@ class Outbox:
     def events(self, limit: int, without: frozenset[str] = frozenset()) -> list[Told]:
         """What is to be told next, the most urgent first."""
         rows = self._ask(
-            "SELECT number, id, rank, clip FROM events ORDER BY rank, number LIMIT ?", (limit + len(without),)
+            "SELECT number, id, rank, clip, came_ms FROM events ORDER BY rank, number LIMIT ?", (limit + len(without),)
         )
         return [told for told in (Told(*row) for row in rows) if told.id not in without][:limit]
 
@@ -217,7 +219,7 @@ class Outbox:
         return self._clips("WHERE made IS NULL ORDER BY rank, came_ms LIMIT ?", (limit,))
 
     def to_send(self, limit: int = 50) -> list[Clip]:
-        return self._clips("WHERE made IS NOT NULL ORDER BY rank, came_ms LIMIT ?", (limit,))
+        return self._clips("WHERE made IS NOT NULL ORDER BY rank, came_ms, rowid LIMIT ?", (limit,))
 
     def owed(self) -> list[Clip]:
         """All whose footage lies only in the ring, the most valuable first."""
@@ -238,7 +240,7 @@ class Outbox:
             ).fetchall()
             for number, each in enumerate(made if rows else ()):
                 rank, came_ms, wanted = rows[0]
-                part = id if number == 0 else f"{id[:-3]}{number:03x}"
+                part = id if number == 0 else sha256(f"{id} part {number}".encode()).hexdigest()[:32]
                 base.execute(
                     "INSERT OR REPLACE INTO clips VALUES (?, ?, ?, ?, ?)", (part, rank, came_ms, wanted, _text(each))
                 )
@@ -350,7 +352,9 @@ def _count(base: sqlite3.Connection, name: str, number: int, why: str = "") -> N
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    base = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
+    # psow=0: a card that loses power while it writes may harm what was durable beside it in the same page, so nothing is appended there.
+    where = f"{path.absolute().as_uri()}?psow=0"
+    base = sqlite3.connect(where, uri=True, timeout=5.0, isolation_level=None, check_same_thread=False)
     try:
         os.chmod(path, 0o600)
         base.execute("PRAGMA journal_mode = WAL")

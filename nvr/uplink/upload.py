@@ -3,7 +3,8 @@
 A transfer begins with a question: how much of this content do you hold? So nothing about a half-finished one is remembered here, and
 nothing is sent twice but the piece that was on its way when the connection broke. The size of a piece follows the link: about 1 % of what
 mostly gets through between two breaks, and no more than four seconds of it. Two lanes share the ordinary clips, because a lane
-waits for an answer after each piece; alarms have a lane, and a connection, of their own.
+waits for an answer after each piece; alarms have a lane, and a connection, of their own, and where there are several of them
+the others as well.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import hashlib
 import logging
 import random
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -32,8 +34,9 @@ UPLOADS = "/box/v1/uploads"
 PIECE_LEAST_BYTES, PIECE_MOST_BYTES = 8 * 1024, 1024 * 1024
 PIECE_S = 4.0
 LOST_SHARE = 0.012  # of what goes through between two breaks; on average half a piece of each lane is sent in vain
-BREAK_BYTES = 4_000_000  # until a link has shown better or worse
-CHUNK_BYTES = 4096
+BREAK_BYTES = 1_000_000  # until a link has shown better or worse
+SAME_BREAK_S = 5.0
+CHUNK_BYTES = 2048
 BACK_OFF_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 IDLE_S = 1.0
 TUS = {"Tus-Resumable": "1.0.0"}
@@ -41,6 +44,10 @@ TUS = {"Tus-Resumable": "1.0.0"}
 
 class Refused(Exception):
     """The hub will never take this clip as it is."""
+
+
+class Yielded(Exception):
+    """Something more valuable has to go first; the hub keeps what it has."""
 
 
 class Spoilt(Exception):
@@ -65,26 +72,56 @@ def metadata(clip: Clip) -> str:
     return ",".join(f"{name} {base64.b64encode(value.encode()).decode()}" for name, value in fields.items() if value)
 
 
+class Turn:
+    """Of sending the body of a piece: while one lane waits for an answer the other sends, and a break costs one piece, not two."""
+
+    def __init__(self, lock: asyncio.Lock) -> None:
+        self._lock = lock
+        self._has_it = False
+
+    async def begin(self) -> None:
+        await self._lock.acquire()
+        self._has_it = True
+
+    def end(self) -> None:
+        if self._has_it:
+            self._has_it = False
+            self._lock.release()
+
+
 class Counts:
-    """What all lanes did since the process began."""
+    """What all lanes did since the process began, and what they share."""
 
     def __init__(self) -> None:
+        self._of_alarms, self._of_others = asyncio.Lock(), asyncio.Lock()
         self.sent_bytes = 0  # of clips
         self.resent_bytes = 0  # of these in vain
         self.stored = 0
         self.breaks = 0
-        self.first_byte_s: list[float] = []  # of alarms: from when the clip was there
+        self.begun_s: deque[float] = deque(
+            maxlen=100
+        )  # of alarms: from when the event was taken over to the first byte of its clip
+        self.through_bytes = 0  # that the hub said it holds
+        self._broke_s = float("-inf")
         self._since_break = 0
         self._between_breaks = float(BREAK_BYTES)
 
     def between_breaks_bytes(self) -> float:
         return max(self._between_breaks, self._since_break)
 
+    def turn(self, rank: int) -> Turn:
+        """An alarm waits for no other clip's piece."""
+        return Turn(self._of_alarms if rank < RANK_STATE else self._of_others)
+
     def got_through(self, size_bytes: int) -> None:
         self._since_break += size_bytes
+        self.through_bytes += size_bytes
 
-    def broke(self) -> None:
+    def broke(self, now_s: float) -> None:
         self.breaks += 1
+        if now_s - self._broke_s < SAME_BREAK_S:
+            return  # all lanes notice the same one
+        self._broke_s = now_s
         self._between_breaks = (self._between_breaks + self._since_break) / 2
         self._since_break = 0
 
@@ -97,6 +134,7 @@ class Lane:
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         self.name = name
+        self.clip_id: str | None = None  # that is being sent
         self._link, self._budget, self._counts, self._clips_path = link, budget, counts, clips_path
         self._now_s = now_s
         self._client: httpx.AsyncClient | None = None
@@ -106,8 +144,9 @@ class Lane:
         self._handed: dict[str, int] = {}  # clip -> end of what was handed to a connection
 
     async def send(self, clip: Clip) -> None:
-        """Until the hub said that it holds all of it. Raises HubFailed (try again), Refused, Spoilt."""
+        """Until the hub said that it holds all of it. Raises HubFailed (try again), Yielded (later), Refused, Spoilt."""
         assert clip.made is not None
+        self.clip_id = clip.id
         self._budget.begin(clip.rank)
         try:
             path, offset, stored = await self._create(clip)
@@ -117,10 +156,11 @@ class Lane:
         except FileNotFoundError:
             raise Spoilt("its file is gone") from None
         except HubFailed:
-            self._counts.broke()
+            self._counts.broke(self._now_s())
             await self._hang_up()
             raise
         finally:
+            self.clip_id = None
             self._budget.end(clip.rank)
         self._handed.pop(clip.id, None)
         self._counts.stored += 1
@@ -156,6 +196,8 @@ class Lane:
         assert clip.made is not None
         made = clip.made
         while True:
+            if not self._budget.may_begin(clip.rank):
+                raise Yielded
             size_bytes = min(piece_bytes(self._bytes_s, self._counts.between_breaks_bytes()), made.size_bytes - offset)
             data = await asyncio.to_thread(_read, file, offset, size_bytes)
             if len(data) != size_bytes:
@@ -165,8 +207,13 @@ class Lane:
                 "Content-Type": "application/offset+octet-stream",
                 "Upload-Checksum": f"sha256 {base64.b64encode(hashlib.sha256(data).digest()).decode()}",
             }  # fmt: skip
-            began_s = self._now_s()
-            answer = await self._ask("PATCH", path, headers=headers, content=self._body(clip, data, offset))
+            turn = self._counts.turn(clip.rank)
+            await turn.begin()
+            try:
+                began_s = self._now_s()
+                answer = await self._ask("PATCH", path, headers=headers, content=self._body(clip, data, offset, turn))
+            finally:
+                turn.end()
             if answer.status == 422:
                 raise Spoilt("the hub received other bytes than were cut")
             if answer.status == 460:
@@ -187,21 +234,19 @@ class Lane:
                     raise HubFailed("the hub has all of a clip and does not say that it is stored")
                 return
 
-    async def _body(self, clip: Clip, data: bytes, offset: int) -> AsyncIterator[bytes]:
+    async def _body(self, clip: Clip, data: bytes, offset: int, turn: Turn) -> AsyncIterator[bytes]:
         """The piece, as fast as the budget lets it."""
         for place in range(0, len(data), CHUNK_BYTES):
             chunk = data[place : place + CHUNK_BYTES]
             await self._budget.take(len(chunk), clip.rank)
             if place == 0 and offset == 0 and clip.rank < RANK_STATE:
-                self._counts.first_byte_s = [
-                    *self._counts.first_byte_s[-99:],
-                    max(time.time() - clip.came_ms / 1000, 0.0),
-                ]
+                self._counts.begun_s.append(max(time.time() - clip.came_ms / 1000, 0.0))
             if self._meter is not None:
                 self._meter.paid_bytes += len(chunk)
             self._counts.sent_bytes += len(chunk)
             self._handed[clip.id] = max(self._handed.get(clip.id, 0), offset + place + len(chunk))
             yield chunk
+        turn.end()
 
     async def _ask(self, method: str, path: str, **more: Any) -> Answer:
         if self._client is None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from web.boxes import NS, DiskBox
 
 from nvr import site
+from nvr.clock import Clock
 from nvr.events import EventLog, Evidence
 from nvr.scene import Event
 from nvr.uplink.process import Uplink
@@ -80,8 +81,8 @@ class EventfulBox:
 class Running:
     """The uplink of a box, in a thread of its own. Use it in a `with` statement."""
 
-    def __init__(self, box: EventfulBox, site_path: Path) -> None:
-        self.uplink = Uplink(site.load(site_path), box.data_dir)
+    def __init__(self, box: EventfulBox, site_path: Path, clock: Clock | None = None) -> None:
+        self.uplink = Uplink(site.load(site_path), box.data_dir, clock=clock)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)

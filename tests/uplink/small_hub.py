@@ -1,23 +1,18 @@
-"""A hub of one file, for what the real one never does: it lies, forgets, loses answers, says garbage. Starlette and uvicorn, over TLS.
-
-What it received is in memory, and with --log also written down line by line as JSON, for measurements from another process.
-"""
+"""A hub of one file, for what the real one never does: it lies, forgets, loses answers, says garbage. Starlette and uvicorn, over TLS."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import base64
 import contextlib
 import datetime
 import hashlib
-import json
 import ssl
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
@@ -25,24 +20,27 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
+from websockets.exceptions import InvalidState
 
 from nvr import wire
 from nvr.evidence import box_id, is_signed_by
 from nvr.wire import Message
 
 
-def certificate(folder: Path) -> tuple[Path, Path, str]:
+def certificate(folder: Path, from_year: int = 2026, to_year: int = 2036) -> tuple[Path, Path, str]:
     """A self-signed one for 127.0.0.1: (certificate, key, fingerprint)."""
+    import ipaddress
+
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "hub")])
-    now = datetime.datetime(2026, 1, 1)
     made = (
         x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(7)
-        .not_valid_before(now).not_valid_after(now + datetime.timedelta(days=3650)).sign(key, hashes.SHA256())
+        .not_valid_before(datetime.datetime(from_year, 1, 1)).not_valid_after(datetime.datetime(to_year, 1, 1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False).sign(key, hashes.SHA256())
     )  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     cert_path, key_path = folder / "hub.crt", folder / "hub.key"
@@ -63,7 +61,7 @@ class Upload:
 class SmallHub:
     """The state, and the knobs by which it misbehaves."""
 
-    def __init__(self, code: str = "7F3K-QM2P-XW9D", log: TextIO | None = None) -> None:
+    def __init__(self, code: str = "7F3K-QM2P-XW9D") -> None:
         self.code_hash = wire.code_hash(code)
         self.keys: dict[str, bytes] = {}
         self.uploads: dict[str, Upload] = {}
@@ -92,7 +90,6 @@ class SmallHub:
         self.is_away = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._socket: WebSocket | None = None
-        self._log = log
         self.app = Starlette(
             routes=[
                 Route("/box/v1/time", self._time), Route("/box/v1/enrol", self._enrol, methods=["POST"]),
@@ -101,11 +98,6 @@ class SmallHub:
                 WebSocketRoute("/box/v1/control", self._control),
             ]
         )  # fmt: skip
-
-    def note(self, what: str, **more: Any) -> None:
-        if self._log is not None:
-            self._log.write(json.dumps({"at_s": time.time(), "what": what, **more}) + "\n")
-            self._log.flush()
 
     def _box(self, headers: Any) -> str | None:
         try:
@@ -189,12 +181,8 @@ class SmallHub:
         if offset != len(upload.data):
             return Response(status_code=409)
         body = bytearray()
-        is_first = True
         try:
             async for chunk in request.stream():
-                if is_first and chunk:
-                    is_first = False
-                    self.note("piece", sha256=digest, value=upload.about["value"], offset=offset)
                 self.received_bytes += len(chunk)
                 body += chunk
         except ClientDisconnect:
@@ -213,7 +201,6 @@ class SmallHub:
             upload.is_stored = True
             self.objects[digest] = bytes(upload.data)
             self.stored_times[digest] = self.stored_times.get(digest, 0) + 1
-            self.note("stored", sha256=digest, value=upload.about["value"], size_bytes=upload.length)
         return None
 
     # -- control
@@ -235,24 +222,24 @@ class SmallHub:
         body = dict(message.body)
         if message.kind == "hello":
             self.hellos.append(body)
-            self._socket = websocket
+            before, self._socket = self._socket, websocket
+            if before is not None and before is not websocket:
+                with contextlib.suppress(RuntimeError, WebSocketDisconnect):
+                    await before.close(4409)
             welcome = Message("welcome", {"wall_ms": int(self.wall_s() * 1000), **self.welcome})
             await websocket.send_text(welcome.to_text())
             for each in self.garbage:
                 await (websocket.send_text(each) if isinstance(each, str) else websocket.send_bytes(each))
         elif message.kind == "heartbeat":
             self.heartbeats.append((time.time(), body))
-            self.note("heartbeat")
         elif message.kind == "event":
             if body["id"] not in self.events:
                 self.event_order.append(body["id"])
             self.events[body["id"]] = body
-            self.note("event", id=body["id"], value=body["value"])
             if self.acknowledges:
                 await websocket.send_text(Message("ack", {"events": [body["id"]]}).to_text())
         elif message.kind == "still":
             self.stills.append(message)
-            self.note("still")
         elif message.kind == "live":
             self.live.append(message)
         elif message.kind == "reply":
@@ -277,11 +264,11 @@ class SmallHub:
 class Served:
     """A SmallHub that listens, in a thread of this process."""
 
-    def __init__(self, hub: SmallHub, folder: Path, port: int = 0) -> None:
+    def __init__(self, hub: SmallHub, folder: Path, port: int = 0, years: tuple[int, int] = (2026, 2036)) -> None:
         import socket
 
         self.hub = hub
-        cert, key, self.fingerprint = certificate(folder)
+        cert, key, self.fingerprint = certificate(folder, *years)
         self._socket = socket.create_server(("127.0.0.1", port))
         self.port = self._socket.getsockname()[1]
         self.url = f"https://127.0.0.1:{self.port}"
@@ -294,7 +281,8 @@ class Served:
             self.hub._loop = asyncio.get_running_loop()
             await self._server.serve(sockets=[self._socket])
 
-        asyncio.run(serve())
+        with contextlib.suppress(InvalidState):  # uvicorn, when a connection is just closing
+            asyncio.run(serve())
 
     def stop(self) -> None:
         self._server.should_exit = self._server.force_exit = True
@@ -310,27 +298,9 @@ def config(hub: SmallHub, cert: Path, key: Path) -> uvicorn.Config:
 
 
 @contextlib.contextmanager
-def served(folder: Path, hub: SmallHub | None = None) -> Iterator[Served]:
-    found = Served(hub or SmallHub(), folder)
+def served(folder: Path, hub: SmallHub | None = None, years: tuple[int, int] = (2026, 2036)) -> Iterator[Served]:
+    found = Served(hub or SmallHub(), folder, years=years)
     try:
         yield found
     finally:
         found.stop()
-
-
-def main() -> None:
-    """`python -m tests.uplink.small_hub --listen ADDR:PORT --folder DIR`: as a process, for measurements in network namespaces."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--listen", required=True)
-    parser.add_argument("--folder", type=Path, required=True)
-    options = parser.parse_args()
-    host, _, port = options.listen.rpartition(":")
-    cert, key = options.folder / "hub.crt", options.folder / "hub.key"
-    with open(options.folder / "hub.jsonl", "a") as log:
-        settings = config(SmallHub(log=log), cert, key)
-        settings.host, settings.port = host, int(port)
-        uvicorn.Server(settings).run()
-
-
-if __name__ == "__main__":
-    main()

@@ -6,8 +6,12 @@ import hashlib
 from pathlib import Path
 
 import pytest
+from web.boxes import NS
 
 from nvr import clips
+from nvr.clock import SystemClock
+from nvr.events import EventLog
+from nvr.media import ClockReading
 from nvr.ring import holds
 from tests.uplink.boxes import EventfulBox, Running, until
 from tests.uplink.small_hub import SmallHub, served
@@ -81,3 +85,72 @@ def test_lost_answers_cost_time_and_nothing_else(box, tmp_path):
     assert set(hub.stored_times.values()) == {1}
     (size_bytes,) = [len(data) for data in hub.objects.values()]
     assert hub.received_bytes == size_bytes
+
+
+def test_in_quiet_hours_ordinary_clips_wait_and_alarms_do_not(box, tmp_path):
+    box.event("service_open", "open", 20.0)
+    box.event("intrusion", "present", 12.0)
+    with served(tmp_path) as hub:
+        path = box.site_file(hub.url, hub.fingerprint, ', quiet_hours: "00:00-12:00, 12:00-00:00"')
+        with Running(box, path) as running:
+            until(lambda: len(hub.hub.events) == 2 and hub.hub.objects, "both events, and the clip of the alarm")
+            until(lambda: running.uplink.outbox.depth()["depth"] == 1, "the other clip waits")
+            assert running.uplink.status()["quiet"]
+        assert [upload.about["value"] for upload in hub.hub.uploads.values()] == ["alarm"]
+
+
+def test_a_full_disk_makes_clips_wait_in_the_ring(box, tmp_path, monkeypatch):
+    monkeypatch.setattr("nvr.uplink.cutting.RESERVE_BYTES", 2**60)
+    box.event("intrusion", "present", 12.0)
+    with served(tmp_path) as hub, Running(box, box.site_file(hub.url, hub.fingerprint)):
+        until(lambda: hub.hub.events, "the event is told all the same")
+        until(lambda: holds.load(box.data_dir / "holds.json"), "its footage is held")
+        assert not hub.hub.objects
+        monkeypatch.setattr("nvr.uplink.cutting.RESERVE_BYTES", 0)
+        until(lambda: hub.hub.objects, "there is room again")
+
+
+def test_footage_that_is_gone_is_given_up_by_name(box, tmp_path):
+    box.event("intrusion", "present", 12.0, boot=b"z" * 16)  # a boot of which neither ring nor journal knows anything
+    with served(tmp_path) as hub, Running(box, box.site_file(hub.url, hub.fingerprint)) as running:
+        until(lambda: running.uplink.outbox.depth()["given_up"].get("clips given up"), "it is given up")
+        assert "nothing is recorded" in running.uplink.outbox.depth()["given_up_why"]
+        until(lambda: hub.hub.events, "the event is told")
+
+
+def test_a_store_of_events_that_began_anew_is_read_from_its_beginning(box, tmp_path):
+    for second in (10.0, 14.0, 18.0):
+        box.event("service_open", "open", second)
+    with served(tmp_path) as hub:
+        path = box.site_file(hub.url, hub.fingerprint)
+        with Running(box, path) as running:
+            until(lambda: len(hub.hub.events) == 3 and running.uplink.outbox.depth()["depth"] == 0, "all are told")
+        box.log.close()
+        for file in (box.data_dir / "events").iterdir():
+            file.unlink()
+        box.log = EventLog(box.data_dir / "events", "life-2")
+        box.event("service_open", "closed", 22.0)
+        with Running(box, path):
+            until(lambda: len(hub.hub.events) == 4, "number 1 of another life is another event")
+
+
+def test_a_clock_that_jumps_by_years_stops_nothing(box, tmp_path):
+    class Jumping(SystemClock):
+        years = 0
+
+        def read(self) -> ClockReading:
+            reading = super().read()
+            return ClockReading(
+                reading.mono_ns, reading.wall_ns + self.years * 31_536_000 * NS, reading.state, reading.error_ns
+            )
+
+    clock = Jumping()
+    with served(tmp_path) as hub, Running(box, box.site_file(hub.url, hub.fingerprint), clock=clock) as running:
+        for number, years in enumerate((0, 20, -30), start=1):
+            clock.years = years
+            box.event("intrusion", "present", 8.0 + number)
+            until(lambda number=number: len(hub.hub.objects) == number, f"clip {number}")
+        until(lambda: running.uplink.outbox.depth()["depth"] == 0, "nothing waits")
+        assert running.uplink.control.connections == 1
+    times = sorted(upload.about["from_ms"] for upload in hub.hub.uploads.values())
+    assert all(abs(int(ms) - box.written[0].record.wall_ns // 1_000_000) < 60_000 for ms in times)

@@ -1,0 +1,173 @@
+"""What is decided without a clock, a disk or a hub: worth, the ladder, the size of pieces, live that does not hold up the channel."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import pytest
+from clocks import record
+
+from nvr import wire
+from nvr.events import Evidence, State, Stored
+from nvr.media import Position
+from nvr.scene import Event
+from nvr.site_settings import Hub
+from nvr.uplink import heartbeat, ladder
+from nvr.uplink.ladder import Ladder, step, strain_of
+from nvr.uplink.relay import Relay, Watched
+from nvr.uplink.upload import PIECE_LEAST_BYTES, PIECE_MOST_BYTES, Counts, piece_bytes
+from nvr.uplink.worth import RANK_ALARM, RANK_CLIP, RANK_MOMENT, RANK_STATE, clip_rank, rank_of, value_name, value_of
+
+HUB = Hub("https://hub.example.org")
+
+
+def stored(kind: str, state: str, *, is_end: bool = False, stream: str = "gate/main", **words: str) -> Stored:
+    event = Event(kind, "gate", "z", state, 10**9, 2 * 10**9, 5 * 10**18, words=tuple(words.items()), is_end=is_end)
+    return Stored(7, "life", event, Evidence(stream, "ab" * 16, 1, 2), False)
+
+
+@pytest.mark.parametrize(
+    ("kind", "state", "more", "rank", "clip"),
+    [
+        ("intrusion", "present", {}, RANK_ALARM, RANK_ALARM),
+        ("intrusion", "present", {"is_end": True}, RANK_STATE, None),
+        ("tamper", "covered", {}, RANK_ALARM, RANK_ALARM),
+        ("stopped_vehicle", "stopped", {}, RANK_ALARM, RANK_ALARM),
+        ("congestion", "jam", {}, RANK_ALARM, RANK_ALARM),
+        ("congestion", "dense", {}, RANK_STATE, RANK_CLIP),
+        ("queue", "long queue", {}, RANK_ALARM, RANK_ALARM),
+        ("queue", "visit", {}, RANK_MOMENT, None),
+        ("service_open", "closed", {"due": "open"}, RANK_ALARM, RANK_ALARM),
+        ("service_open", "closed", {"due": "closed"}, RANK_STATE, RANK_CLIP),
+        ("service_open", "cannot tell", {"due": "open"}, RANK_STATE, RANK_CLIP),
+        ("line_crossing", "crossed", {}, RANK_MOMENT, None),
+        ("camera", "down", {"stream": ""}, RANK_STATE, None),
+    ],
+)
+def test_what_an_event_is_worth(kind, state, more, rank, clip):
+    each = stored(kind, state, **more)
+    assert (rank_of(each), clip_rank(each, HUB)) == (rank, clip)
+    assert value_of(each) == (wire.ALARM if rank == RANK_ALARM else wire.STATE)
+
+
+def test_a_site_may_want_the_clips_of_alarms_only_or_none():
+    alarm, state = stored("intrusion", "present"), stored("service_open", "open")
+    assert [clip_rank(each, Hub("", clips="alarms")) for each in (alarm, state)] == [RANK_ALARM, None]
+    assert [clip_rank(each, Hub("", clips="none")) for each in (alarm, state)] == [None, None]
+    assert [value_name(rank) for rank in (0, 10, 15, 20, 25, 30)] == ["alarm", "state", "state", "clip", "clip", "bulk"]
+
+
+def test_steps_are_given_up_one_by_one_while_recording_suffers_and_come_back_after_quiet_minutes():
+    now, seen = Ladder(), []
+    for second in range(80):
+        now = step(now, "late", float(second))
+        seen.append(now.level)
+    assert seen[0] == 1 and seen[9] == 1 and seen[10] == 2 and seen[79] == 5
+    assert now.shed == ["object detection", "stills", "live", "ordinary clips", "clips of alarms"]
+    for second in range(80, 420):
+        now = step(now, "", float(second))
+    assert now.level == 0 and now.shed == []
+
+
+@pytest.mark.parametrize(
+    ("status", "suffers"),
+    [({}, False), ({"late_ms": 100, "sync": {"last_burst_s": 0.2}}, False), ({"late_ms": 900}, True), ({"sync": {"last_burst_s": 5.0}}, True),
+     ({"late_ms": "x", "sync": 7}, False)],
+)  # fmt: skip
+def test_recording_suffers_when_it_is_late_or_the_disk_does_not_follow(status, suffers):
+    assert bool(strain_of(status)) is suffers
+    assert ladder.STEPS[0] == "object detection"
+
+
+@pytest.mark.parametrize(
+    ("bytes_s", "between", "expected"),
+    [
+        (10.0, 1e9, PIECE_LEAST_BYTES),
+        (1e9, 1e9, PIECE_MOST_BYTES),
+        (25_000, 1e9, 98_304),
+        (1e9, 5_000_000, 59_392),
+        (1e9, 100, PIECE_LEAST_BYTES),
+    ],
+)
+def test_a_piece_follows_the_link(bytes_s, between, expected):
+    assert piece_bytes(bytes_s, between) == expected
+
+
+def test_a_link_that_breaks_makes_pieces_smaller_and_one_that_holds_larger_again():
+    counts = Counts()
+    for number in range(12):
+        counts.got_through(100_000)
+        counts.broke(100.0 * number)
+        counts.broke(100.0 * number + 2.0)  # another lane notices the same break
+    assert counts.between_breaks_bytes() == pytest.approx(100_000, rel=0.1)
+    counts.got_through(50_000_000)
+    assert counts.between_breaks_bytes() == 50_000_000
+
+
+class Now:
+    s = 100.0
+
+    def __call__(self) -> float:
+        return self.s
+
+
+def fragment(sequence: int, size_bytes: int = 100_000, is_keyframe: bool = True):  # type: ignore[no-untyped-def]
+    from dataclasses import replace
+
+    return Position("gate/main", 0, 1, 4096, size_bytes), replace(record(sequence=sequence), is_keyframe=is_keyframe)
+
+
+def test_live_goes_on_at_a_keyframe_when_it_fell_behind():
+    watched = Watched(1e9)
+    for number in range(1, 6):
+        watched.put(fragment(number))
+    assert [each[1].sequence for each in watched.waiting] == [4, 5] and watched.skipped == 3
+    watched.skip_to_keyframe()
+    watched.put(fragment(6, is_keyframe=False))
+    assert watched.waiting == deque() and watched.skipped == 6
+
+
+def test_a_fragment_the_link_is_too_slow_for_is_left_out_so_that_heartbeats_are_not_late(tmp_path):
+    now = Now()
+    relay = Relay(tmp_path, None, now)  # type: ignore[arg-type]
+    relay.watched["gate/main"] = Watched(1e9)
+    relay.sent(100_000, 8.0)  # a fragment took eight seconds
+    relay.take(fragment(1))
+    assert relay.next() is None and relay.watched["gate/main"].skipped == 1
+    relay.take(fragment(2, 20_000))
+    assert relay.next() is not None, "a small one goes"
+    now.s += 20
+    relay.take(fragment(3))
+    assert relay.next() is not None, "and after a while it is tried again"
+
+
+def test_live_ends_when_nobody_asks_again(tmp_path):
+    now = Now()
+    relay = Relay(tmp_path, None, now)  # type: ignore[arg-type]
+    (tmp_path / "rings" / "gate" / "main").mkdir(parents=True)
+    assert relay.on("gate/main", 1e9, None) == "" and relay.on("attic/main", 5, None) == "there is no stream attic/main"
+    assert relay.watched["gate/main"].until_s == now.s + 120
+    now.s += 121
+    relay.take(fragment(1))
+    assert relay.watched == {}
+
+
+def test_only_what_the_running_detect_process_said_is_true_now():
+    state = State(stored("service_open", "open"), 1, "life")
+    assert [each["state"] for each in heartbeat.states_body([state], "life", b"x" * 16)] == ["open"]
+    assert heartbeat.states_body([state], "another", b"x" * 16) == []
+    assert heartbeat.states_body([State(state.stored, 0, "life")], "life", b"x" * 16) == []
+
+
+def test_a_recorder_that_says_nothing_is_not_recording(tmp_path):
+    from nvr import site
+
+    (tmp_path / "site.yaml").write_text(
+        'site: a\nbox: b\ntime_zone: UTC\ncameras:\n  gate: {main: {source: rtsp, url: "rtsp://10.0.0.1/"}, ring_gb: 0.02}\n'
+    )
+    settings = site.load(tmp_path / "site.yaml")
+    record_says = {"streams": {"gate/main": {"recording": True, "pictures_per_s": 25.0, "bits_per_s": 4_000_000}}}
+    now = heartbeat.cameras_body(settings, record_says, 1.0, {})["gate"]
+    assert (now["recording"], now["fps"], now["kbit_s"], now["looked_at"]) == (True, 25.0, 4000, "no")
+    silent = heartbeat.cameras_body(settings, record_says, 11.0, {})["gate"]
+    assert (silent["recording"], silent["cause"]) == (False, "box off")
