@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,11 +16,19 @@ schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not i
 
 pytestmark = [pytest.mark.fuzz, pytest.mark.filterwarnings("ignore")]
 
-EXAMPLES = 30  # of each route, of what fits its description, and again of what does not
+EXAMPLES = 20  # of each route, of what fits its description, and again of what does not
 # They would end the session, or the role, that the fuzzing rests on; or send a real message.
 LEFT_OUT = {
     ("DELETE", "/api/v1/session"), ("PATCH", "/api/v1/session"), ("PATCH", "/api/v1/users/{name}"), ("POST", "/api/v1/notifications/{hook_id}/try"),
 }  # fmt: skip
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """On SQLite only: the rest of the suite runs on both, and this takes minutes."""
+    world = World(tmp_path / "hub")
+    yield world
+    world.close()
 
 
 def sent_as(case: Any) -> dict[str, Any]:
