@@ -49,12 +49,12 @@ def install(bundle: str, folder: Path = gate.UPDATE_DIR, *, restart: bool = True
             line for line in told.stdout.splitlines() if "rror" in line or "ailed" in line
         ] or told.stdout.splitlines()
         gate.keep(
-            folder, gate.LAST, {"result": "refused", **here, "reason": (lines or ["RAUC gave no reason"])[-1][:500]}
+            folder, gate.LAST, {"state": "refused", **here, "reason": (lines or ["RAUC gave no reason"])[-1][:500]}
         )
         return 1
-    gate.keep(folder, gate.LAST, {"result": "installed", **here, "reason": ""})
+    gate.keep(folder, gate.LAST, {"state": "restarting" if restart else "installed", **here, "reason": ""})
     if restart:
-        subprocess.run(["systemctl", "reboot"], check=False)
+        slots.restart()
     return 0
 
 

@@ -15,9 +15,11 @@ from image.run import Toolbox, run
 PYTHON = "3.13"  # trixie's
 # Debian's own are linked with Debian's libraries and get its security updates.
 FROM_DEBIAN = ("av", "numpy")
+# pip matches the number of a platform exactly; trixie has glibc 2.41.
+_GLIBC = ("manylinux2014", *(f"manylinux_2_{minor}" for minor in range(17, 42)))
 PLATFORMS = {
-    "amd64": ("manylinux_2_34_x86_64", "manylinux_2_28_x86_64", "manylinux2014_x86_64"),
-    "arm64": ("manylinux_2_34_aarch64", "manylinux_2_28_aarch64", "manylinux2014_aarch64"),
+    architecture: tuple(f"{name}_{machine}" for name in _GLIBC)
+    for architecture, machine in (("amd64", "x86_64"), ("arm64", "aarch64"))
 }
 INCLUDE = f"/usr/include/python{PYTHON}"
 

@@ -26,3 +26,20 @@ def step_back(*, nice: int = 15, io: int = IO_IDLE, is_idle: bool = True, out_of
         ctypes.CDLL(None, use_errno=True).syscall(_SYS_IOPRIO_SET[os.uname().machine], 1, 0, io)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(out_of_memory))
+
+
+_M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3  # mallopt(3)
+
+
+def keep_memory_small() -> None:
+    """For a process with threads: one heap for all of them, and large blocks go back as soon as they are freed. glibc only."""
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_ARENA_MAX, 1)
+        libc.mallopt(_M_MMAP_THRESHOLD, 256 * 1024)
+
+
+def give_back_memory() -> None:
+    """What was freed goes back to the system; after work that took much for a moment. glibc only."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)

@@ -32,6 +32,7 @@ def main() -> int:
     logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each piece of a clip helps nobody
     systemd.end_with_parent()
     priority.step_back(nice=5, io=priority.IO_LAST, is_idle=False, out_of_memory=500)
+    priority.keep_memory_small()
     try:
         settings = site.load(options.site)
         if settings.hub is None:

@@ -26,6 +26,7 @@ from nvr.ring.layout import segment_bytes_for
 from nvr.site_settings import Site
 from nvr.timeline import Timeline
 from nvr.uplink.outbox import Clip, Made, Outbox, Wanted
+from nvr.uplink.worth import RANK_STATE
 
 log = logging.getLogger(__name__)
 
@@ -96,15 +97,17 @@ class Cutter:
         self._boot_id = boot_id
         self._streams = {stream.name: stream for stream in site.recorded_streams()}
 
-    def next(self, *, urgent_only: bool) -> Clip | None:
-        """What is to be cut now: alarms always, others while the spool has room."""
+    def next(self, below: int) -> Clip | None:
+        """What is to be cut now, of a rank below `below`: alarms at once, others while the spool has room."""
         reading = self._clock.read()
-        waiting = self._outbox.to_cut(200)
-        due = [clip for clip in waiting if is_due(clip.wanted, self._boot_id, reading.mono_ns, reading.wall_ns)]
-        if not due or due[0].rank < 10:
-            return due[0] if due else None
-        is_full = len(self._outbox.to_send(SPOOL_CLIPS)) >= SPOOL_CLIPS or self._outbox.made_bytes() >= SPOOL_BYTES
-        return None if urgent_only or is_full else due[0]
+        for clip in self._outbox.to_cut(200):
+            if clip.rank >= below:
+                return None
+            if not is_due(clip.wanted, self._boot_id, reading.mono_ns, reading.wall_ns):
+                continue
+            is_full = len(self._outbox.to_send(SPOOL_CLIPS)) >= SPOOL_CLIPS or self._outbox.made_bytes() >= SPOOL_BYTES
+            return None if is_full and clip.rank >= RANK_STATE else clip
+        return None
 
     def cut(self, clip: Clip) -> list[Made]:
         """Cut it into DATA/outbox/clips, durably, and say so in the outbox. Raises CannotCut, Gone, OutboxFailed."""

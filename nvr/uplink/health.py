@@ -8,50 +8,50 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from nvr import ledger
+from nvr import ledger, scrub
 from nvr.clock import Clock, boot_id
 from nvr.errors import NvrError
 from nvr.media import ClockState
 from nvr.site_settings import Site
 
-SECTOR_BYTES = 512  # of /sys/block/*/stat, whatever the disk's own is
 
-
-def disk(data_dir: Path, trouble: str) -> dict[str, Any]:
-    """Of the disk that holds the data; what a disk does not tell is None."""
+def disk(data_dir: Path, trouble: str, run_dir: Path) -> dict[str, Any]:
+    """Of the disk that holds the data; what nobody knows of it is None. Wear and what does not read back are told by `scrub.py`."""
+    said = _scrubbed(run_dir)
+    wear, forgotten = (_object(said.get(key)) for key in ("wear", "forgotten"))
+    lost = sorted(str(stream) for stream, number in forgotten.items() if number)
+    if lost:
+        trouble = ", ".join(
+            each for each in (trouble, f"does not read back what was recorded: {', '.join(lost)[:200]}") if each
+        )
+    body: dict[str, Any] = {"total_bytes": 0, "free_bytes": 0}
     try:
         found = os.statvfs(data_dir)
-        device = os.stat(data_dir).st_dev
+        body = {"total_bytes": found.f_blocks * found.f_frsize, "free_bytes": found.f_bavail * found.f_frsize}
     except OSError as error:
-        return {
-            "total_bytes": 0, "free_bytes": 0, "written_bytes": None, "life_left_percent": None,
-            "trouble": trouble or f"the disk is away: {error.strerror}",
-        }  # fmt: skip
-    block = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}")
-    return {
-        "total_bytes": found.f_blocks * found.f_frsize, "free_bytes": found.f_bavail * found.f_frsize,
-        "written_bytes": _written_bytes(block), "life_left_percent": life_left_percent(block), "trouble": trouble,
-    }  # fmt: skip
+        trouble = trouble or f"the disk is away: {error.strerror}"
+    keys = (
+        "written_bytes",
+        "bytes_per_day",
+        "life_left_percent",
+        "days_left",
+        "is_from_disk",
+        "cycles",
+        "write_amplification",
+    )
+    return {**body, **{key: wear.get(key) for key in keys}, "trouble": trouble}
 
 
-def _written_bytes(block: Path) -> int | None:
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _scrubbed(run_dir: Path) -> dict[str, Any]:
     try:
-        return int((block / "stat").read_text().split()[6]) * SECTOR_BYTES
-    except (OSError, ValueError, IndexError):
-        return None
-
-
-def life_left_percent(block: Path) -> int | None:
-    """Of an eMMC or a card that tells (JESD84-B51, 7.4.65: tenths used, 0x0B is over); None of all others."""
-    for folder in (block / "device", block.resolve().parent / "device"):
-        try:
-            used = [int(each, 16) for each in (folder / "life_time").read_text().split()]
-        except (OSError, ValueError):
-            continue
-        worst = max((each for each in used if each), default=0)
-        if worst:
-            return max(0, 100 - 10 * worst)
-    return None
+        said = json.loads((run_dir / scrub.STATUS_NAME).read_bytes()[:100_000])
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return _object(said)
 
 
 def temperature_c() -> float | None:
@@ -78,13 +78,19 @@ def slot() -> str:
     return next((word.partition("=")[2][:20] for word in words if word.startswith("rauc.slot=")), "")
 
 
-def update(run_dir: Path) -> dict[str, Any]:
-    """What the firmware says of the last update (DATA/run/update.json); {} when nothing."""
-    try:
-        said = json.loads((run_dir / "update.json").read_bytes()[:4096])
-        return {key: str(said[key])[:200] for key in ("state", "version", "reason") if key in said}
-    except (OSError, ValueError, TypeError, RecursionError):
-        return {}
+# Where the image's firmware keeps it (docs/update.md); DATA/run/update.json where something else updates the box.
+LAST_UPDATE = Path("/data/update/last.json")
+
+
+def update(run_dir: Path, firmware: Path = LAST_UPDATE) -> dict[str, Any]:
+    """What became of the last update; {} when nobody says."""
+    for path in (run_dir / "update.json", firmware):
+        try:
+            said = json.loads(path.read_bytes()[:4096])
+            return {key: str(said[key])[:200] for key in ("state", "version", "reason") if key in said}
+        except (OSError, ValueError, TypeError, RecursionError):
+            continue
+    return {}
 
 
 def ledger_today(site: Site, data_dir: Path, clock: Clock) -> dict[str, Any]:

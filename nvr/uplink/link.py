@@ -118,6 +118,10 @@ def socket_options() -> list[tuple[int, int, int] | tuple[int, int, bytes]]:
         (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
         (socket.IPPROTO_TCP, _NOTSENT_LOWAT, UNSENT_BYTES),
         (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENT_MS),
+        # A hub that lost the connection and could not say so answers the first of these with a reset.
+        (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 8),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 4),
         # BBR keeps the rate of a link that loses 8 % of its packets; cubic falls to a fifth of it (docs/bench.md).
         (socket.IPPROTO_TCP, _CONGESTION, b"bbr"),
     ]

@@ -352,7 +352,9 @@ def _count(base: sqlite3.Connection, name: str, number: int, why: str = "") -> N
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    base = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
+    # psow=0: a card that loses power while it writes may harm what was durable beside it in the same page, so nothing is appended there.
+    where = f"{path.absolute().as_uri()}?psow=0"
+    base = sqlite3.connect(where, uri=True, timeout=5.0, isolation_level=None, check_same_thread=False)
     try:
         os.chmod(path, 0o600)
         base.execute("PRAGMA journal_mode = WAL")

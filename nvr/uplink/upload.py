@@ -35,6 +35,7 @@ PIECE_LEAST_BYTES, PIECE_MOST_BYTES = 8 * 1024, 1024 * 1024
 PIECE_S = 4.0
 LOST_SHARE = 0.012  # of what goes through between two breaks; on average half a piece of each lane is sent in vain
 BREAK_BYTES = 1_000_000  # until a link has shown better or worse
+SAME_BREAK_S = 5.0
 CHUNK_BYTES = 2048
 BACK_OFF_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 IDLE_S = 1.0
@@ -71,10 +72,28 @@ def metadata(clip: Clip) -> str:
     return ",".join(f"{name} {base64.b64encode(value.encode()).decode()}" for name, value in fields.items() if value)
 
 
+class Turn:
+    """Of sending the body of a piece: while one lane waits for an answer the other sends, and a break costs one piece, not two."""
+
+    def __init__(self, lock: asyncio.Lock) -> None:
+        self._lock = lock
+        self._has_it = False
+
+    async def begin(self) -> None:
+        await self._lock.acquire()
+        self._has_it = True
+
+    def end(self) -> None:
+        if self._has_it:
+            self._has_it = False
+            self._lock.release()
+
+
 class Counts:
-    """What all lanes did since the process began."""
+    """What all lanes did since the process began, and what they share."""
 
     def __init__(self) -> None:
+        self._of_alarms, self._of_others = asyncio.Lock(), asyncio.Lock()
         self.sent_bytes = 0  # of clips
         self.resent_bytes = 0  # of these in vain
         self.stored = 0
@@ -83,18 +102,26 @@ class Counts:
             maxlen=100
         )  # of alarms: from when the event was taken over to the first byte of its clip
         self.through_bytes = 0  # that the hub said it holds
+        self._broke_s = float("-inf")
         self._since_break = 0
         self._between_breaks = float(BREAK_BYTES)
 
     def between_breaks_bytes(self) -> float:
         return max(self._between_breaks, self._since_break)
 
+    def turn(self, rank: int) -> Turn:
+        """An alarm waits for no other clip's piece."""
+        return Turn(self._of_alarms if rank < RANK_STATE else self._of_others)
+
     def got_through(self, size_bytes: int) -> None:
         self._since_break += size_bytes
         self.through_bytes += size_bytes
 
-    def broke(self) -> None:
+    def broke(self, now_s: float) -> None:
         self.breaks += 1
+        if now_s - self._broke_s < SAME_BREAK_S:
+            return  # all lanes notice the same one
+        self._broke_s = now_s
         self._between_breaks = (self._between_breaks + self._since_break) / 2
         self._since_break = 0
 
@@ -129,7 +156,7 @@ class Lane:
         except FileNotFoundError:
             raise Spoilt("its file is gone") from None
         except HubFailed:
-            self._counts.broke()
+            self._counts.broke(self._now_s())
             await self._hang_up()
             raise
         finally:
@@ -180,8 +207,13 @@ class Lane:
                 "Content-Type": "application/offset+octet-stream",
                 "Upload-Checksum": f"sha256 {base64.b64encode(hashlib.sha256(data).digest()).decode()}",
             }  # fmt: skip
-            began_s = self._now_s()
-            answer = await self._ask("PATCH", path, headers=headers, content=self._body(clip, data, offset))
+            turn = self._counts.turn(clip.rank)
+            await turn.begin()
+            try:
+                began_s = self._now_s()
+                answer = await self._ask("PATCH", path, headers=headers, content=self._body(clip, data, offset, turn))
+            finally:
+                turn.end()
             if answer.status == 422:
                 raise Spoilt("the hub received other bytes than were cut")
             if answer.status == 460:
@@ -202,7 +234,7 @@ class Lane:
                     raise HubFailed("the hub has all of a clip and does not say that it is stored")
                 return
 
-    async def _body(self, clip: Clip, data: bytes, offset: int) -> AsyncIterator[bytes]:
+    async def _body(self, clip: Clip, data: bytes, offset: int, turn: Turn) -> AsyncIterator[bytes]:
         """The piece, as fast as the budget lets it."""
         for place in range(0, len(data), CHUNK_BYTES):
             chunk = data[place : place + CHUNK_BYTES]
@@ -214,6 +246,7 @@ class Lane:
             self._counts.sent_bytes += len(chunk)
             self._handed[clip.id] = max(self._handed.get(clip.id, 0), offset + place + len(chunk))
             yield chunk
+        turn.end()
 
     async def _ask(self, method: str, path: str, **more: Any) -> Answer:
         if self._client is None:

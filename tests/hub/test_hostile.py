@@ -27,7 +27,7 @@ JSON = some.recursive(
 )  # fmt: skip
 HEADER = some.text(some.characters(min_codepoint=32, max_codepoint=126), max_size=200)
 MANY = settings(
-    max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None
+    max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None
 )
 
 

@@ -95,9 +95,10 @@ def test_a_piece_follows_the_link(bytes_s, between, expected):
 
 def test_a_link_that_breaks_makes_pieces_smaller_and_one_that_holds_larger_again():
     counts = Counts()
-    for _ in range(12):
+    for number in range(12):
         counts.got_through(100_000)
-        counts.broke()
+        counts.broke(100.0 * number)
+        counts.broke(100.0 * number + 2.0)  # another lane notices the same break
     assert counts.between_breaks_bytes() == pytest.approx(100_000, rel=0.1)
     counts.got_through(50_000_000)
     assert counts.between_breaks_bytes() == 50_000_000

@@ -108,9 +108,9 @@ def test_the_word_that_a_clip_is_stored_counts_only_with_its_own_hash(box, tmp_p
         served(tmp_path, hub) as listening,
         Running(box, box.site_file(listening.url, listening.fingerprint)) as running,
     ):
-        until(lambda: "404" in running.uplink._last_error, "the path is asked of this hub, and of no other")
+        until(lambda: "404" in running.uplink.standing.last_error, "the path is asked of this hub, and of no other")
         hub.location = "/etc/passwd"
-        until(lambda: "for an upload" in running.uplink._last_error, "a path that is none is not followed")
+        until(lambda: "for an upload" in running.uplink.standing.last_error, "a path that is none is not followed")
         assert running.uplink.outbox.to_send()
         hub.location = ""
         until(lambda: not running.uplink.outbox.to_send() and hub.objects, "it arrives after all")
@@ -125,7 +125,7 @@ def test_a_hub_that_takes_no_uploads_for_now_gets_them_later(box, tmp_path, stat
         served(tmp_path, hub) as listening,
         Running(box, box.site_file(listening.url, listening.fingerprint)) as running,
     ):
-        until(lambda: str(status) in running.uplink._last_error, "it was refused")
+        until(lambda: str(status) in running.uplink.standing.last_error, "it was refused")
         hub.refuse_uploads = 0
         until(lambda: hub.objects, "it arrives")
 
@@ -176,10 +176,10 @@ def test_another_certificate_is_not_spoken_to(box, tmp_path):
     """Whoever sits between a box and its hub gets no token, no code and no event."""
     box.event("intrusion", "present", 12.0)
     with served(tmp_path) as listening, Running(box, box.site_file(listening.url, "ab" * 32)) as running:
-        until(lambda: "fingerprint" in running.uplink._last_error, "it says why")
+        until(lambda: "fingerprint" in running.uplink.standing.last_error, "it says why")
         time.sleep(0.5)
         assert not listening.hub.enrolments and not listening.hub.hellos
-        assert listening.fingerprint in running.uplink._last_error
+        assert listening.fingerprint in running.uplink.standing.last_error
 
 
 def test_a_wrong_code_is_said_and_tried_again_slowly(box, tmp_path):
@@ -188,7 +188,7 @@ def test_a_wrong_code_is_said_and_tried_again_slowly(box, tmp_path):
         served(tmp_path, hub) as listening,
         Running(box, box.site_file(listening.url, listening.fingerprint)) as running,
     ):
-        until(lambda: "refuses the code" in running.uplink._last_error, "it says why")
+        until(lambda: "refuses the code" in running.uplink.standing.last_error, "it says why")
         assert not running.uplink.enrolment.is_done()
         hub.code_hash = wire.code_hash("7f3k qm2p xw9d")
         until(lambda: running.uplink.control.is_connected, "it gets in")
@@ -237,7 +237,9 @@ def test_of_two_boxes_with_one_key_both_say_so(box, tmp_path):
         with Running(box, paths[0]) as one:
             until(lambda: one.uplink.control.is_connected, "the first is connected")
             with Running(other, paths[1]):
-                until(lambda: "took over" in one.uplink._last_error, "the first says that another one took over")
+                until(
+                    lambda: "took over" in one.uplink.standing.last_error, "the first says that another one took over"
+                )
                 until(lambda: one.uplink.control.connections >= 2, "it tries again, later")
 
 

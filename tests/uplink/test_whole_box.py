@@ -78,23 +78,11 @@ def test_a_heartbeat_says_what_is_recorded(both):
     assert said["cameras"]["gate"]["looked_at"] == "no"
 
 
-def test_stills_come_with_the_mask_black_and_a_signature_the_hub_believes(both):
-    import av
-
+def test_the_hub_believes_the_stills(both):
+    """It checks hash and signature before it keeps one; what they show is looked at in test_live.py."""
     until(lambda: both.hub.rows("SELECT * FROM still"), "a still")
-    import io
-
     row = both.hub.rows("SELECT * FROM still")[0]
-    assert row["captured_ms"] > 1_700_000_000_000
-    jpeg = (
-        next(bytes(value) for value in row.values() if isinstance(value, bytes))
-        if any(isinstance(v, bytes) for v in row.values())
-        else None
-    )
-    if jpeg is not None:
-        with av.open(io.BytesIO(jpeg)) as picture:
-            pixels = next(picture.decode(video=0)).to_ndarray(format="rgb24")
-        assert pixels[: pixels.shape[0] // 2 - 8, : pixels.shape[1] // 2 - 8].max() < 16
+    assert abs(row["captured_ms"] - time.time() * 1000) < 120_000 and row["size_bytes"] > 500
 
 
 def test_a_window_that_somebody_asks_for_arrives_and_is_genuine(both, tmp_path):

@@ -11,7 +11,18 @@ from pathlib import Path
 
 SEGMENT_S = 10  # what Frigate uses, and most scripts around ffmpeg
 # Frigate's arguments (docs, "preset-rtsp-generic" and record preset), so that nobody is made slow on purpose.
-FFMPEG_INPUT = ["-avoid_negative_ts", "make_zero", "-fflags", "+genpts+discardcorrupt", "-rtsp_transport", "tcp", "-timeout", "10000000", "-use_wallclock_as_timestamps", "1"]
+FFMPEG_INPUT = [
+    "-avoid_negative_ts",
+    "make_zero",
+    "-fflags",
+    "+genpts+discardcorrupt",
+    "-rtsp_transport",
+    "tcp",
+    "-timeout",
+    "10000000",
+    "-use_wallclock_as_timestamps",
+    "1",
+]
 FFMPEG_OUTPUT = f"-f segment -segment_time {SEGMENT_S} -segment_format mp4 -reset_timestamps 1 -c copy -an".split()
 # Small enough that prepare() goes round once, so that what is measured is the steady state: segments used again.
 RING_BYTES = 64 << 20

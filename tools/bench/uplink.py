@@ -45,6 +45,7 @@ class Plan:
     cap_kbit_s: float | None = None
     longest_s: float = 1500.0
     reset_every_s: float = 20.0
+    alarm_every_s: float = 75.0  # their clips do not wait for each other
 
 
 @dataclass
@@ -119,7 +120,7 @@ def measure(folder: Path, plan: Plan, name: str = "upl") -> Figures:
             if len(told) < plan.alarms and now_s >= next_alarm_s:
                 told.append(now_s)
                 box.event("intrusion", "present", 20 + len(told))
-                next_alarm_s = now_s + 30.0
+                next_alarm_s = now_s + plan.alarm_every_s
             if plan.outage_s and not outages and resets >= plan.resets // 2 and len(told) >= plan.alarms // 2:
                 link.down(True)
                 time.sleep(plan.outage_s)
@@ -149,7 +150,9 @@ def measure(folder: Path, plan: Plan, name: str = "upl") -> Figures:
     figures.resent_bytes, figures.breaks = status["uplink"]["resent_bytes"], status["uplink"]["breaks"]
     figures.waiting = status["outbox"].get("depth", -1)
     alarms = [event["received_ms"] / 1000 for event in events if event["value"] == 0]
-    figures.alarm_event_s = [at_s - stored_s for stored_s, at_s in zip(told, alarms, strict=False)]
+    for stored_s, at_s in zip(told, alarms, strict=False):
+        if not any(begin_s - 1 <= stored_s < end_s for begin_s, end_s in outages):  # without a link nothing arrives
+            figures.alarm_event_s.append(at_s - stored_s)
     figures.alarm_told_s, figures.alarm_clip_s = status["alarm_told_s"], status["alarm_clip_begun_s"]
     for before_s, after_s in itertools.pairwise(hub.heartbeats):
         if not any(before_s < end_s + 70 and begin_s < after_s for begin_s, end_s in outages):
@@ -210,6 +213,8 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=256.0)
     parser.add_argument("--loss", type=float, default=0.08)
     parser.add_argument("--alarms", type=int, default=6)
+    parser.add_argument("--every", type=float, default=20.0, help="seconds between two resets")
+    parser.add_argument("--longest", type=float, default=1500.0)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     shape = Shape(kbit_s=options.rate, loss=options.loss)
@@ -220,6 +225,8 @@ def main() -> None:
         resets=options.resets,
         outage_s=options.outage,
         cap_kbit_s=options.cap,
+        reset_every_s=options.every,
+        longest_s=options.longest,
     )
     with tempfile.TemporaryDirectory(prefix="nvr-uplink-") as folder:
         figures = measure(Path(folder), plan, name=f"upl{os.getpid() % 1000}")

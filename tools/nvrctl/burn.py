@@ -146,9 +146,15 @@ class Burn:
             for thread in threads:
                 thread.start()
             while any(card.verdict is None for card in self.cards) and not self._stop.wait(tick_s):
-                self._on_change()
+                self._tell()
             self._wait_for_threads(threads)
-        self._on_change()
+        self._tell()
+
+    def _tell(self) -> None:
+        try:
+            self._on_change()
+        except OSError:
+            pass  # the terminal was closed; the cards go on
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
