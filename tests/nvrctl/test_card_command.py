@@ -169,6 +169,7 @@ def start(*arguments: str, cwd: Path) -> subprocess.Popen:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("after_s", [0.15, 0.4, 0.8, 1.3])
 def test_stopped_at_any_moment_no_file_looks_like_a_card_that_is_not_one(desk, number, after_s):

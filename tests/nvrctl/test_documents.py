@@ -157,6 +157,7 @@ def guide_commands() -> list[str]:
     ]
 
 
+@pytest.mark.slow
 @needs_tools
 def test_every_command_of_the_guide_does_what_it_says(tmp_path, monkeypatch, announced, running, capsys):
     """In the guide's order, in one folder: cameras, hub and box are those of the tests, cards are files."""

@@ -410,6 +410,7 @@ def real_hub(tmp_path):
         process.wait(30)
 
 
+@pytest.mark.slow
 def test_the_code_of_a_card_works_once_and_one_that_was_taken_back_never(real_hub, tmp_path):
     from nvr import evidence, wire
     from nvr.hub.identity import enrolment_signed
