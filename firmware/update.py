@@ -61,7 +61,7 @@ def install(bundle: str, folder: Path = gate.UPDATE_DIR, *, restart: bool = True
 def _version_in(bundle: str) -> str:
     told = subprocess.run(["rauc", "info", "--output-format=json", bundle], capture_output=True, text=True, check=False)
     try:
-        return str(json.loads(told.stdout)["update"]["version"])
+        return str(json.loads(told.stdout)["version"])
     except (ValueError, KeyError, TypeError):
         return "unknown"
 

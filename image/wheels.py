@@ -21,6 +21,8 @@ PLATFORMS = {
     architecture: tuple(f"{name}_{machine}" for name in _GLIBC)
     for architecture, machine in (("amd64", "x86_64"), ("arm64", "aarch64"))
 }
+# What Python does not load, what other steps put in its place, and the hub: a box is none.
+LEFT_OUT = ("__pycache__", "*.pyc", "*.so", "units", "udev", "rauc", "boot", "etc", "hub", "node_modules")
 INCLUDE = f"/usr/include/python{PYTHON}"
 
 
@@ -48,7 +50,7 @@ def make(into: Path, toolbox: Toolbox, *, architecture: str, lock: Path, nvr: Pa
         shutil.copytree(
             package,
             site / package.name,
-            ignore=shutil.ignore_patterns("__pycache__", "*.pyc", "*.so", "units", "udev", "rauc", "boot", "etc"),
+            ignore=shutil.ignore_patterns(*LEFT_OUT),
         )
     _build_the_c_file(toolbox, site / "nvr", architecture)
 
