@@ -71,6 +71,11 @@ def _build_the_c_file(toolbox: Toolbox, package: Path, architecture: str) -> Non
     triplet = {"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}[architecture]
     target = package / f"_fast.cpython-{PYTHON.replace('.', '')}-{triplet}.so"
     # pyconfig.h of another 64-bit Linux says the same about the sizes that the C file uses.
+    headers = package.parent.parent / "headers"
+    own = headers / triplet / f"python{PYTHON}"
+    own.mkdir(parents=True)
+    (here,) = (toolbox.path / "usr/include").glob(f"*-linux-gnu/python{PYTHON}/pyconfig.h")
+    shutil.copy(here, own)
     toolbox.run(
         [
             f"{prefix}gcc",
@@ -78,6 +83,7 @@ def _build_the_c_file(toolbox: Toolbox, package: Path, architecture: str) -> Non
             "-g0",
             "-shared",
             "-fPIC",
+            f"-I{headers}",
             f"-I{INCLUDE}",
             f"-ffile-prefix-map={package}=nvr",
             "-o",
@@ -86,4 +92,5 @@ def _build_the_c_file(toolbox: Toolbox, package: Path, architecture: str) -> Non
         ]
     )
     (package / "_fast.c").unlink()
+    shutil.rmtree(headers)
     os.utime(target, (0, 0))
