@@ -126,9 +126,11 @@ def files_under(path: Path) -> Iterator[Path]:
     if path.is_file():
         yield path
         return
-    for file in sorted(path.rglob("*")):
-        if file.is_file() and "__pycache__" not in file.parts and file.suffix not in (".pyc", ".so"):
-            yield file
+    for folder, below, names in os.walk(path):
+        below[:] = sorted(name for name in below if name not in ("__pycache__", "node_modules"))
+        for name in sorted(names):
+            if not name.endswith((".pyc", ".so")):
+                yield Path(folder, name)
 
 
 @contextmanager

@@ -116,7 +116,9 @@ def make_selector(
                 else:
                     shutil.copy(path, place)
             if not any((kernel.path / "tree").glob(source)):
-                raise NvrError(f"the packages hold no {source}", hint="Look into the package: its files move between releases.")
+                raise NvrError(
+                    f"the packages hold no {source}", hint="Look into the package: its files move between releases."
+                )
     if loader == "u-boot":
         script = into / "boot.scr"
         machine = {"amd64": "x86_64", "arm64": "arm64"}[architecture]

@@ -21,6 +21,8 @@ PLATFORMS = {
     architecture: tuple(f"{name}_{machine}" for name in _GLIBC)
     for architecture, machine in (("amd64", "x86_64"), ("arm64", "aarch64"))
 }
+# What Python does not load, what other steps put in its place, and the hub: a box is none.
+LEFT_OUT = ("__pycache__", "*.pyc", "*.so", "units", "udev", "rauc", "boot", "etc", "hub", "node_modules")
 INCLUDE = f"/usr/include/python{PYTHON}"
 
 
@@ -48,7 +50,7 @@ def make(into: Path, toolbox: Toolbox, *, architecture: str, lock: Path, nvr: Pa
         shutil.copytree(
             package,
             site / package.name,
-            ignore=shutil.ignore_patterns("__pycache__", "*.pyc", "*.so", "units", "udev", "rauc", "boot", "etc"),
+            ignore=shutil.ignore_patterns(*LEFT_OUT),
         )
     _build_the_c_file(toolbox, site / "nvr", architecture)
 
@@ -69,6 +71,11 @@ def _build_the_c_file(toolbox: Toolbox, package: Path, architecture: str) -> Non
     triplet = {"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}[architecture]
     target = package / f"_fast.cpython-{PYTHON.replace('.', '')}-{triplet}.so"
     # pyconfig.h of another 64-bit Linux says the same about the sizes that the C file uses.
+    headers = package.parent.parent / "headers"
+    own = headers / triplet / f"python{PYTHON}"
+    own.mkdir(parents=True)
+    (here,) = (toolbox.path / "usr/include").glob(f"*-linux-gnu/python{PYTHON}/pyconfig.h")
+    shutil.copy(here, own)
     toolbox.run(
         [
             f"{prefix}gcc",
@@ -76,6 +83,7 @@ def _build_the_c_file(toolbox: Toolbox, package: Path, architecture: str) -> Non
             "-g0",
             "-shared",
             "-fPIC",
+            f"-I{headers}",
             f"-I{INCLUDE}",
             f"-ffile-prefix-map={package}=nvr",
             "-o",
@@ -84,4 +92,5 @@ def _build_the_c_file(toolbox: Toolbox, package: Path, architecture: str) -> Non
         ]
     )
     (package / "_fast.c").unlink()
+    shutil.rmtree(headers)
     os.utime(target, (0, 0))
