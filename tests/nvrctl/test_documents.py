@@ -127,6 +127,8 @@ def test_every_example_is_a_command_that_is_understood(where, line, tmp_path, mo
         ):
             (tmp_path / word).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / word).mkdir(exist_ok=True) if word.endswith("sites") else (tmp_path / word).touch()
+        elif re.fullmatch(r"out|build/[a-z0-9-]+", word):
+            (tmp_path / word).mkdir(parents=True, exist_ok=True)
     if "new" in words and "--out" in words:
         shutil.rmtree(tmp_path / "sites", ignore_errors=True)
     command, context = nvrctl, click.Context(nvrctl, info_name="nvrctl")
