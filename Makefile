@@ -3,17 +3,19 @@
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
+# What runs anywhere: no root, no camera, no server, no browser, no virtual machine.
+PLAIN := not slow and not root and not gst and not browser and not faketime and not postgres and not s3 and not nginx and not broker and not fuzz and not boot and not campaign
 
 .PHONY: help setup pages demo test check format types bench docs lock audit clean
 
 help:
-	@echo 'make demo                        a box with four cameras; prints the address of its page'
-	@echo 'make demo CAMERAS="rtsp://..."   the same with your own cameras'
+	@echo 'make demo                        a city: hub, boxes, 37 cameras; prints the address of the hub'
+	@echo 'make demo CAMERAS="rtsp://..."   one box with your own cameras'
 	@echo 'make test                        every test that needs neither root nor a network camera'
 	@echo 'make check                       what to run before a commit: format, lint, types, fast tests'
 	@echo 'make pages                       the pages of the hub, from nvr/hub/pages/src'
 	@echo 'make bench                       what recording costs, beside other recorders (docs/bench.md)'
-	@echo 'make docs                        docs/settings.md and docs/commands.md from the code'
+	@echo 'make docs                        docs/settings.md and the lists of commands from the code'
 	@echo 'make lock                        the lock files in requirements/ from pyproject.toml'
 	@echo 'make audit                       known vulnerabilities, licences and a bill of materials of the packages'
 	@echo 'make clean                       takes away .venv and what was built; recordings stay'
@@ -30,13 +32,13 @@ demo: setup
 	@exec $(RUN) -m tools.demo $(CAMERAS)
 
 test: setup
-	@$(RUN) -m pytest -q -rs -n 4 -m "not slow and not root and not gst and not browser and not faketime and not postgres and not s3 and not nginx"
+	@$(RUN) -m pytest -q -rs -n 4 -m "$(PLAIN)"
 
 check: setup
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
-	$(RUN) -m pytest -q -n 4 -m "not slow and not root and not gst and not browser and not faketime and not postgres and not s3 and not nginx"
+	$(RUN) -m pytest -q -n 4 -m "$(PLAIN)"
 
 format: setup
 	$(RUN) -m ruff format .
@@ -48,6 +50,8 @@ bench: setup
 docs: setup
 	$(RUN) -m nvr.site_keys > docs/settings.md
 	$(RUN) -m nvr.cli.document > docs/commands.md
+	$(RUN) -m nvr.hub.people.document > docs/api.md
+	$(RUN) -m tools.nvrctl.document > docs/commands-nvrctl.md
 
 lock: setup
 	$(RUN) -m pip install --quiet 'uv>=0.4,<1'

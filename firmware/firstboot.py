@@ -107,7 +107,7 @@ def judged_keys(data: bytes, path: Path) -> Outcome:
             faults.append(Fault(number, "", what, "Write one public key on each line: ssh-ed25519 AAAA... name"))
         count += 1
     if not faults and not count:
-        faults.append(Fault(1, "", "there is no key in it"))
+        faults.append(Fault(1, "", "there is no key in it", "Write one public key on each line."))
     return Outcome("authorized_keys", tuple(faults), (f"{count} kunci SSH", f"{count} SSH keys"))
 
 
@@ -138,7 +138,7 @@ def take(name: str, judge: Judge, card: Path, target: Path, *, mode: int, group:
     except FileNotFoundError:
         return None
     if len(raw) > FILE_BYTES:
-        return Outcome(name, (Fault(1, "", f"the file has more than {FILE_BYTES} bytes"),))
+        return Outcome(name, (Fault(1, "", f"the file has more than {FILE_BYTES} bytes", "Is this the right file?"),))
     data = tidied(raw)
     outcome = judge(data, target)
     if outcome.faults:
@@ -319,7 +319,9 @@ def take_all(places: Places) -> list[Outcome]:
             outcome = take(name, judge, places.card, target, mode=mode, group=group)
         except OSError as error:
             log.error("%s of the card: %s", name, error)
-            outcome = Outcome(name, (Fault(1, "", f"the box could not move it: {error.strerror}"),))
+            outcome = Outcome(
+                name, (Fault(1, "", f"the box could not move it: {error.strerror}", "Another card helps, mostly."),)
+            )
         if outcome is not None:
             log.log(logging.ERROR if outcome.faults else logging.INFO, "%s of the card: %s", name,
                     f"{len(outcome.faults)} faults, line {outcome.faults[0].line}: {outcome.faults[0].what}" if outcome.faults else "taken")  # fmt: skip

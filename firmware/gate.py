@@ -12,13 +12,12 @@ from __future__ import annotations
 import json
 import logging
 import os
-import subprocess
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from firmware import slots
+from firmware import slots, tryboot
 from nvr import systemd
 from nvr.announce import SOCKET_NAME as ANNOUNCE
 from nvr.announce import Subscriber
@@ -27,6 +26,9 @@ log = logging.getLogger(__name__)
 
 BOUND_S = 300.0  # cameras on the same power strip need up to two minutes to boot, a mobile uplink one more
 UNHEARD_BOUND_S = 900.0  # a committed slot in which nothing starts: a damaged root, not a slow camera
+BOUND_STARTS = (
+    5  # or so many times what the start took until now: an emulated board on a busy machine is slow in everything
+)
 STEADY_S = 10.0  # recording for so long at a stretch; one that restarts every few seconds is not recording
 ASK_S = 1.0
 UPDATE_DIR = Path("/data/update")
@@ -73,12 +75,19 @@ class Verdict:
     reason: str = ""
 
 
-def verdict(state: slots.State, slot: str, owed: list[str], waited_s: float, steady_s: float) -> Verdict:
+def bound_s(start_s: float) -> float:
+    """How long a new slot may take; `start_s` is what it took from the kernel's first word until it is judged."""
+    return max(BOUND_S, BOUND_STARTS * start_s)
+
+
+def verdict(
+    state: slots.State, slot: str, owed: list[str], waited_s: float, steady_s: float, start_s: float = 0
+) -> Verdict:
     """What to do now. `steady_s`: for how long nothing has been owed."""
     is_old = state.good(slot)
     if not owed and (is_old or steady_s >= STEADY_S):
         return Verdict("commit")
-    if waited_s < (UNHEARD_BOUND_S if is_old else BOUND_S):
+    if waited_s < max(bound_s(start_s), UNHEARD_BOUND_S if is_old else 0):
         return Verdict("wait")
     reason = f"not within {waited_s:.0f} s: {'; '.join(owed) or 'it does not stay so'}"
     return Verdict("return" if slots.can_return(state, slot) else "stay", reason)
@@ -189,9 +198,10 @@ def run(data_dir: Path, site_path: Path, folder: Path = UPDATE_DIR, selector: Pa
     if not slot:
         log.error("the bootloader did not say which slot this is: nothing is judged")
         return 1
-    _explain_return(folder, slot, state)
+    _explain_return(folder, slot, state, selector)
     listener = Listener(data_dir)
     started_s = steady_since_s = time.monotonic()
+    start_s = time.clock_gettime(time.CLOCK_BOOTTIME)
     while True:
         now = (
             listener.now() if site_path.exists() else Now({}, {}, None)
@@ -200,7 +210,7 @@ def run(data_dir: Path, site_path: Path, folder: Path = UPDATE_DIR, selector: Pa
         now_s = time.monotonic()
         if owed:
             steady_since_s = now_s
-        judged = verdict(state, slot, owed, now_s - started_s, now_s - steady_since_s)
+        judged = verdict(state, slot, owed, now_s - started_s, now_s - steady_since_s, start_s)
         systemd.notify(STATUS=judged.reason or "; ".join(owed) or "proving itself")
         if judged.action == "wait":
             continue
@@ -210,12 +220,12 @@ def run(data_dir: Path, site_path: Path, folder: Path = UPDATE_DIR, selector: Pa
             took_s = round(now_s - started_s, 1)
             note_boot(folder, {"what": "committed", **here, "after_s": took_s})
             if was_new:
-                keep(folder, LAST, {"result": "committed", **here, "reason": "", "owed": len(before.streams)})
+                keep(folder, LAST, {"state": "committed", **here, "reason": "", "owed": len(before.streams)})
             log.info("slot %s (%s) is committed after %.0f s", slot, here["version"], took_s)
             _tell_console(f"nvr: slot {slot} committed after {took_s:.0f} s")
             return 0
         note_boot(folder, {"what": judged.action, **here, "reason": judged.reason})
-        keep(folder, LAST, {"result": judged.action, **here, "reason": judged.reason, "before": asdict(before)})
+        keep(folder, LAST, {"state": judged.action, **here, "reason": judged.reason, "before": asdict(before)})
         _tell_console(f"nvr: slot {slot} not committed, {judged.action}: {judged.reason}")
         if judged.action == "stay":
             log.error("slot %s did not prove itself and the other one never did: staying. %s", slot, judged.reason)
@@ -224,19 +234,26 @@ def run(data_dir: Path, site_path: Path, folder: Path = UPDATE_DIR, selector: Pa
             continue
         log.error("slot %s is given up, the other one is started: %s", slot, judged.reason)
         slots.write(slots.given_up(slots.read_or_new(selector), slot), selector)
-        subprocess.run(["systemctl", "reboot"], check=False)
+        slots.restart(selector)
         return 1
 
 
-def _explain_return(folder: Path, slot: str, state: slots.State) -> None:
+def _explain_return(folder: Path, slot: str, state: slots.State, selector: Path) -> None:
     """After the bootloader gave up the other slot by itself, nobody there could write down why."""
     try:
         last = json.loads((folder / LAST).read_bytes())
     except (OSError, ValueError):
         return
-    if last.get("result") == "installed" and last.get("slot") != slot and state.left(slots.other(slot)) == 0:
-        reason = f"slot {last.get('slot')} was started {slots.ATTEMPTS} times and did not get as far as judging itself"
-        keep(folder, LAST, {**last, "result": "return", "reason": reason, "wall_ms": time.time_ns() // 1_000_000})
+    by_firmware = last.get("state") == "restarting" and (selector / tryboot.NAME).exists()
+    if (
+        last.get("state") in ("installed", "restarting")
+        and last.get("slot") == slots.other(slot)
+        and (by_firmware or state.left(last["slot"]) == 0)
+    ):
+        times = "once" if by_firmware else f"{slots.ATTEMPTS} times"
+        reason = f"slot {last['slot']} was started {times} and did not get as far as judging itself"
+        slots.write(slots.given_up(state, last["slot"]), selector)
+        keep(folder, LAST, {**last, "state": "return", "reason": reason, "wall_ms": time.time_ns() // 1_000_000})
         note_boot(
             folder, {"what": "return", "slot": last.get("slot"), "version": last.get("version"), "reason": reason}
         )

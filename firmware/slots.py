@@ -16,6 +16,7 @@ On a board whose firmware reads autoboot.txt, `tryboot.py` stands behind the sam
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import zlib
 from dataclasses import dataclass, replace
@@ -149,6 +150,10 @@ def write(state: State, selector: Path = SELECTOR) -> None:
             os.fsync(fd)
         finally:
             os.close(fd)
+    from firmware import tryboot
+
+    if (selector / tryboot.NAME).exists():
+        tryboot.write(state, selector)
 
 
 def read_or_new(selector: Path = SELECTOR) -> State:
@@ -161,7 +166,23 @@ def read_or_new(selector: Path = SELECTOR) -> State:
 def booted_slot(cmdline: str | None = None) -> str:
     """The slot we run from, as the bootloader told the kernel; "" where none did."""
     text = Path("/proc/cmdline").read_text() if cmdline is None else cmdline
-    return next((word.partition("=")[2] for word in text.split() if word.startswith("rauc.slot=")), "")
+    told = next((word.partition("=")[2] for word in text.split() if word.startswith("rauc.slot=")), "")
+    if told or cmdline is not None:
+        return told
+    from firmware import tryboot
+
+    return tryboot.started_slot()
+
+
+def restart(selector: Path = SELECTOR) -> None:
+    """Restart the box into the slot that is first."""
+    from firmware import tryboot
+
+    state = read_or_new(selector)
+    special = (selector / tryboot.NAME).exists() and tryboot.needs_tryboot(state)
+    subprocess.run(
+        ["systemctl", "reboot", *([f"--reboot-argument={tryboot.ARGUMENT}"] if special else [])], check=False
+    )
 
 
 # -- RAUC's questions --------------------------------------------------------------------------------

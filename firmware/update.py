@@ -45,23 +45,24 @@ def install(bundle: str, folder: Path = gate.UPDATE_DIR, *, restart: bool = True
     version = _version_in(bundle)
     here = {"slot": target, "version": version, "wall_ms": time.time_ns() // 1_000_000}
     if told.returncode != 0:
-        lines = [
-            line for line in told.stdout.splitlines() if "rror" in line or "ailed" in line
-        ] or told.stdout.splitlines()
+        lines = told.stdout.splitlines()
+        # RAUC's own word for why, then whatever looks like one.
+        why = [line.removeprefix("LastError: ") for line in lines if line.startswith("LastError:")]
+        lines = why or [line for line in lines if "rror" in line or "ailed" in line] or lines
         gate.keep(
-            folder, gate.LAST, {"result": "refused", **here, "reason": (lines or ["RAUC gave no reason"])[-1][:500]}
+            folder, gate.LAST, {"state": "refused", **here, "reason": (lines or ["RAUC gave no reason"])[-1][:500]}
         )
         return 1
-    gate.keep(folder, gate.LAST, {"result": "installed", **here, "reason": ""})
+    gate.keep(folder, gate.LAST, {"state": "restarting" if restart else "installed", **here, "reason": ""})
     if restart:
-        subprocess.run(["systemctl", "reboot"], check=False)
+        slots.restart()
     return 0
 
 
 def _version_in(bundle: str) -> str:
     told = subprocess.run(["rauc", "info", "--output-format=json", bundle], capture_output=True, text=True, check=False)
     try:
-        return str(json.loads(told.stdout)["update"]["version"])
+        return str(json.loads(told.stdout)["version"])
     except (ValueError, KeyError, TypeError):
         return "unknown"
 

@@ -55,7 +55,7 @@ def make(
     newer = [f'--aptopt=APT::Default-Release "{suite}"'] if backports else []
     named = [*packages, *(f"{name}/{suite}-backports" for name in backports)]
     toolbox.run([
-        "mmdebstrap", "--variant=apt", "--format=directory", "--mode=root", f"--architectures={architecture}",
+        "mmdebstrap", "--variant=apt", "--format=directory", "--mode=root", f"--architectures={architecture}", "--skip=check/qemu",
         f"--include={' '.join(named)}", f"--keyring={KEYRING}", *(f"--aptopt={line}" for line in mirror.settings), *newer,
         '--aptopt=APT::Install-Recommends "false"', '--aptopt=Acquire::Languages "none"',
         # apt-extracttemplates and the page cache's flushes cost minutes under emulation.

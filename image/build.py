@@ -7,8 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from firmware import slots as state_room
+from firmware import tryboot
 from image import base, bundle, disk, initramfs, kernel, keys, release, root, sbom, slots, toolbox, wheels
-from image.cache import Kitchen, Made, Took
+from image.cache import Kitchen, Made
 from image.mirror import Mirror, mirror_of_this_machine
 from image.recipe import Recipe
 from image.run import Toolbox, run
@@ -37,10 +39,10 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """All that was made; `release` holds the files for people."""
+    """All that was made."""
 
     toolbox: Toolbox
-    release: Made
+    kitchen: Kitchen
     disk: Made
     bundle: Made
     root: Made
@@ -50,7 +52,6 @@ class Built:
     version: str
     report: dict[str, object]
     sbom: dict[str, object]
-    took: list[Took]
 
 
 def build(order: Order, tell: Callable[[str], None] = print) -> Built:
@@ -74,7 +75,7 @@ def build(order: Order, tell: Callable[[str], None] = print) -> Built:
     board = kitchen.make(
         "kernel", kernel.make, context=fetching, architecture=recipe.architecture, suite=recipe.suite, kernel=recipe.kernel,
         from_backports=recipe.kernel_from_backports, vendor_source=recipe.vendor_source, modules=recipe.modules,
-        initramfs_modules=recipe.initramfs_modules, others=("busybox-static", *dict.fromkeys(package for package, _, _ in recipe.files)),
+        initramfs_modules=recipe.initramfs_modules, others=("busybox-static", *dict.fromkeys(package for package, _, _ in recipe.files if package != recipe.kernel)),
     )  # fmt: skip
     ours = kitchen.make(
         "wheels", wheels.make, context=inside, architecture=recipe.architecture, lock=ROOT / "requirements/box.txt", nvr=ROOT / "nvr",
@@ -83,7 +84,7 @@ def build(order: Order, tell: Callable[[str], None] = print) -> Built:
     root_tree = kitchen.make(
         "root", root.make, context=inside, base=base_root, kernel=board, wheels=ours, firmware=order.firmware,
         certificate=order.trusted or signer.certificate, prune=recipe.prune, compatible=recipe.compatible, version=order.version,
-        watchdog_s=recipe.watchdog_s,
+        watchdog_s=recipe.watchdog_s, files=recipe.files,
     )  # fmt: skip
     root_image = kitchen.make(
         "root-image",
@@ -108,6 +109,7 @@ def build(order: Order, tell: Callable[[str], None] = print) -> Built:
     selector = kitchen.make(
         "selector", disk.make_selector, context=inside, kernel=board, boot_script=order.firmware / "boot/boot.cmd", files=recipe.files,
         config_txt=recipe.config_txt, loader=recipe.loader, architecture=recipe.architecture, source_date=source_date, size_mib=recipe.selector_mib,
+        state=state_room.packed(disk.FIRST_STATE), autoboot=tryboot.text(disk.FIRST_STATE),
     )  # fmt: skip
     whole = kitchen.make(
         "disk", disk.make_disk, context=inside, selector=selector, boot=boot, root=root_image, kernel=board, files=recipe.files,
@@ -117,10 +119,6 @@ def build(order: Order, tell: Callable[[str], None] = print) -> Built:
     update = kitchen.make(
         "bundle", bundle.make, context={**inside, "signer": signer}, root=root_image, boot=boot, certificate=signer.certificate,
         compatible=recipe.compatible, version=order.version,
-    )  # fmt: skip
-    out = kitchen.make(
-        "release", release.make, context=inside, disk=whole, bundle=update, recipe=recipe.name, version=order.version,
-        compression=19 if order.is_release else 3,
     )  # fmt: skip
 
     packages = sbom.packages_of(base_root, board, ours)
@@ -138,9 +136,15 @@ def build(order: Order, tell: Callable[[str], None] = print) -> Built:
     ]
     listed = sbom.document(packages, name=recipe.name, version=order.version, architecture=recipe.architecture, suite=recipe.suite,
                            source_date=source_date, root_hash=release.file_hash(image_path))  # fmt: skip
-    return Built(
-        tools, out, whole, update, root_tree, root_image, boot, selector, order.version, told, listed, kitchen.took
-    )
+    return Built(tools, kitchen, whole, update, root_tree, root_image, boot, selector, order.version, told, listed)
+
+
+def pack(order: Order, built: Built) -> Made:
+    """The files that leave the builder: packed, with block map and checksums."""
+    return built.kitchen.make(
+        "release", release.make, context={"toolbox": built.toolbox}, disk=built.disk, bundle=built.bundle, recipe=order.recipe.name,
+        version=order.version, compression=19 if order.is_release else 3,
+    )  # fmt: skip
 
 
 # The base keeps no dates of its own (the root image sets one for all files); mmdebstrap wants one all the same.

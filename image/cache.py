@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import fcntl
+import functools
 import hashlib
 import inspect
 import json
@@ -85,13 +86,18 @@ def key_of(name: str, maker: Callable[..., None], inputs: dict[str, Any]) -> str
     """The hash of a step: the code of its file and its inputs."""
     code = inspect.getsourcefile(maker)
     assert code is not None
-    # The syntax tree: comments and layout change nothing.
     parts = [
         name,
-        ast.dump(ast.parse(Path(code).read_text("utf-8"))),
+        _code_of(code),
         *(f"{key}={_shown(value)}" for key, value in sorted(inputs.items())),
     ]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:KEY_DIGITS]
+
+
+@functools.cache
+def _code_of(path: str) -> str:
+    """The syntax tree: comments and layout change nothing. Read once, as Python reads it: what is edited meanwhile is not what runs."""
+    return ast.dump(ast.parse(Path(path).read_text("utf-8")))
 
 
 def _shown(value: Any) -> str:
@@ -120,9 +126,11 @@ def files_under(path: Path) -> Iterator[Path]:
     if path.is_file():
         yield path
         return
-    for file in sorted(path.rglob("*")):
-        if file.is_file() and "__pycache__" not in file.parts and file.suffix not in (".pyc", ".so"):
-            yield file
+    for folder, below, names in os.walk(path):
+        below[:] = sorted(name for name in below if name not in ("__pycache__", "node_modules"))
+        for name in sorted(names):
+            if not name.endswith((".pyc", ".so")):
+                yield Path(folder, name)
 
 
 @contextmanager

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from firmware import slots as state_room
+from firmware import tryboot
 from image.cache import Made
 from image.run import Toolbox
 from image.slots import MIB, fat
+from nvr.errors import NvrError
 
 SECTOR = 512
 # UEFI 2.10, 5.3.3: what a partition is for; UAPI discoverable partitions for data.
@@ -27,6 +29,7 @@ EFI_SYSTEM, BASIC_DATA, LINUX = (
 # Of its own: systemd-repart finds what it may grow by the type.
 DATA = "6E767200-0000-4000-8000-0000000000DA"
 DISK_ID = "6E767200-0000-4000-8000-0000000000FF"
+FIRST_STATE = state_room.State(left_b=0)  # nothing is in slot B yet
 END_MIB = 1  # the second GPT lies at the end
 README = """Taruh site.yaml di folder ini sebelum kartu dipasang; network.yaml dan authorized_keys bila perlu.
 Sesudah dinyalakan, RESULT.txt di folder ini mengatakan apakah semuanya diterima.
@@ -97,14 +100,14 @@ def hybrid(mbr: bytes, selector: Partition) -> bytes:
 
 def make_selector(
     into: Path, toolbox: Toolbox, *, kernel: Made, boot_script: Path, files: tuple[tuple[str, str, str], ...], config_txt: str,
-    loader: str, architecture: str, source_date: int, size_mib: int,
+    loader: str, architecture: str, source_date: int, size_mib: int, state: bytes, autoboot: str,
 ) -> None:  # fmt: skip
-    """`into/selector.img`."""
+    """`into/selector.img`. `state` and `autoboot` are what the loader decides by at first: slot A has its attempts, B is empty."""
     tree = into / "tree"
     (tree / "site").mkdir(parents=True)
     (tree / "site/README.txt").write_text(README.replace("\n", "\r\n"))
     for _, source, target in files:
-        if not target.startswith("@"):
+        if target[0] not in "@/":
             for path in sorted((kernel.path / "tree").glob(source)):
                 place = tree / target / path.name if target.endswith("/") else tree / target
                 place.parent.mkdir(parents=True, exist_ok=True)
@@ -113,7 +116,9 @@ def make_selector(
                 else:
                     shutil.copy(path, place)
             if not any((kernel.path / "tree").glob(source)):
-                raise FileNotFoundError(f"the packages hold no {source}")
+                raise NvrError(
+                    f"the packages hold no {source}", hint="Look into the package: its files move between releases."
+                )
     if loader == "u-boot":
         script = into / "boot.scr"
         machine = {"amd64": "x86_64", "arm64": "arm64"}[architecture]
@@ -123,11 +128,9 @@ def make_selector(
         if config_txt:
             (tree / "config.txt").write_text(config_txt)
     else:
-        (tree / "autoboot.txt").write_text("[all]\ntryboot_a_b=1\nboot_partition=2\n[tryboot]\nboot_partition=3\n")
-    # Nothing is in slot B yet; A has its three attempts.
-    state = state_room.State(left_b=0)
+        (tree / tryboot.NAME).write_text(autoboot)
     for name in state_room.COPIES:
-        (tree / name).write_bytes(state_room.packed(state))
+        (tree / name).write_bytes(state)
     fat(toolbox, tree, into / "selector.img", size_mib * MIB, "NVR", "4e565253", source_date)
     shutil.rmtree(tree)
 

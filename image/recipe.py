@@ -74,7 +74,10 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """Files out of packages: `package: {path in it: name where it goes}`; the name of a raw place is `@KiB`."""
+    """Files out of packages: `package: {path in it: where it goes}`.
+
+    That is a name on the selector, a folder of the root that begins with a slash, or a raw place before the first partition: `@KiB`.
+    """
 
     def read(self, node: yaml.Node, name: str) -> tuple[tuple[str, str, str], ...]:
         if not isinstance(node, yaml.MappingNode):
@@ -91,7 +94,7 @@ class Files:
                 pair = scalar(source), scalar(target)
                 if (
                     re.fullmatch(PATTERN, pair[0]) is None
-                    or re.fullmatch(r"@\d{1,6}|[A-Za-z0-9_./-]{1,80}", pair[1]) is None
+                    or re.fullmatch(r"@\d{1,6}|/?[A-Za-z0-9_./-]{1,80}", pair[1]) is None
                     or ".." in "".join(pair)
                 ):
                     raise Wrong(f"line {line_of(source)}: {shown(': '.join(pair))} names no file and no place for it")
@@ -121,7 +124,7 @@ KEYS = (
     Key("console", Text(r"[a-zA-Z0-9,]{0,30}", "a name such as `ttyS0`"), "Where the kernel talks, on boards whose device tree does not say.", ""),
     Key("device_trees", Words(PATTERN, "broadcom/bcm2711-rpi-4-b.dtb"), "Go into the boot slots.", ()),
     Key("config_txt", Block(), "The Raspberry Pi's config.txt.", ""),
-    Key("files", Files(), "Files that packages give to the selector, or to a raw place before the first partition (`@KiB`).", ()),
+    Key("files", Files(), "Files that packages give to the selector, to the root (`/folder/`) or to a raw place before the first partition (`@KiB`).", ()),
     Key("first_mib", Number(1, 64, is_whole=True), "Where the first partition begins.", 1),
     Key("gpt_entries_kib", Number(0, 1024, is_whole=True), "Where the GPT's entries lie, if not behind its header: some loaders live there.", 0),
     Key("is_hybrid", Flag(), "The selector stands in an MBR too: the Raspberry Pi 3 reads no GPT.", False),

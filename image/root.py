@@ -28,12 +28,17 @@ MASKED = (
     "proc-sys-fs-binfmt_misc.automount", "modprobe@efi_pstore.service", "getty.target", "console-getty.service",
 )  # fmt: skip
 FOLDERS = ("data", "disk", "boot/selector", "var", "tmp", "run", "proc", "sys", "dev")
+# What root would make in the data directory, the service could not change.
+NVR = """#!/bin/sh
+[ "$(id -u)" = 0 ] && exec setpriv --reuid=nvr --regid=nvr --init-groups /usr/bin/python3 -m nvr "$@"
+exec /usr/bin/python3 -m nvr "$@"
+"""
 SCRIPT = '#!/bin/sh\nexec /usr/bin/python3 -m firmware.{module} {arguments}"$@"\n'
 
 
 def make(
     into: Path, toolbox: Toolbox, *, base: Made, kernel: Made, wheels: Made, firmware: Path, certificate: Path, prune: tuple[str, ...],
-    compatible: str, version: str, watchdog_s: int,
+    compatible: str, version: str, watchdog_s: int, files: tuple[tuple[str, str, str], ...],
 ) -> None:  # fmt: skip
     """`into/tree`."""
     tree = into / "tree"
@@ -49,11 +54,11 @@ def make(
     modules = tree / "usr/lib/modules" / kernel_version
     modules.parent.mkdir(parents=True, exist_ok=True)
     shutil.copytree(kernel.path / "modules" / kernel_version, modules)
-    for name in ("firmware", "share/doc"):  # firmware of radios, out of packages that are only unpacked
-        if (kernel.path / "tree/usr/lib/firmware").is_dir() and name == "firmware":
-            shutil.copytree(
-                kernel.path / "tree/usr/lib/firmware", tree / "usr/lib/firmware", dirs_exist_ok=True, symlinks=True
-            )
+    for _, source, target in files:
+        if target.startswith("/"):
+            (tree / target[1:]).mkdir(parents=True, exist_ok=True)
+            for path in sorted((kernel.path / "tree").glob(source)):
+                shutil.copy2(path, tree / target[1:] / path.name, follow_symlinks=False)
 
     put_firmware(tree, firmware, {"@COMPATIBLE@": compatible, "@WATCHDOG_S@": str(watchdog_s)})
     own = tree / "usr/lib/nvr"
@@ -62,11 +67,11 @@ def make(
     replace(own / "slots", SCRIPT.format(module="slots", arguments=""), 0o755)
     replace(own / "before-install", SCRIPT.format(module="update", arguments="before-install "), 0o755)
     replace(tree / "usr/bin/nvr-update", SCRIPT.format(module="update", arguments=""), 0o755)
-    replace(tree / "usr/bin/nvr", '#!/bin/sh\nexec /usr/bin/python3 -m nvr "$@"\n', 0o755)
+    replace(tree / "usr/bin/nvr", NVR, 0o755)
     replace(tree / "etc/rauc/keyring.pem", certificate.read_text())
 
     add_account(tree)
-    replace(tree / "etc/hostname", "nvr\n")
+    remove(tree / "etc/hostname")  # a name in there would win over the site file's
     replace(tree / "etc/machine-id", "")  # empty: systemd makes one that lives until the next start
     remove(tree / "etc/localtime")
     (tree / "etc/localtime").symlink_to("/data/system/localtime")

@@ -11,7 +11,8 @@ from nvr.errors import NvrError
 
 MIB = 1 << 20
 ROOT_UUID = "6e767200-0000-4000-8000-000000000001"  # always the same: nothing finds a slot by it
-KERNEL_ARGUMENTS = "ro quiet systemd.volatile=state systemd.show_status=no panic=10 net.ifnames=1"
+# fsck.repair: nobody is there to answer what it asks.
+KERNEL_ARGUMENTS = "ro quiet fsck.repair=yes systemd.volatile=state systemd.show_status=no panic=10 net.ifnames=1"
 
 
 def make_root(into: Path, toolbox: Toolbox, *, root: Made, source_date: int, limit_mib: int) -> None:
@@ -64,8 +65,7 @@ def make_boot(
         shutil.copy(found[0], target)
     if loader == "tryboot":  # the board's firmware starts the kernel itself: it wants everything beside its config.txt
         (tree / "config.txt").write_text(config_txt)
-        for letter in "AB":
-            (tree / f"cmdline.{letter}").write_text(f"nvr.root=root{letter} rauc.slot={letter} {arguments}\n")
+        (tree / "cmdline.txt").write_text(f"{arguments}\n")  # the initramfs asks the firmware which slot this is
         for path in (tree / "dtb").rglob("*.dtb"):
             shutil.copy(path, tree / path.name)
         shutil.rmtree(tree / "dtb")

@@ -15,10 +15,14 @@ from image.run import Toolbox, run
 PYTHON = "3.13"  # trixie's
 # Debian's own are linked with Debian's libraries and get its security updates.
 FROM_DEBIAN = ("av", "numpy")
+# pip matches the number of a platform exactly; trixie has glibc 2.41.
+_GLIBC = ("manylinux2014", *(f"manylinux_2_{minor}" for minor in range(17, 42)))
 PLATFORMS = {
-    "amd64": ("manylinux_2_34_x86_64", "manylinux_2_28_x86_64", "manylinux2014_x86_64"),
-    "arm64": ("manylinux_2_34_aarch64", "manylinux_2_28_aarch64", "manylinux2014_aarch64"),
+    architecture: tuple(f"{name}_{machine}" for name in _GLIBC)
+    for architecture, machine in (("amd64", "x86_64"), ("arm64", "aarch64"))
 }
+# What Python does not load, what other steps put in its place, and the hub: a box is none.
+LEFT_OUT = ("__pycache__", "*.pyc", "*.so", "units", "udev", "rauc", "boot", "etc", "hub", "node_modules")
 INCLUDE = f"/usr/include/python{PYTHON}"
 
 
@@ -46,7 +50,7 @@ def make(into: Path, toolbox: Toolbox, *, architecture: str, lock: Path, nvr: Pa
         shutil.copytree(
             package,
             site / package.name,
-            ignore=shutil.ignore_patterns("__pycache__", "*.pyc", "*.so", "units", "udev", "rauc", "boot", "etc"),
+            ignore=shutil.ignore_patterns(*LEFT_OUT),
         )
     _build_the_c_file(toolbox, site / "nvr", architecture)
 
@@ -67,6 +71,11 @@ def _build_the_c_file(toolbox: Toolbox, package: Path, architecture: str) -> Non
     triplet = {"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}[architecture]
     target = package / f"_fast.cpython-{PYTHON.replace('.', '')}-{triplet}.so"
     # pyconfig.h of another 64-bit Linux says the same about the sizes that the C file uses.
+    headers = package.parent.parent / "headers"
+    own = headers / triplet / f"python{PYTHON}"
+    own.mkdir(parents=True)
+    (here,) = (toolbox.path / "usr/include").glob(f"*-linux-gnu/python{PYTHON}/pyconfig.h")
+    shutil.copy(here, own)
     toolbox.run(
         [
             f"{prefix}gcc",
@@ -74,6 +83,7 @@ def _build_the_c_file(toolbox: Toolbox, package: Path, architecture: str) -> Non
             "-g0",
             "-shared",
             "-fPIC",
+            f"-I{headers}",
             f"-I{INCLUDE}",
             f"-ffile-prefix-map={package}=nvr",
             "-o",
@@ -82,4 +92,5 @@ def _build_the_c_file(toolbox: Toolbox, package: Path, architecture: str) -> Non
         ]
     )
     (package / "_fast.c").unlink()
+    shutil.rmtree(headers)
     os.utime(target, (0, 0))

@@ -11,6 +11,7 @@ import sys
 from collections import deque
 
 BUFFER_BYTES = 512 * 1024
+ROOM_BYTES = 256 * 1024  # as much as one call may bring: of a mad camera that is thousands of pictures
 LEAST_ROOM_BYTES = 32 * 1024  # less than this is not worth a system call
 _ONLY_OURS = 2  # references to a buffer while only `_unused` looks at it: its variable, and getrefcount's argument
 _SPENT_MAX = 32  # buffers that are remembered; more views than 16 MiB in use is somebody else's leak
@@ -72,7 +73,7 @@ class Arena:
         if before:
             self.buffer[start : start + len(before)] = before
             start += len(before)
-        return self._view[start : len(self.buffer) - SLACK_BYTES]
+        return self._view[start : min(len(self.buffer) - SLACK_BYTES, start + max(at_least, ROOM_BYTES))]
 
     def took(self, size_bytes: int) -> None:
         """`size_bytes` from `used` on now belong to whoever received them, `before` included."""

@@ -452,15 +452,15 @@ def record_settings(site: Site, data_dir: Path, *, once: bool = False) -> Settin
     return Settings(
         data_dir=str(data_dir.absolute()),
         loss_bound_s=site.storage.loss_bound_s,
-        streams=tuple(_recorded(stream) for stream in site.recorded_streams()),
+        streams=tuple(_recorded(stream, data_dir) for stream in site.recorded_streams()),
         once=once,
     )
 
 
-def _recorded(stream: StreamSettings) -> RecordedStream:
+def _recorded(stream: StreamSettings, data_dir: Path) -> RecordedStream:
     return RecordedStream(
         name=stream.name,
-        source=source_options(stream.source, stream.stall_s),
+        source=source_options(stream.source, stream.stall_s, data_dir),
         ring_bytes=stream.ring_bytes,
         hold_bytes=stream.hold_bytes,
         keep_days=stream.keep_days,

@@ -93,6 +93,10 @@ def source_of(settings: RecordedStream, arena: Arena, *, joins: bool = False) ->
         from nvr.source.picamera import PiCamera
 
         return PiCamera(arena=arena, label=settings.name, **options)
+    if kind == "picamera-small":
+        from nvr.source.picamera import PiCameraSmall
+
+        return PiCameraSmall(arena=arena, label=settings.name, **options)
     raise NvrError(f"{settings.name}: no source is called {kind!r}", hint="rtsp, replay, usb and picamera are there.")
 
 

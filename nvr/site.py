@@ -29,6 +29,7 @@ from nvr.site_scene import Line, OpenTime, Rule, Zone, read_hours, read_lines, r
 from nvr.site_settings import (
     Camera,
     Hub,
+    PiCameraSmallSource,
     PiCameraSource,
     ReplaySource,
     RtspSource,
@@ -39,7 +40,7 @@ from nvr.site_settings import (
     UsbSource,
     Web,
 )
-from nvr.site_sources import Sources, with_login_of
+from nvr.site_sources import Sources, of_one_sensor, with_login_of
 from nvr.site_yaml import Entry, Fault, Reader, compose, line_of
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "Hub",
     "Line",
     "OpenTime",
+    "PiCameraSmallSource",
     "PiCameraSource",
     "ReplaySource",
     "RtspSource",
@@ -296,7 +298,8 @@ class _Top:
             entries, site_keys.CAMERA, path=entry.path, line=entry.line, elsewhere=site_keys.BELONGS
         )
         main = self.sources.read(values["main"], f"{entry.path}.main")
-        small = with_login_of(main, self.sources.read(values["small"], f"{entry.path}.small"))
+        small = with_login_of(main, self.sources.read(values["small"], f"{entry.path}.small", main=main))
+        main, small = of_one_sensor(main, small)
         if values["small_ring_gb"] is not None and values["small"] is None:
             reader.fault(
                 entries["small_ring_gb"].line,

@@ -202,7 +202,7 @@ SOURCES: dict[str, tuple[Key, ...]] = {
     ),
     "picamera": (
         _SOURCE,
-        Key("number", Number(0, 7, is_whole=True), "Which camera, as `rpicam-hello --list-cameras` counts.", 0, why="most boards have one"),
+        Key("number", Number(0, 7, is_whole=True), "Which camera, as `rpicam-hello --list-cameras` counts. `main` and `small` may name the same one: its sensor gives both.", 0, why="most boards have one"),
         _SIZE, _FPS, _MBIT,
     ),
 }  # fmt: skip

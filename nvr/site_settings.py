@@ -48,15 +48,27 @@ class PiCameraSource:
     height: int = 720
     fps: float = 25.0
     rate_mbit: float = 2.0
+    small_size: tuple[int, int] | None = None  # None: nobody wants a small stream of this sensor
+    small_rate_mbit: float = 0.5
     kind: str = "picamera"
 
 
-SourceSettings = RtspSource | ReplaySource | UsbSource | PiCameraSource
+@dataclass(frozen=True, slots=True)
+class PiCameraSmallSource:
+    """The small stream of a camera whose main stream is recorded: one sensor, scaled and encoded twice by one process."""
+
+    number: int = 0
+    kind: str = "picamera-small"
 
 
-def source_options(source: SourceSettings, stall_s: float) -> dict[str, Any]:
+SourceSettings = RtspSource | ReplaySource | UsbSource | PiCameraSource | PiCameraSmallSource
+
+
+def source_options(source: SourceSettings, stall_s: float, data_dir: Path) -> dict[str, Any]:
     """A source as JSON: `kind`, and what its constructor takes."""
     options = asdict(source)
+    if isinstance(source, PiCameraSource | PiCameraSmallSource):
+        options["small_socket"] = str(data_dir.absolute() / "run" / f"picamera-{source.number}.sock")
     if options["kind"] == "rtsp":
         options["stall_s"] = stall_s
     if options["kind"] == "replay" and options["speed"] == float("inf"):

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import yaml
 
 from nvr import site_keys
-from nvr.site_settings import PiCameraSource, ReplaySource, RtspSource, SourceSettings, UsbSource
+from nvr.site_settings import PiCameraSmallSource, PiCameraSource, ReplaySource, RtspSource, SourceSettings, UsbSource
 from nvr.site_yaml import Entry, Reader, line_of
 
 
@@ -23,7 +23,10 @@ class Sources:
         self.folder = folder  # of the site file
         self.seen: dict[tuple[str, ...], str] = {}  # what is recorded -> path of the key that said so first
 
-    def read(self, node: yaml.Node | None, path: str) -> SourceSettings | None:
+    def read(
+        self, node: yaml.Node | None, path: str, *, main: SourceSettings | None = None
+    ) -> SourceSettings | None:
+        """`main`: the same camera's main stream, where this is its small one."""
         if node is None:
             return None
         reader = self.reader
@@ -70,10 +73,28 @@ class Sources:
             same = ("usb", source.device)
         else:
             source = PiCameraSource(**values)
+            if isinstance(main, PiCameraSource) and main.number == source.number:
+                return self._of_one_sensor(main, source, entries, path)
             same = ("picamera", str(source.number))
         if source is not None and self.seen.setdefault(same, path) != path:
             self._same_source(kind, path, line_of(node), self.seen[same])
         return source
+
+    def _of_one_sensor(
+        self, main: PiCameraSource, small: PiCameraSource, entries: Mapping[str, Entry], path: str
+    ) -> PiCameraSource | None:
+        """The sensor gives one rate of pictures, and its pictures are only made smaller."""
+        if "fps" in entries and small.fps != main.fps:
+            self.reader.fault(
+                entries["fps"].line, f"{path}.fps", f"the sensor gives main {main.fps:g} pictures a second, and so small", "Take it out."
+            )  # fmt: skip
+            return None
+        if small.width > main.width or small.height > main.height:
+            line = entries["size" if "size" in entries else "source"].line
+            has = f"{small.width}x{small.height} is larger than main, which has {main.width}x{main.height}"
+            self.reader.fault(line, f"{path}.size", has, "size: 640x360")
+            return None
+        return small
 
     def _same_source(self, kind: str, path: str, line: int, other: str) -> None:
         if kind == "rtsp":
@@ -121,6 +142,16 @@ class Sources:
                         "url: rtsps://... , or take this out",
                     )
         return RtspSource(**values)
+
+
+def of_one_sensor(
+    main: SourceSettings | None, small: SourceSettings | None
+) -> tuple[SourceSettings | None, SourceSettings | None]:
+    """Two streams of one ribbon camera: `main` has both made, `small` is what it offers."""
+    if not isinstance(main, PiCameraSource) or not isinstance(small, PiCameraSource) or main.number != small.number:
+        return main, small
+    both = replace(main, small_size=(small.width, small.height), small_rate_mbit=small.rate_mbit)
+    return both, PiCameraSmallSource(small.number)
 
 
 def with_login_of(main: SourceSettings | None, small: SourceSettings | None) -> SourceSettings | None:

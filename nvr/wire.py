@@ -249,6 +249,14 @@ def code_hash(code: str) -> str:
     return sha256(b"nvr code\0" + bare.encode()).hexdigest()
 
 
+def is_id(text: object) -> bool:
+    return isinstance(text, str) and _ID.fullmatch(text) is not None
+
+
+def is_stream(text: object) -> bool:
+    return isinstance(text, str) and _STREAM.fullmatch(text) is not None
+
+
 def is_sha256(text: object) -> bool:
     return isinstance(text, str) and _SHA256.fullmatch(text) is not None
 

@@ -13,6 +13,7 @@ import pytest
 from nvr import site, site_keys
 from nvr.cli import document
 from nvr.cli import nvr as program
+from nvr.hub import settings as hub_settings
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("nvr", "tools", "tests", "docs", "requirements", "firmware", "image", "recipes", ".ci", "demo")
@@ -121,7 +122,7 @@ def test_every_setting_in_a_document_exists(path):
         *site_keys.SOURCES.values(),
         *site_keys.RULES.values(),
     )
-    known = {key.name for keys in tables for key in keys}
+    known = {key.name for keys in tables for key in keys} | set(hub_settings.KEYS)
     for code in re.findall(r"`([^`\n]+)`", path.read_text("utf-8")):
         for name in re.findall(r"\b([a-z_]+_(?:gb|days|mbit)|storage\.[a-z_]+|web\.(?:listen|port))\b", code):
             assert name.rpartition(".")[2] in known, f"{named(path)} names the setting {name}"
@@ -140,6 +141,12 @@ def test_the_list_of_commands_is_what_the_code_says():
 def test_the_example_of_a_site_file_has_no_fault():
     checked = site.check_text((ROOT / "docs" / "example-site.yaml").read_bytes(), ROOT / "docs" / "example-site.yaml")
     assert checked.faults == ()
+
+
+def test_the_overview_of_the_api_is_what_the_code_says():
+    from nvr.hub.people import document as api
+
+    assert (ROOT / "docs" / "api.md").read_text("utf-8") == api.document(), "run `make docs`"
 
 
 @pytest.mark.parametrize("name", commands())

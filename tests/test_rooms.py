@@ -68,7 +68,7 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "botocore": ("hub/",),
     "click": ("cli/",),
     "crc32c": ("gather.py", "fmp4", "ring/", "journal.py"),
-    "cryptography": ("evidence.py",),
+    "cryptography": ("evidence.py", "hub/people/sealed.py"),
     "fastapi": ("hub/",),
     "httpx": ("uplink/", "hub/"),
     "paho": ("hub/",),

@@ -50,7 +50,9 @@ def scrubbed(data_dir: Path) -> Scrub:
 def test_a_good_disk_is_read_once_round_and_nothing_is_said(recorded):
     data_dir, rows = recorded
     scrub = scrubbed(data_dir)
-    sealed = [row for row in rows if row.position.segment in {s.number for s in Ring(data_dir / "rings" / STREAM).sealed()}]
+    sealed = [
+        row for row in rows if row.position.segment in {s.number for s in Ring(data_dir / "rings" / STREAM).sealed()}
+    ]
     assert scrub.read_bytes == sum(row.position.size_bytes for row in sealed)
     assert (scrub.passes, scrub.told, scrub.trouble) == (1, [], "")
     assert not (data_dir / "rings" / STREAM / forgotten.NAME).exists()
@@ -77,7 +79,11 @@ def test_a_card_that_wraps_is_found_by_other_footage_in_the_place(recorded):
     """At the end of its real size a counterfeit card writes over its beginning: whole, right fragments, in the wrong place."""
     data_dir, rows = recorded
     early = rows[1]
-    late = next(row for row in rows[2:] if row.position.size_bytes == early.position.size_bytes and row.position.segment != early.position.segment)
+    late = next(
+        row
+        for row in rows[2:]
+        if row.position.size_bytes == early.position.size_bytes and row.position.segment != early.position.segment
+    )
     folder = data_dir / "rings" / STREAM
     data = (folder / f"{late.position.segment:06}.mp4").read_bytes()[late.position.offset :][: late.position.size_bytes]
     with open(folder / f"{early.position.segment:06}.mp4", "r+b") as file:
@@ -112,7 +118,17 @@ def test_the_newest_and_the_oldest_are_read_in_turn_and_each_once_a_lap():
     assert next_segment([*states, SegmentState(4, 2, State.SEALED)], seen) == SegmentState(4, 2, State.SEALED)
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"fragments": [{}]}', '{"fragments": [{"segment": "a", "lap": 1, "sequence": 1, "what": ""}]}', "\xff"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{}",
+        "[]",
+        '{"fragments": [{}]}',
+        '{"fragments": [{"segment": "a", "lap": 1, "sequence": 1, "what": ""}]}',
+        "\xff",
+    ],
+)
 def test_a_damaged_list_hides_no_footage(recorded, text):
     data_dir, rows = recorded
     (data_dir / "rings" / STREAM / forgotten.NAME).write_bytes(text.encode("latin-1"))

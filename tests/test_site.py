@@ -321,6 +321,28 @@ def test_two_cameras_at_one_usb_port_are_a_fault():
     assert only_fault(text).what == "cameras.gate.main uses the same device, and only one can have it"
 
 
+RIBBON = SMALLEST.replace('source: rtsp, url: "rtsp://10.0.0.1/x"', "source: picamera, size: 1280x720")
+
+
+def test_main_and_small_of_a_ribbon_camera_are_one_sensor():
+    camera = good(RIBBON + "    small: {source: picamera, size: 640x360, rate_mbit: 0.3}\n").cameras[0]
+    assert isinstance(camera.main, site.PiCameraSource)
+    assert (camera.main.small_size, camera.main.small_rate_mbit) == ((640, 360), 0.3)
+    assert camera.small == site.PiCameraSmallSource(0)
+
+
+@pytest.mark.parametrize(
+    ("small", "key", "what"),
+    [
+        ("size: 1920x1080", "small.size", "1920x1080 is larger than main, which has 1280x720"),
+        ("size: 640x360, fps: 5", "small.fps", "the sensor gives main 25 pictures a second, and so small"),
+    ],
+)
+def test_a_small_stream_that_its_sensor_cannot_give_is_a_fault(small, key, what):
+    fault = only_fault(RIBBON + f"    small: {{source: picamera, {small}}}\n")
+    assert (fault.key, fault.what) == (f"cameras.gate.{key}", what)
+
+
 @pytest.mark.parametrize(
     "url",
     [
@@ -472,7 +494,7 @@ def test_a_data_directory_that_is_a_file_is_refused(tmp_path):
 
 def test_every_source_takes_what_the_site_file_says_of_it():
     """A key that the site file has and the source does not would stop a box at its start."""
-    from nvr.source.picamera import PiCamera
+    from nvr.source.picamera import PiCamera, PiCameraSmall
     from nvr.source.replay import Replay
     from nvr.source.rtsp import Rtsp
     from nvr.source.usb import Usb
@@ -482,6 +504,7 @@ def test_every_source_takes_what_the_site_file_says_of_it():
         (site.ReplaySource, Replay),
         (site.UsbSource, Usb),
         (site.PiCameraSource, PiCamera),
+        (site.PiCameraSmallSource, PiCameraSmall),
     ):
         said = {field.name for field in dataclasses.fields(settings)} - {"kind", "file"}
         assert said <= set(inspect.signature(source).parameters), settings

@@ -25,14 +25,6 @@ from nvr.box import how_it_ended
 from tools.city import city as city_room
 
 ROOT = Path(__file__).resolve().parent.parent
-REAL_FILMS = ROOT.parent / "shared" / "data" / "video"
-# Real films where they are at hand: street traffic, people, a car park, a road.
-REAL = {
-    "street": "vehicle_street.mp4",
-    "entrance": "one-by-one-person-detection.mp4",
-    "parking": "car-detection.mp4",
-    "road": "otvision_cars-truck_fr20.mp4",
-}
 READY_S = 60.0
 STOP_S = 30.0  # `nvr run` makes everything durable first
 
@@ -42,22 +34,15 @@ class DemoFailed(Exception):
 
 
 def films(folder: Path) -> dict[str, Path]:
-    """Four films by camera name: real ones, or drawn ones, made once. Raises DemoFailed."""
-    real = {name: REAL_FILMS / file for name, file in REAL.items()}
-    if all(path.is_file() for path in real.values()):
-        return real
-    drawn = sorted(folder.glob("*.mp4"))
-    if len(drawn) < 4:
+    """Four films by camera name, drawn once. Raises DemoFailed."""
+    if len(list(folder.glob("*.mp4"))) < 4:
         print("drawing four films for the demo (once, half a minute) ...", flush=True)
-        draft = folder.with_name("films.new")
-        made = subprocess.run([sys.executable, "-m", "tools.scenes.demo_footage", str(draft)], cwd=ROOT, check=False)
+        made = subprocess.run([sys.executable, "-m", "tools.city.films", str(folder)], cwd=ROOT, check=False)
         if made.returncode != 0:
             raise DemoFailed(
                 "the films could not be drawn.\nRun `make setup` again; PyAV and numpy are needed for this."
             )
-        draft.rename(folder)
-        drawn = sorted(folder.glob("*.mp4"))
-    return {path.stem: path for path in drawn}
+    return {path.stem: path for path in sorted(folder.glob("*.mp4"))}
 
 
 @contextlib.contextmanager
@@ -221,7 +206,7 @@ def run_city(options: argparse.Namespace, folder: Path) -> int:
     front_port = free_port(port + 1)
     address = f"http://127.0.0.1:{port}"
     with contextlib.ExitStack() as stack:
-        found = films(folder / "films")
+        found = films(folder / "city-films")
         print("starting four pretend cameras ...", flush=True)
         addresses = list(stack.enter_context(pretend_cameras(found)).values())
         furnish.settings_file(hub_folder, city, f"127.0.0.1:{port}")

@@ -75,25 +75,34 @@ def run(data_dir: Path, database: str | None, objects: str | None, listen: str |
 def init(data_dir: Path, database: str | None, objects: str | None, as_json: bool) -> None:
     """Make the directory, the tables and the place for objects, and say whether all of them can be used.
 
-    Does nothing to what is there already.
+    Does nothing to what is there already. While nobody can administer the hub, it prints a one-time link that
+    makes the first administrator, within a day; there is no default password.
 
     \b
     Example:
         nvr hub init --data hub-data --database postgresql+psycopg://hub@/hub
     """
+    import time
+
     from nvr.hub.blobs import open_blobs
     from nvr.hub.database import Store, migrate
+    from nvr.hub.people import access
 
     settings = _settings(data_dir, database, objects)
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     store = Store(settings.database_url)
     _, now = migrate(store, settings.data_dir)
     open_blobs(settings.objects_url, settings.data_dir)
+    link = access.link_for_nobody(
+        store, "city", settings.url or f"http://{settings.listen}", time.time_ns() // 1_000_000
+    )
     store.close()
     if as_json:
-        print_json({"data": str(settings.data_dir), "revision": now})
+        print_json({"data": str(settings.data_dir), "revision": now, "link": link})
     else:
         click.echo(f"The hub in {settings.data_dir} is ready (tables {now}). Next: nvr hub run --data {data_dir}")
+        if link:
+            click.echo(f"Then open this once, within a day, to be its first administrator:\n{link}")
 
 
 @hub.command()

@@ -6,6 +6,7 @@ import argparse
 import logging
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -38,10 +39,10 @@ def the_model(folder: Path) -> ObjectModel | None:
     return None
 
 
-def small_source(camera: Camera, arena: Arena) -> Source:
+def small_source(data_dir: Path, camera: Camera, arena: Arena) -> Source:
     """The small stream of a camera, for us alone."""
     assert camera.small is not None
-    stream = RecordedStream(f"{camera.name}/small", source_options(camera.small, camera.stall_s), 0)
+    stream = RecordedStream(f"{camera.name}/small", source_options(camera.small, camera.stall_s, data_dir), 0)
     return source_of(stream, arena)
 
 
@@ -57,8 +58,9 @@ def main() -> int:
     try:
         settings = site.load(options.site)
         process = Process(
-            settings, options.data, model=the_model(options.models or options.data / "models"), make_source=small_source
-        )
+            settings, options.data, model=the_model(options.models or options.data / "models"),
+            make_source=partial(small_source, options.data),
+        )  # fmt: skip
     except NvrError as error:
         print(f"{error}\n{error.hint}".rstrip(), file=sys.stderr)
         return 2

@@ -65,7 +65,10 @@ def describe(data: bytes, name: str, *, labels: str | None = None, licence: str 
     """
     if re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,60}", name) is None:
         raise BadModel(f"{name!r} cannot be a model's name", hint="Lower-case letters, digits, `.`, `-` and `_`.")
-    model = read(data)
+    try:
+        model = read(data)
+    except BadModel as error:
+        raise BadModel(f"model {name} cannot be used: {error}", hint=error.hint) from None
     missing = missing_of(model)
     names = labels_of(labels) if labels is not None else model.labels
     if not names:

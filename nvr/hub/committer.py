@@ -45,6 +45,7 @@ class Item:
 class Worker(Protocol):
     def prepare(self, items: list[Item]) -> None: ...
     def apply(self, connection: Connection, items: list[Item]) -> None: ...
+    def committed(self) -> None: ...
 
 
 class Committer:
@@ -133,7 +134,6 @@ class Committer:
                 # One of them is poison: each by itself, so that only that one is refused.
                 log.warning("a batch of %d cannot be stored together: %s", len(batch), error)
                 for item in batch:
-                    item.refusal = ""
                     self._store_all([item])
                 return
 
@@ -141,6 +141,7 @@ class Committer:
         began_s = time.monotonic()
         with self._store.writing() as connection:
             self._worker.apply(connection, batch)
+        self._worker.committed()
         self.commits += 1
         self.items += len(batch)
         self.commit_s += time.monotonic() - began_s

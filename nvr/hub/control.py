@@ -23,10 +23,11 @@ from nvr import wire
 from nvr.hub import commands, tables
 from nvr.hub.blobs import Blobs, object_key
 from nvr.hub.changes import Changes
+from nvr.hub.checking import checked
 from nvr.hub.committer import Committer, Item
 from nvr.hub.database import Store
 from nvr.hub.identity import Box, Refused, SeenTokens, bearer, box_of_token
-from nvr.hub.intake import Speaker, checked
+from nvr.hub.intake import Speaker
 from nvr.hub.live import Live
 from nvr.hub.stills import still_fault
 
@@ -37,6 +38,7 @@ QUIET_S, GONE_S = 15.0, 60.0  # then it is asked whether it is there; then it is
 WAITING_MOST = 64  # events and replies of one box that are not committed yet
 OUT_MOST = 256  # messages that wait for one box
 FAULTS_MOST = 100  # messages that were none, on one connection
+EVENTS_PER_S, EVENTS_AT_ONCE = 200.0, 2000  # of one box; one that was away for weeks is through in an hour
 LEAST_S = 1.0  # heartbeats, and stills of one camera, that come closer are left out
 KEEPERS = 4  # threads that put stills of events into the blobs
 
@@ -61,6 +63,15 @@ class Connection:
         self._awake = asyncio.Event()
         self._close_code: int | None = None
         self._last_s: dict[str, float] = {}
+        self._allowance, self._allowed_s = float(EVENTS_AT_ONCE), time.monotonic()
+
+    async def pace(self) -> None:
+        """Wait until this box may say one more thing that is stored for good."""
+        now_s = time.monotonic()
+        self._allowance = min(EVENTS_AT_ONCE, self._allowance + (now_s - self._allowed_s) * EVENTS_PER_S) - 1
+        self._allowed_s = now_s
+        if self._allowance < 0:
+            await asyncio.sleep(-self._allowance / EVENTS_PER_S)
 
     def say(self, message: wire.Message) -> None:
         if len(self._out) >= OUT_MOST:
@@ -157,8 +168,9 @@ class Control:
                     log.error("box %s: its connection failed", connection.box.name, exc_info=error)
             if hearing in done and not sending.done():
                 connection.end(4400)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(asyncio.shield(sending), 5.0)
+                await asyncio.wait(
+                    (sending,), timeout=5.0
+                )  # it may find that the box is gone: gather() below takes that
         finally:
             for task in (sending, hearing):
                 task.cancel()
@@ -195,7 +207,8 @@ class Control:
         while True:
             wait_s = HELLO_S if not connection.is_welcome else QUIET_S
             try:
-                received = await asyncio.wait_for(connection.websocket.receive(), wait_s)
+                async with asyncio.timeout(wait_s):
+                    received = await connection.websocket.receive()
                 break
             except TimeoutError:
                 if not connection.is_welcome or time.monotonic() - connection.heard_s > GONE_S:
@@ -216,6 +229,8 @@ class Control:
             return
         message = checked(message)
         if kind == "hello":
+            if connection.is_too_soon("hello"):
+                raise wire.WireError("hello was said within this second already")
             await self._hello(connection, message)
         elif kind == "heartbeat":
             if not connection.is_too_soon("heartbeat"):
@@ -225,11 +240,13 @@ class Control:
             if not connection.is_too_soon(f"still {camera}" if camera in connection.speaker.cameras else "still"):
                 self._put(connection, message, key=("still", connection.box.id, camera), is_quiet=True)
         elif kind == "still":
+            await connection.pace()
             self._count(connection, 1)
             asyncio.get_running_loop().run_in_executor(
                 self._keepers, self._keep, connection, message, asyncio.get_running_loop()
             )
         else:
+            await connection.pace()
             self._count(connection, 1)
             self._put(connection, message)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import logging
+import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,7 +72,13 @@ class Store:
 
 
 def _sqlite_engine(url: str) -> Engine:
-    engine = create_engine(url, pool_size=CONNECTIONS_MOST, max_overflow=0, connect_args={"timeout": BUSY_S})
+    path = Path(make_url(url).database or "hub.db")
+
+    def connect() -> sqlite3.Connection:
+        # psow=0: a disk that loses power while it writes may harm what was durable beside it in the same page, so nothing is appended there.
+        return sqlite3.connect(f"{path.absolute().as_uri()}?psow=0", uri=True, timeout=BUSY_S, check_same_thread=False)
+
+    engine = create_engine(url, pool_size=CONNECTIONS_MOST, max_overflow=0, creator=connect)
 
     @event.listens_for(engine, "connect")
     def connected(connection: Any, record: Any) -> None:
@@ -115,6 +122,7 @@ def upsert(connection: Connection, table: Any) -> Any:
 
 
 def _config() -> Config:
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # that it looked is nobody's news
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     return config

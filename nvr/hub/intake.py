@@ -5,41 +5,34 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from nvr import wire
-from nvr.hub import commands, tables
+from nvr.hub import commands, joining, tables
 from nvr.hub.changes import Changes
+from nvr.hub.checking import CAMERAS_MOST, MS_MOST, Row, word
 from nvr.hub.committer import Item
 from nvr.hub.database import Store, upsert
-from nvr.hub.identity import Box, plain
+from nvr.hub.identity import Box
 from nvr.hub.stills import Stills, still_fault
 
 log = logging.getLogger(__name__)
 
-CAMERAS_MOST = 64  # of one box, in one site file
-CAMERAS_EVER = 256  # of one box, with those that went
-PLACES_MOST = 20_000  # of one tenant, made by boxes
-STATES_MOST = 2_000  # in one heartbeat
-TEXT_MOST = 4_000
-ITEMS_MOST = 20_000  # values in one message
-DEPTH_MOST = 12
-MS_MOST = 253_402_300_799_000  # the end of the year 9999
+STATES_MOST = 512  # in one heartbeat: eight of each camera
 
 # Rules whose states follow each other; of all others a state begins and ends by itself (nvr/events.py).
 FOLLOWING = frozenset(("service_open", "queue", "congestion"))
 BEGINS_AND_ENDS = frozenset((("queue", "long queue"),))
-PLACE_OF_TEMPLATE = {"traffic": "traffic", "service-office": "service-office", "health-centre": "health-centre"}
 
-Row = dict[str, Any]
+_STATE_KEY = ("camera_id", "kind", "zone", "slot")
 EventHook = Callable[[Connection, list[Row]], None]
 BoxHook = Callable[[Connection, str, list[Row]], None]
 
@@ -61,8 +54,8 @@ class Intake:
         self.on_events: list[EventHook] = []
         self.on_boxes: list[BoxHook] = []
         self._told_ms = 0
+        self._after: list[Callable[[], object]] = []
         self._news: dict[str, set[Any]] = {"wall": set(), "places": set(), "boxes": set()}
-        self.refused = 0
 
     # -- before the transaction
 
@@ -87,7 +80,17 @@ class Intake:
 
     # -- inside the transaction
 
+    def committed(self) -> None:
+        """What apply() stored is durable: now this process may rely on it."""
+        for remember in self._after:
+            remember()
+        self._after = []
+
     def apply(self, connection: Connection, items: list[Item]) -> None:
+        """May be called again with the same items when the database took nothing; so nothing is remembered before committed()."""
+        self._after = []
+        for item in items:
+            item.refusal, item.acks = "", ()
         of_kind: dict[str, list[Item]] = {}
         for item in items:
             of_kind.setdefault(item.kind, []).append(item)
@@ -107,14 +110,16 @@ class Intake:
         """Every box that said something is here; those that were not are back."""
         heard = {item.box.box.id: item.received_ms for item in items}
         table = tables.box
-        connection.execute(
-            update(table).where(table.c.id == bindparam("b_id")).values(seen_ms=bindparam("b_seen")),
-            [{"b_id": box_id, "b_seen": seen_ms} for box_id, seen_ms in heard.items()],
-        )
+        with_heartbeat = {item.box.box.id for item in items if item.kind == "heartbeat"}  # their row is written with it
+        listed = [{"b_id": box_id, "b_seen": heard[box_id]} for box_id in sorted(heard.keys() - with_heartbeat)]
+        if listed:
+            connection.execute(
+                update(table).where(table.c.id == bindparam("b_id")).values(seen_ms=bindparam("b_seen")), listed
+            )
         back: list[Row] = []
         for some in _chunks(list(heard), 500):
             rows = (
-                connection.execute(select(*_SMALL_BOX).where(table.c.id.in_(some), table.c.state != "here"))
+                connection.execute(select(*SMALL_BOX).where(table.c.id.in_(some), table.c.state != "here"))
                 .mappings()
                 .all()
             )
@@ -128,76 +133,18 @@ class Intake:
             self.run_hooks(connection, self.on_boxes, "back", back)
 
     def _hello(self, connection: Connection, item: Item) -> None:
-        speaker, body = item.box, item.message.body
-        box = speaker.box
-        cameras = body["cameras"]
-        connection.execute(
-            update(tables.box)
-            .where(tables.box.c.id == box.id)
-            .values(
-                software=body["software"], slot=body["slot"], boot_id=body["boot_id"], time_zone=body["time_zone"],
-                site_digest=body["site_digest"], name=body["box"], site=body["site"], connected_ms=item.received_ms,
-                connection_id=speaker.connection_id,
+        speaker = item.box
+        try:
+            speaker.cameras = joining.join(
+                connection, speaker.box, speaker.connection_id, item.message.body, item.received_ms
             )
-        )  # fmt: skip
-        table = tables.camera
-        known = {row.name: row for row in connection.execute(select(table).where(table.c.box_id == box.id))}
-        speaker.cameras = {name: (row.id, row.place_id) for name, row in known.items()}
-        if len(known.keys() | {each["camera"] for each in cameras}) > CAMERAS_EVER:
-            item.refusal = f"more than {CAMERAS_EVER} cameras of one box"
+        except wire.WireError as error:
+            item.refusal = str(error)
             return
-        for order, each in enumerate(cameras):
-            values = {
-                "place_id": self._place(connection, box.tenant_id, each["place"], each["template"]),
-                "template": each["template"], "streams": each["streams"], "zones": each["zones"], "lines": each["lines"],
-                "rules": each["rules"], "hours": each["hours"], "gone_ms": None,
-            }  # fmt: skip
-            row = known.get(each["camera"])
-            if row is None:
-                result = connection.execute(
-                    insert(table).values(
-                        name=each["camera"], box_id=box.id, tenant_id=box.tenant_id, order=order, **values
-                    )
-                )
-                camera_id = int(result.inserted_primary_key[0])  # type: ignore[index]
-            else:
-                camera_id = row.id
-                if any(getattr(row, key) != value for key, value in values.items()):
-                    connection.execute(update(table).where(table.c.id == camera_id).values(**values))
-            speaker.cameras[each["camera"]] = (camera_id, values["place_id"])
-        gone = [
-            row.id
-            for name, row in known.items()
-            if row.gone_ms is None and name not in {each["camera"] for each in cameras}
-        ]
-        if gone:
-            connection.execute(update(table).where(table.c.id.in_(gone)).values(gone_ms=item.received_ms))
-            connection.execute(delete(tables.state_now).where(tables.state_now.c.camera_id.in_(gone)))
-        self._changes.tell(connection, "taken", [f"{box.id}:{speaker.connection_id}"])
-        self._news["boxes"].add(box.id)
+        self._changes.tell(connection, "taken", [f"{speaker.box.id}:{speaker.connection_id}"])
+        self._news["boxes"].add(speaker.box.id)
         self._news["wall"].update(camera_id for camera_id, _ in speaker.cameras.values())
         self._news["places"].update(place_id for _, place_id in speaker.cameras.values())
-
-    def _place(self, connection: Connection, tenant_id: int, name: str, template: str) -> int:
-        table = tables.place
-        question = select(table.c.id).where(table.c.tenant_id == tenant_id, table.c.name == name)
-        found = connection.execute(question).scalar_one_or_none()
-        if found is not None:
-            return int(found)
-        count = connection.execute(
-            select(func.count()).select_from(table).where(table.c.tenant_id == tenant_id)
-        ).scalar_one()
-        if count >= PLACES_MOST:
-            raise ValueError(f"tenant {tenant_id} has {count} places already")
-        kind = PLACE_OF_TEMPLATE.get(template, "public-space")
-        if name.startswith("puskesmas"):
-            kind = "health-centre"
-        connection.execute(
-            upsert(connection, table)
-            .values(tenant_id=tenant_id, name=name, kind=kind, title_id="", title_en="", address="")
-            .on_conflict_do_nothing(index_elements=["tenant_id", "name"])
-        )
-        return int(connection.execute(question).scalar_one())
 
     def _heartbeats(self, connection: Connection, items: list[Item]) -> None:
         if not items:
@@ -206,11 +153,11 @@ class Intake:
         connection.execute(
             update(table)
             .where(table.c.id == bindparam("b_id"))
-            .values(heartbeat=bindparam("b_body"), heartbeat_ms=bindparam("b_at"), slot=bindparam("b_slot")),
+            .values(heartbeat=bindparam("b_body"), heartbeat_ms=bindparam("b_at"), seen_ms=bindparam("b_at"), slot=bindparam("b_slot")),
             [
                 {
                     "b_id": item.box.box.id, "b_at": item.received_ms, "b_body": item.message.body,
-                    "b_slot": _word(item.message.body.get("slot"), 20),
+                    "b_slot": word(item.message.body.get("slot"), 20),
                 }
                 for item in items
             ],
@@ -220,6 +167,7 @@ class Intake:
             speaker, minute = item.box, item.received_ms // 60_000
             if minute != speaker.minute:
                 history.append({"box_id": speaker.box.id, "minute": minute, "body": small_heartbeat(item.message.body)})
+                self._after.append(functools.partial(setattr, speaker, "minute", minute))
             self._states(connection, speaker, item)
         if history:
             connection.execute(
@@ -228,9 +176,7 @@ class Intake:
                 ),
                 history,
             )
-        for item in items:
-            item.box.minute = item.received_ms // 60_000
-            self._news["boxes"].add(item.box.box.id)
+        self._news["boxes"].update(item.box.box.id for item in items)
 
     def _states(self, connection: Connection, speaker: Speaker, item: Item) -> None:
         """What a heartbeat says is true now is true now, whatever events say that were told late."""
@@ -251,29 +197,36 @@ class Intake:
             (row.camera_id, row.kind, row.zone, row.slot): row
             for row in connection.execute(select(table).where(table.c.camera_id.in_(ids)))
         }
-        for key in before.keys() - rows.keys():
-            connection.execute(
-                delete(table).where(
-                    table.c.camera_id == key[0], table.c.kind == key[1], table.c.zone == key[2], table.c.slot == key[3]
-                )
-            )
+        self._delete_states(connection, before.keys() - rows.keys())
+        changed = []
         for key, row in rows.items():
             old = before.get(key)
             if old is not None and (old.state, old.open, old.body) == (row["state"], row["open"], row["body"]):
                 continue
             if old is not None and old.state == row["state"] and row["event_id"] is None:
                 row["event_id"] = old.event_id
-            self._put_state(connection, row)
-        speaker.states_digest = digest
+            changed.append(row)
+        self._put_states(connection, changed)
+        self._after.append(lambda: setattr(speaker, "states_digest", digest))
         places = {place_id for _, place_id in speaker.cameras.values()}
         self._news["places"].update(places)
 
-    def _put_state(self, connection: Connection, row: Row) -> None:
-        statement = upsert(connection, tables.state_now).values(**row)
-        changed = {key: row[key] for key in ("state", "open", "since_ms", "event_id", "body")}
-        connection.execute(
-            statement.on_conflict_do_update(index_elements=["camera_id", "kind", "zone", "slot"], set_=changed)
-        )
+    def _delete_states(self, connection: Connection, keys: Iterable[tuple[Any, ...]]) -> None:
+        listed = [{f"b_{name}": value for name, value in zip(_STATE_KEY, key, strict=True)} for key in keys]
+        if listed:
+            table = tables.state_now
+            connection.execute(
+                delete(table).where(*(table.c[name] == bindparam(f"b_{name}") for name in _STATE_KEY)), listed
+            )
+
+    def _put_states(self, connection: Connection, rows: list[Row]) -> None:
+        if rows:
+            statement = upsert(connection, tables.state_now)
+            changed = {key: statement.excluded[key] for key in ("state", "open", "since_ms", "event_id", "body")}
+            connection.execute(
+                statement.on_conflict_do_update(index_elements=list(_STATE_KEY), set_=changed),
+                rows,
+            )
 
     def _events(self, connection: Connection, items: list[Item]) -> None:
         """New ones are stored with their state and their alerts; known ones are only acknowledged again."""
@@ -309,8 +262,12 @@ class Intake:
             _acknowledge(item, new[event_id])
         if new:
             connection.execute(insert(table), list(new.values()))
+            for item in items:
+                item.box.states_digest = (
+                    b""  # the next heartbeat is compared with what is stored, not with the one before
+                )
+            self._states_of_events(connection, list(new.values()))
             for stored in new.values():
-                self._state_of_event(connection, stored)
                 self._news["places"].add(stored["place_id"])
                 self._news["wall"].add(stored["camera_id"])
             self.run_hooks(connection, self.on_events, list(new.values()))
@@ -336,34 +293,39 @@ class Intake:
             "value": body["value"], "body": body, "still_sha256": still_sha256, "has_still": has_still, "clip_sha256": None,
         }  # fmt: skip
 
-    def _state_of_event(self, connection: Connection, row: Row) -> None:
-        """An event moves what is true now, unless something newer is known already."""
-        if row["is_moment"]:
+    def _states_of_events(self, connection: Connection, events: list[Row]) -> None:
+        """Events move what is true now, in their order, unless something newer is known already."""
+        events = [row for row in events if not row["is_moment"]]
+        if not events:
             return
         table = tables.state_now
-        slot = slot_of(row["kind"], row["state"])
-        here = (
-            table.c.camera_id == row["camera_id"],
-            table.c.kind == row["kind"],
-            table.c.zone == row["zone"],
-            table.c.slot == slot,
-        )
-        old = connection.execute(select(table.c.since_ms, table.c.open).where(*here)).one_or_none()
-        if old is not None and row["from_ms"] < old.since_ms:
-            return
-        is_open = 1
-        if slot:
-            is_open = max(0, (old.open if old else 0) + (-1 if row["is_end"] else 1))
-            if is_open == 0:
-                connection.execute(delete(table).where(*here))
-                return
-        self._put_state(
-            connection,
-            {
-                "camera_id": row["camera_id"], "kind": row["kind"], "zone": row["zone"], "slot": slot, "state": row["state"], "open": is_open,
-                "since_ms": row["from_ms"], "event_id": row["id"], "body": row["body"],
-            },
-        )  # fmt: skip
+        question = select(*(table.c[name] for name in _STATE_KEY), table.c.since_ms, table.c.open)
+        cameras = list({row["camera_id"] for row in events})
+        now = {
+            tuple(row[:4]): tuple(row[4:]) for row in connection.execute(question.where(table.c.camera_id.in_(cameras)))
+        }
+        put: dict[tuple[Any, ...], Row] = {}
+        gone: set[tuple[Any, ...]] = set()
+        for row in events:
+            slot = slot_of(row["kind"], row["state"])
+            key = (row["camera_id"], row["kind"], row["zone"], slot)
+            since_ms, were_open = now.get(key, (0, 0))
+            if row["from_ms"] < since_ms:
+                continue
+            are_open = max(0, were_open + (-1 if row["is_end"] else 1)) if slot else 1
+            if are_open:
+                now[key] = (row["from_ms"], are_open)
+                put[key] = {
+                    **dict(zip(_STATE_KEY, key, strict=True)), "state": row["state"], "open": are_open, "since_ms": row["from_ms"],
+                    "event_id": row["id"], "body": row["body"],
+                }  # fmt: skip
+                gone.discard(key)
+            else:
+                now.pop(key, None)
+                put.pop(key, None)
+                gone.add(key)
+        self._delete_states(connection, gone)
+        self._put_states(connection, list(put.values()))
 
     def _stills_newest(self, connection: Connection, items: list[Item]) -> None:
         if not items:
@@ -416,11 +378,15 @@ class Intake:
         now_ms = self._now_ms()
         if not urgent and 0 <= now_ms - self._told_ms < 1000:
             return
-        self._told_ms = now_ms
         for what, ids in self._news.items():
             if ids:
                 self._changes.tell(connection, what, sorted(ids))
-                ids.clear()
+        self._after.append(functools.partial(self._told, now_ms))
+
+    def _told(self, now_ms: int) -> None:
+        self._told_ms = now_ms
+        for ids in self._news.values():
+            ids.clear()
 
     def run_hooks(self, connection: Connection, hooks: Iterable[Callable[..., None]], *arguments: Any) -> None:
         """Each in a savepoint: what somebody makes of an event never keeps the event from being stored."""
@@ -434,7 +400,7 @@ class Intake:
                 )
 
 
-_SMALL_BOX = (
+SMALL_BOX = (
     tables.box.c.id, tables.box.c.tenant_id, tables.box.c.name, tables.box.c.site, tables.box.c.state,
     tables.box.c.since_ms, tables.box.c.seen_ms,
 )  # fmt: skip
@@ -456,7 +422,7 @@ def _state_row(speaker: Speaker, body: Any, received_ms: int) -> Row | None:
     if not isinstance(body, dict):
         return None
     camera = speaker.cameras.get(str(body.get("camera")))
-    kind, zone, state = _word(body.get("kind"), 40), _word(body.get("zone"), 63), _word(body.get("state"), 40)
+    kind, zone, state = word(body.get("kind"), 40), word(body.get("zone"), 63), word(body.get("state"), 40)
     if camera is None or not kind or not state:
         return None
     since_ms, event_id, is_open = body.get("from_ms"), body.get("id"), body.get("open", 1)
@@ -464,7 +430,7 @@ def _state_row(speaker: Speaker, body: Any, received_ms: int) -> Row | None:
         "camera_id": camera[0], "kind": kind, "zone": zone, "slot": slot_of(kind, state), "state": state,
         "open": is_open if _is_whole(is_open, 10_000) else 1,
         "since_ms": since_ms if _is_whole(since_ms, MS_MOST) else received_ms,
-        "event_id": event_id if isinstance(event_id, str) and wire._ID.fullmatch(event_id) else None, "body": body,
+        "event_id": event_id if wire.is_id(event_id) else None, "body": body,
     }  # fmt: skip
 
 
@@ -472,126 +438,8 @@ def _is_whole(value: Any, most: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most
 
 
-def _word(value: Any, most: int) -> str:
-    return value[:most] if isinstance(value, str) else ""
-
-
 def _chunks(values: list[Any], size: int) -> Iterable[list[Any]]:
     return (values[begin : begin + size] for begin in range(0, len(values), size))
-
-
-# -- what messages hold, checked ---------------------------------------------------------------------------------
-
-
-def bounded(value: Any, where: str) -> Any:
-    """JSON that every database and browser takes: plain text, finite numbers, not deeper or larger than anybody needs. Raises WireError."""
-    left = ITEMS_MOST
-
-    def walk(value: Any, depth: int) -> Any:
-        nonlocal left
-        left -= 1
-        if left < 0 or depth > DEPTH_MOST:
-            raise wire.WireError(f"{where} holds more than {ITEMS_MOST} values or is deeper than {DEPTH_MOST}")
-        if isinstance(value, str):
-            return plain(value[:TEXT_MOST])
-        if isinstance(value, dict):
-            return {plain(str(key)[:200]): walk(each, depth + 1) for key, each in value.items()}
-        if isinstance(value, list):
-            return [walk(each, depth + 1) for each in value]
-        if isinstance(value, float):
-            return value if math.isfinite(value) else None
-        if isinstance(value, int) and not isinstance(value, bool) and abs(value) > 2**62:
-            return None
-        return value
-
-    return walk(value, 0)
-
-
-def checked(message: wire.Message) -> wire.Message:
-    """A message of a box with every key that the tables want in it, of the right kind. Raises WireError."""
-    body = _CHECKS[message.kind](wire.Message(message.kind, bounded(dict(message.body), message.kind), message.payload))
-    return wire.Message(message.kind, body, message.payload)
-
-
-def _checked_hello(message: wire.Message) -> Row:
-    cameras = message.body.get("cameras", [])
-    if not isinstance(cameras, list) or len(cameras) > CAMERAS_MOST:
-        raise wire.WireError(f"hello.cameras must be a list of at most {CAMERAS_MOST}")
-    listed = [_checked_camera(each) for each in cameras]
-    if len({each["camera"] for each in listed}) != len(listed):
-        raise wire.WireError("hello.cameras names one twice")
-    return {
-        "box": message.name("box"), "site": message.name("site"), "boot_id": message.text("boot_id", most=64, default=""),
-        "software": message.text("software", most=100, default=""), "slot": message.text("slot", most=20, default=""),
-        "time_zone": message.text("time_zone", most=64, default=""), "site_digest": message.text("site_digest", most=64, default=""),
-        "cameras": listed,
-    }  # fmt: skip
-
-
-def _checked_camera(value: Any) -> Row:
-    if not isinstance(value, dict):
-        raise wire.WireError("hello.cameras must hold objects")
-    camera = wire.Message("hello.cameras", value)
-    return {
-        "camera": camera.name("camera"), "place": camera.name("place"), "template": camera.text("template", most=40, default=""),
-        **{key: value.get(key) for key in ("streams", "zones", "lines", "rules", "hours")},
-    }  # fmt: skip
-
-
-def _checked_heartbeat(message: wire.Message) -> Row:
-    return dict(message.body)
-
-
-def _checked_event(outer: wire.Message) -> Row:
-    """One flat object: what the event says itself, and over it what the message says of it."""
-    more = {key: value for key, value in outer.body.items() if key != "event"}
-    message = wire.Message("event", {**outer.object("event"), **more})
-    body = dict(message.body)
-    for key in ("from_ms", "to_ms"):
-        if body.get(key) is not None:
-            message.whole(key, most=MS_MOST)
-        body.setdefault(key, None)
-    still = body.get("still_sha256")
-    if still is not None and not wire.is_sha256(still):
-        raise wire.WireError("event.still_sha256 must be a SHA-256")
-    for key in ("is_end", "is_moment"):
-        if not isinstance(body.setdefault(key, False), bool):
-            raise wire.WireError(f"event.{key} must be true or false")
-    body.update(
-        id=message.id(), camera=message.name("camera"), kind=message.text("kind", most=40), zone=message.text("zone", most=63, default=""),
-        state=message.text("state", most=40), value=message.whole("value", most=wire.BULK, default=wire.STATE), still_sha256=still,
-    )  # fmt: skip
-    return body
-
-
-def _checked_still(message: wire.Message) -> Row:
-    event = message.body.get("event")
-    clock = message.body.get("clock")
-    return {
-        "camera": message.name("camera"), "captured_ms": message.whole("captured_ms", most=MS_MOST),
-        "sha256": message.text("sha256", most=64), "signature": message.text("signature", most=128),
-        "event": None if event is None else message.id("event"),
-        "clock_state": _word(clock.get("state"), 20) if isinstance(clock, dict) else "",
-    }  # fmt: skip
-
-
-def _checked_reply(message: wire.Message) -> Row:
-    if not isinstance(message.body.get("ok"), bool):
-        raise wire.WireError("reply.ok must be true or false")
-    more = message.body.get("more")
-    return {
-        "id": message.id(), "ok": message.body["ok"], "detail": message.text("detail", most=2000, default=""),
-        "more": more if isinstance(more, dict) else None,
-    }  # fmt: skip
-
-
-_CHECKS: dict[str, Callable[[wire.Message], Row]] = {
-    "hello": _checked_hello,
-    "heartbeat": _checked_heartbeat,
-    "event": _checked_event,
-    "still": _checked_still,
-    "reply": _checked_reply,
-}
 
 
 def small_heartbeat(body: Row) -> Row:
@@ -600,7 +448,7 @@ def small_heartbeat(body: Row) -> Row:
     told = cameras.items() if isinstance(cameras, dict) else ()
     small: Row = {
         "cameras": {
-            name[:63]: True if each.get("recording") else _word(each.get("cause"), 40) or "unknown"
+            name[:63]: True if each.get("recording") else word(each.get("cause"), 40) or "unknown"
             for name, each in list(told)[:CAMERAS_MOST]
             if isinstance(each, dict)
         }

@@ -273,7 +273,7 @@ class Live:
         """The route /live/{box_id}."""
         box_id = websocket.path_params["box_id"]
         names = websocket.query_params.getlist("stream")[:STREAMS_MOST]
-        if not wire._ID.fullmatch(box_id) or not await self._may_watch_all(websocket, box_id, names or [""]):
+        if not wire.is_id(box_id) or not await self._may_watch_all(websocket, box_id, names or [""]):
             await websocket.close(4404)  # before accepting; a box that is not theirs is not there
             return
         if len(self.viewers) >= VIEWERS_MOST:
@@ -299,7 +299,7 @@ class Live:
 
     async def _may_watch_all(self, websocket: WebSocket, box_id: str, names: list[str]) -> bool:
         for name in names:
-            if name and not wire._STREAM.fullmatch(name):
+            if name and not wire.is_stream(name):
                 return False
             if not await self.may_watch(websocket, box_id, name):
                 return False

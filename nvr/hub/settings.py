@@ -87,9 +87,9 @@ def settings_of(data_dir: Path, told: object, where: str, given: Mapping[str, An
         raise HubSettingsFaulty(f"{where} must hold keys and values", hint="docs/hub.md has an example.")
     values: dict[str, Any] = {}
     for key, value in told.items():
-        if key not in _KEYS:
-            raise _faulty(where, key, f"no such key; there are {', '.join(sorted(_KEYS))}")
-        values[_NAMES.get(str(key), str(key))] = _KEYS[str(key)](where, str(key), value)
+        if key not in KEYS:
+            raise _faulty(where, key, f"no such key; there are {', '.join(sorted(KEYS))}")
+        values[_NAMES.get(str(key), str(key))] = KEYS[str(key)](where, str(key), value)
     settings = HubSettings(data_dir, **values)
     settings = replace(settings, **given)
     if (settings.certificate_path is None) != (settings.key_path is None):
@@ -163,7 +163,7 @@ def _mapping(where: str, key: str, value: object) -> Mapping[str, Any]:
 
 
 _NAMES = {"certificate": "certificate_path", "key": "key_path"}
-_KEYS: dict[str, Callable[[str, str, Any], Any]] = {
+KEYS: dict[str, Callable[[str, str, Any], Any]] = {
     "listen": _text,
     "url": _text,
     "database": _text,

@@ -16,7 +16,7 @@ from nvr import wire
 from nvr.hub import commands, tables
 from nvr.hub.changes import Changes
 from nvr.hub.database import Store
-from nvr.hub.intake import _SMALL_BOX, Intake
+from nvr.hub.intake import SMALL_BOX, Intake
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class Upkeep:
                     update(table)
                     .where(*is_silent)
                     .values(state="silent", since_ms=table.c.seen_ms)
-                    .returning(*_SMALL_BOX)
+                    .returning(*SMALL_BOX)
                 )
                 .mappings()
                 .all()

@@ -224,8 +224,12 @@ class Index:
         return self._directory.read(self.fd, SLOT_HEADER_BYTES + len(found[1]) * ROW_BYTES, self.offset(number))
 
     def write(self, state: SegmentState, rows: Sequence[Row] = ()) -> None:
-        """Put a slot into the file; durable after sync()."""
-        self._directory.write(self.fd, slot(state, rows, self.segment_bytes), self.offset(state.number))
+        """Put a slot into the file; durable after sync().
+
+        Whole pages, so that the kernel need not read what it does not have in memory; nothing behind a slot's bytes means anything.
+        """
+        data = slot(state, rows, self.segment_bytes)
+        self._directory.write(self.fd, data + bytes(-len(data) % PAGE_BYTES), self.offset(state.number))
 
     def clear(self, number: int) -> None:
         """Forget a segment that was removed."""

@@ -25,6 +25,8 @@ What is kept and what is dropped, decided in docs/decisions/0010-damaged-picture
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import lru_cache
 from struct import Struct
 
 from nvr.gather import Gather, PyGather
@@ -38,9 +40,7 @@ CONTROL_LIMIT = 256  # RTCP packets kept between two take_control()
 JOIN_LIMIT = 32  # pictures: a mad camera may send thousands in a turn
 TRUST_AFTER = 8  # pictures
 LATE_LIMIT = 100  # RFC 3550, A.1: MAX_MISORDER; older than that is a jump of the sender
-_ALIKE_LEAST = 5
-_ALIKE_PLACES = (6, 3, 5, 10, 11, 2, 0, 1, 4, 8, 9, 12, 13, 14, 15, 16)  # of the 18 bytes of a head, all but 7 and 17
-_BYTES = bytes(range(256))
+_ALIKE_LEAST, _ALIKE_MOST = 4, 64  # packets
 GAP_LIMIT = 3000  # RFC 3550, A.1: MAX_DROPOUT
 
 _HEAD = Struct(
@@ -66,23 +66,29 @@ def _alike(buffer: bytearray, at: int, end: int, stride: int) -> int:
     """How many packets there are from `at` on, each `stride` bytes behind the other, that differ in nothing but their
     sequence number, which rises by one, and their payload; at least 1: the one at `at` is known to be whole.
 
-    Most packets of a picture are so. Looked at byte for byte of the head, all packets at once, they cost half of what they
-    cost one by one.
+    Most packets of a picture are so, and looking at all heads with one call costs two thirds of one call for each.
     """
-    stop = at + (end - at) // stride * stride
-    lead = buffer[at + 17 : stop : stride]
-    count = len(lead) - len(lead.lstrip(lead[:1]))
-    low = buffer[at + 7]
-    count = min(count, 256 - low)  # as far as the upper byte of the sequence number stays
+    lead = buffer[at + 17 : at + (end - at) // stride * stride : stride]
+    count = min(len(lead) - len(lead.lstrip(lead[:1])), _ALIKE_MOST)
     if count < _ALIKE_LEAST:
         return 1
-    stop = at + count * stride
-    if buffer[at + 7 : stop : stride] != _BYTES[low : low + count]:
+    heads = _heads(stride, count)(buffer, at)
+    first = heads[0]  # $, channel, length, flags and sequence number
+    if first + count & 0xFFFF < count:  # the sequence number begins anew among them
         return 1
-    for place in _ALIKE_PLACES:
-        if buffer[at + place : stop : stride].count(buffer[at + place]) != count:
-            return 1
-    return count
+    if (
+        heads[::3] == tuple(range(first, first + count))
+        and heads[1::3].count(heads[1]) == count
+        and heads[2::3].count(heads[2]) == count
+    ):
+        return count
+    return 1
+
+
+@lru_cache(maxsize=1024)
+def _heads(stride: int, count: int) -> Callable[[bytearray, int], tuple[int, ...]]:
+    between = f"QQH{stride - 18}x"
+    return Struct(">" + between * (count - 1) + "QQH").unpack_from
 
 
 class PyWalker:

@@ -6,9 +6,9 @@ hours nothing is claimed; `due` says what the place should be.
 
 A frozen or looped picture shows itself only after a while, and what was believed until then was false. So `closed` never speaks of the last
 CONFIRM_S: it is said of a span that ends so long ago, when everything has had the time to show that the span was not what the camera
-saw. An event's `from_ns` to `to_ns` is what it rests on; the place is called closed from `to_ns` on, until `behind_s` before now. The event that
-ends it says by `unconfirmed_s` how long before its own beginning the last confirmed moment was: what lies between is never claimed
-(`closed_spans`; docs/decisions/0030-closed-is-said-of-the-past.md).
+saw. An event rests on `from_ns` to `to_ns`, and its state holds from `to_ns` on; `behind_s` is how much later it was told. While `closed` stands, it
+holds up to `behind_s` before now. What ends it is a `cannot tell` whose `to_ns` is the last confirmed moment, before anything else is said; so whoever
+goes from one `to_ns` to the next never counts a second that was not confirmed (docs/decisions/0030-closed-is-said-of-the-past.md).
 """
 
 from __future__ import annotations
@@ -104,6 +104,7 @@ class ServiceOpen:
         self.where = zone
         self._confirm_ns = round(confirm_s * NS_PER_S)
         self._confirmed_ns = 0  # while `closed` stands: until when
+        self._told_ns = 0  # `to_ns` of the last event
         self._schedule = schedule
         self._quiet_s = quiet_s
         self._grace_s = grace_s
@@ -129,6 +130,9 @@ class ServiceOpen:
             self._evidence, facts.at_ns, bool(blind), is_somebody and not facts.is_light_change, quiet_ns
         )
         found = verdict(facts.at_ns, self._hours, blind, self._evidence, quiet_ns, self._late_ns, self._confirm_ns)
+        if found.state == CLOSED and facts.at_ns - self._confirm_ns < self._told_ns:
+            # What was told of that moment stands; `closed` holds from later on, so that times only rise.
+            found = Verdict(CANNOT_TELL, found.why, found.from_ns)
         self._take(facts, found)
         if self._state.state == CLOSED and found.state == CLOSED:
             self._confirmed_ns = facts.at_ns - self._confirm_ns
@@ -191,14 +195,13 @@ class ServiceOpen:
             return []  # still being voted on
         was_closed = self._told is not None and self._told[0] == CLOSED
         self._told = (state, due)
+        by = "motion" if is_motion_only(facts) else "people"
         is_same = found.state == state
         from_ns = found.from_ns if is_same else facts.at_ns
         behind_ns = self._confirm_ns if state == CLOSED else 0
         numbers = [("evidence_s", seconds(facts.at_ns - behind_ns - from_ns) if is_same else 0.0)]
         if state == CLOSED:
             numbers.append(("behind_s", seconds(behind_ns)))
-        if was_closed:
-            numbers.append(("unconfirmed_s", seconds(from_ns - self._confirmed_ns)))
         told = event(
             self,
             facts,
@@ -206,10 +209,29 @@ class ServiceOpen:
             from_ns,
             tracks=tracks if state == OPEN else (),
             numbers=tuple(numbers),
-            words=(("due", due), ("by", "motion" if is_motion_only(facts) else "people")),
+            words=(("due", due), ("by", by)),
             detail=found.why if is_same else "just began to look",
         )
-        return [replace(told, to_ns=told.to_ns - behind_ns)]
+        told = replace(told, to_ns=told.to_ns - behind_ns)
+        ended = self._ended(facts, told) if was_closed else []
+        if was_closed and state == CANNOT_TELL:
+            return ended
+        self._told_ns = told.to_ns
+        return [*ended, told]
+
+    def _ended(self, facts: Facts, told: Event) -> list[Event]:
+        """`closed` held up to its last confirmed moment: from there on nobody can tell, whatever is said of later."""
+        one = event(
+            self,
+            facts,
+            CANNOT_TELL,
+            self._confirmed_ns,
+            numbers=(("evidence_s", 0.0), ("behind_s", seconds(facts.at_ns - self._confirmed_ns))),
+            words=told.words,
+            detail=told.detail,
+        )
+        self._told_ns = self._confirmed_ns
+        return [replace(one, to_ns=self._confirmed_ns)]
 
 
 def closed_spans(events: Iterable[Event], now_ns: int) -> list[tuple[int, int]]:
@@ -218,7 +240,7 @@ def closed_spans(events: Iterable[Event], now_ns: int) -> list[tuple[int, int]]:
     standing: Event | None = None
     for each in (one for one in events if one.kind == ServiceOpen.kind):
         if standing is not None:
-            found.append((standing.to_ns, each.from_ns - round(dict(each.numbers)["unconfirmed_s"] * NS_PER_S)))
+            found.append((standing.to_ns, each.to_ns))
         standing = each if each.state == CLOSED else None
     if standing is not None:
         found.append((standing.to_ns, now_ns - round(dict(standing.numbers)["behind_s"] * NS_PER_S)))

@@ -32,6 +32,7 @@ LIT = 0.15  # brightness of a picture that a bag over the camera takes away
 AT_ONCE_NS = 3 * NS_PER_S  # the last dusk takes minutes
 EDGES_LIT = 0.20  # darker pictures may have no edges worth judging
 COVERED_DETAIL = 0.12
+SOFTER, SOFTER_KEPT = 0.8, 0.72  # healthy drawn nights: never below 0.82, and 0.80 of the edges; out of focus 0.78 and 0.68
 SHIFTED = 0.03  # of width or height; wind on a pole moves less
 SHIFT_TRUST = 0.5
 
@@ -54,9 +55,13 @@ def doubts(facts: Facts) -> frozenset[str]:
     elif numbers.learned_ns >= LEARNED_NS:
         # 0 is a picture without strong edges: out of focus if there is light, and not known if there is little.
         has_edges = numbers.sharpness > 0 or numbers.brightness >= EDGES_LIT
-        if has_edges and numbers.sharpness < 0.5 * numbers.sharpness_usual and numbers.detail < 0.9:
-            found.add(DEFOCUSED)
         is_far = max(abs(numbers.shift[0]), abs(numbers.shift[1])) > SHIFTED and numbers.shift_trust > SHIFT_TRUST
+        # At night noise is as sharp as ever and lamps are soft anyway: fewer sharp edges, and fewer of the known ones.
+        is_soft = numbers.sharpness < 0.5 * numbers.sharpness_usual or (
+            numbers.sharpness < SOFTER * numbers.sharpness_usual and numbers.edges_kept < SOFTER_KEPT and not is_far
+        )
+        if has_edges and is_soft and numbers.detail < 0.9:
+            found.add(DEFOCUSED)
         if is_far or (numbers.edges_kept < 0.25 and DEFOCUSED not in found):
             found.add(TURNED)
     return frozenset(found)

@@ -14,7 +14,7 @@ from typing import Protocol
 from nvr.media import StreamEvent
 
 # How often the recorder goes round. Wake-ups are the cost of receiving (docs/decisions/0001-one-thread-on-a-timer.md): ten a
-# second keep it low, and a stream whose bytes are kept for us may be left out of every second turn.
+# second keep it low, and a stream whose bytes are kept for us may be left out of some.
 TURN_NS = 100_000_000
 
 

@@ -18,9 +18,9 @@ _WAIT_MS = 2000  # `record` may be busy for so long before a picture is left out
 class Pictures:
     """What an encoder puts out, picture by picture, as runs on a feed."""
 
-    def __init__(self, writer: Writer, detail: str) -> None:
+    def __init__(self, writer: Writer, detail: str, *, wait_ms: int = _WAIT_MS) -> None:
         """`detail` says for the log what it is: "usb /dev/video0, H.264 of the camera"."""
-        self._writer, self._detail = writer, detail
+        self._writer, self._detail, self._wait_ms = writer, detail, wait_ms
         self._sps: tuple[bytes, ...] = ()
         self._pps: tuple[bytes, ...] = ()
         self._sets: ParameterSets | None = None  # of the run, while there is one
@@ -37,7 +37,7 @@ class Pictures:
         if not units:
             return
         is_key = is_keyframe(units)
-        if not self._writer.has_room(_WAIT_MS if self._sets is not None else 0):
+        if not self._writer.has_room(self._wait_ms if self._sets is not None else 0):
             self._sets = None  # what comes now could not be decoded without this picture
             self._left_out += 1
             return

@@ -38,10 +38,10 @@ _TURN_BYTES = 6 << 20
 _TURN_EVENTS = 256  # ... or so many pictures: a mad one may send 75,000 in as many bytes, each of them a fragment
 _TURN_DATAGRAMS = 4096
 # Keep-alives, reports and timeouts are looked at so often while pictures come by TCP; nobody waits for them.
-_TICK_NS = _NS
-# Every second turn may be left out (more saves nothing: what waits longer leaves the cache), as long as a fifth of the buffer is used:
-# the kernel counts about twice the payload, and a keyframe comes at once.
-_REST_TURNS, _BUFFER_PART = 3, 5
+_TICK_NS = _NS // 2
+# Two of three turns may be left out, as long as a fifth of the buffer is used: the kernel counts about twice the payload, and
+# a keyframe comes at once. docs/decisions/0001-one-thread-on-a-timer.md has the figures.
+_REST_TURNS, _BUFFER_PART = 2, 5
 _UNSENT_BYTES = 256 * 1024  # a camera that reads so little is not reading at all
 _UDP_WAIT_NS = 5 * _NS  # nothing by UDP for so long: it is blocked somewhere on the way
 _REDIRECTS = 4

@@ -78,13 +78,19 @@ def slot() -> str:
     return next((word.partition("=")[2][:20] for word in words if word.startswith("rauc.slot=")), "")
 
 
-def update(run_dir: Path) -> dict[str, Any]:
-    """What the firmware says of the last update (DATA/run/update.json); {} when nothing."""
-    try:
-        said = json.loads((run_dir / "update.json").read_bytes()[:4096])
-        return {key: str(said[key])[:200] for key in ("state", "version", "reason") if key in said}
-    except (OSError, ValueError, TypeError, RecursionError):
-        return {}
+# Where the image's firmware keeps it (docs/update.md); DATA/run/update.json where something else updates the box.
+LAST_UPDATE = Path("/data/update/last.json")
+
+
+def update(run_dir: Path, firmware: Path = LAST_UPDATE) -> dict[str, Any]:
+    """What became of the last update; {} when nobody says."""
+    for path in (run_dir / "update.json", firmware):
+        try:
+            said = json.loads(path.read_bytes()[:4096])
+            return {key: str(said[key])[:200] for key in ("state", "version", "reason") if key in said}
+        except (OSError, ValueError, TypeError, RecursionError):
+            continue
+    return {}
 
 
 def ledger_today(site: Site, data_dir: Path, clock: Clock) -> dict[str, Any]:

@@ -10,7 +10,6 @@ import contextlib
 import json
 import re
 import shlex
-import shutil
 import signal
 import socket
 import subprocess
@@ -31,7 +30,7 @@ FIRST_CAMERA = 8554
 HUB = "10.0.2.101"
 MEMORY_MB = 1024
 # An emulated box beside a busy machine takes minutes for what a board does in seconds.
-BOOT_S, SHELL_S = 420.0, 300.0
+BOOT_S, SHELL_S = 900.0, 600.0
 
 
 class VmFailed(AssertionError):
@@ -302,7 +301,3 @@ def make_key(folder: Path) -> Path:
     if not key.exists():
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", key], check=True)
     return key
-
-
-def is_there(program: str) -> bool:
-    return shutil.which(program) is not None

@@ -29,7 +29,7 @@ from nvr.detect import models
 from nvr.detect.feeds import BEHIND_NS, Feed, OwnStream, Piece, own_pictures, piece_of
 from nvr.detect.objects import ObjectModel
 from nvr.detect.process import SEEN_SOCKET, Looker, looked_of, seen_message
-from nvr.events import Events
+from nvr.events import EventLog, Events
 from nvr.media import FragmentRecord, RunStarted
 from nvr.ring import check
 from nvr.ring.reader import Ring
@@ -122,6 +122,35 @@ def test_a_recorded_ring_becomes_facts_and_events_that_point_into_it(recorded):
         assert first.mono_ns <= event.from_ns <= first.mono_ns + first.duration_ns + NS // 10
         assert abs(first.wall_ns + (event.from_ns - first.mono_ns) - event.wall_ns) < NS
     assert looker.trouble == ""
+
+
+def test_whoever_passes_events_on_finds_span_footage_and_still_with_each(recorded, tmp_path):
+    """What `uplink` reads: Events.after(number), in order; the fragments an event rests on are in the ring, its still is a JPEG."""
+    _, _, told = look(recorded)
+    log = EventLog(tmp_path / "events", "life")
+    for event, evidence, jpeg in told:
+        log.add(event, evidence, jpeg)
+    log.commit()
+    log.close()
+    reader, number, read = Events(tmp_path / "events"), 0, []
+    while batch := reader.after(number, 2):
+        read += batch
+        number = batch[-1].number
+    assert [each.event for each in read] == [event for event, _, _ in told]
+    with Ring(recorded[1] / "rings" / "square" / "main") as ring:
+        sequences = {row.record.sequence for row in ring.rows()}
+    for each in read:
+        assert {each.evidence.from_sequence, each.evidence.to_sequence} <= sequences
+        assert each.evidence.from_sequence <= each.evidence.to_sequence
+        assert len(each.evidence.boot_id) == 32
+        assert each.event.from_ns <= each.event.to_ns and each.event.wall_ns is not None
+        still = reader.still(each.number)
+        assert (still is not None) == each.has_still
+        if still is not None:
+            assert still[:2] == b"\xff\xd8"
+    assert any(each.has_still for each in read)
+    assert {"number", "camera", "kind", "zone", "state", "is_end", "is_moment", "from_ms", "to_ms", "tracks", "numbers", "words", "detail", "stream",
+            "from_sequence", "to_sequence", "has_still"} <= set(read[0].to_json())  # fmt: skip
 
 
 def test_the_same_ring_gives_the_same_events(recorded):
@@ -347,6 +376,74 @@ def test_a_new_site_file_restarts_detection_alone(box):
     assert record_of(box) == record
     assert box.stop() == 0
     assert_nothing_is_missing(box.data_dir, "square", "gate")
+
+
+DAMAGED = Path(__file__).parents[3] / "shared" / "data" / "video" / "conformance" / "BA_MW_D_IDR_LOST.264"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not DAMAGED.exists(), reason="needs the conformance streams in ../shared/data/video")
+def test_a_damaged_stream_and_a_model_that_is_none_leave_the_other_camera_alone(films, tmp_path):
+    path = site_file(tmp_path, films, ", loop: true")
+    path.write_text(path.read_text() + f"""  lost:
+    main: {{source: replay, file: "{DAMAGED}", loop: true, fps: 25}}
+    ring_gb: 0.05
+    zones: {{all: [[0, 0], [1, 0], [1, 1], [0, 1]]}}
+""")
+    folder = tmp_path / "data" / "models"
+    folder.mkdir(parents=True)
+    (folder / "cut.tflite").write_bytes(b"\0\0\0\0TFL3" + bytes(100))
+    (folder / "cut.json").write_text("{}")
+    with RunningBox(path, tmp_path / "data", tmp_path / "log") as box:
+        box.until(lambda: box.is_recording("square/main") and box.is_recording("lost/main"), 60, "both record")
+        box.until(lambda: looks_of(box, "square") > 20 and looks_of(box, "lost") > 5, 90, "both are looked at")
+        assert (status_of(box) or {})["model"] == ""
+        assert box.stop() == 0
+    log = (tmp_path / "log").read_text()
+    assert "the card of model cut cannot be read" in log and "nvr model add" in log
+    assert "Traceback" not in log
+    assert_nothing_is_missing(tmp_path / "data", "square")
+
+
+RIBBON = """\
+site: test
+box: test-1
+time_zone: Asia/Jayapura
+storage: {{reserve_gb: 0.1}}
+web: {{listen: 127.0.0.1, port: {port}}}
+cameras:
+  door:
+    main: {{source: picamera, size: 640x480, fps: 10, rate_mbit: 1}}
+    small: {{source: picamera, size: 320x240, rate_mbit: 0.3}}
+    ring_gb: 0.05
+    zones: {{all: [[0, 0], [1, 0], [1, 1], [0, 1]]}}
+"""
+
+
+@pytest.mark.slow
+def test_a_ribbon_camera_is_recorded_large_and_looked_at_small(tmp_path):
+    """One sensor, two encoders (a stand-in for picamera2): `record` has the main stream, `detect` the small one, and either may be killed."""
+    stand_ins = Path(__file__).parents[1] / "source" / "stand_ins"
+    path = tmp_path / "site.yaml"
+    path.write_text(RIBBON.format(port=free_port()))
+    with RunningBox(path, tmp_path / "data", tmp_path / "log", modules=stand_ins) as box:
+        box.until(lambda: box.is_recording("door/main"), 60, "it records")
+        box.until(lambda: looks_of(box, "door") > 10, 90, "it looks")
+        camera = (status_of(box) or {})["cameras"]["door"]
+        assert (camera["stream"], camera["is_keyframes_only"]) == ("door/small", False)
+        pid = detect_of(box)
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        box.until(lambda: detect_of(box) not in (None, pid) and looks_of(box, "door") > 10, 90, "it looks again")
+        assert box.stop() == 0
+    with Ring(tmp_path / "data" / "rings" / "door" / "main") as ring:
+        assert {row.record.run for row in ring.rows()} == {1}
+    assert not (tmp_path / "data" / "rings" / "door" / "small").exists()
+    assert_nothing_is_missing(tmp_path / "data", "door")
+
+
+def looks_of(box: RunningBox, camera: str) -> int:
+    return int((status_of(box) or {}).get("cameras", {}).get(camera, {}).get("looks", 0))
 
 
 @contextlib.contextmanager

@@ -104,7 +104,9 @@ class RunningBox:
         log_path: Path,
         *arguments: str,
         environment: dict[str, str] | None = None,
+        modules: Path | None = None,
     ) -> None:
+        """`modules`: a folder with stand-ins for packages that this machine lacks."""
         self.site_path, self.data_dir, self.log_path = site_path, data_dir, log_path
         self.status: dict[str, Any] = {}
         self.page: dict[str, Any] = {}
@@ -112,7 +114,7 @@ class RunningBox:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "nvr", "run", "--site", str(site_path), "--data", str(data_dir), "--json", *arguments],
                 stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL, cwd=ROOT, text=True,
-                env={**os.environ, **(environment or {}), "PYTHONPATH": str(ROOT)},
+                env={**os.environ, **(environment or {}), "PYTHONPATH": os.pathsep.join(map(str, filter(None, (ROOT, modules))))},
             )  # fmt: skip
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

@@ -39,10 +39,14 @@ def noise(path: Path, pictures: int) -> Path:
     np = pytest.importorskip("numpy")
     rng = np.random.default_rng(1)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=25, options={"preset": "ultrafast", "bf": "0", "g": "25", "qp": "24"})
+        stream = container.add_stream(
+            "libx264", rate=25, options={"preset": "ultrafast", "bf": "0", "g": "25", "qp": "24"}
+        )
         stream.width, stream.height, stream.pix_fmt = 640, 360, "yuv420p"
         for _ in range(pictures):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(rng.integers(0, 255, (360, 640, 3), np.uint8), "rgb24")))
+            container.mux(
+                stream.encode(av.VideoFrame.from_ndarray(rng.integers(0, 255, (360, 640, 3), np.uint8), "rgb24"))
+            )
         container.mux(stream.encode())
     return path
 
@@ -84,7 +88,9 @@ def test_a_card_that_forgets_is_found_while_the_box_runs(tmp_path):
         with RunningBox(site, data_dir, tmp_path / "log") as box:
             status = data_dir / "run" / "scrub.json"
             box.until(
-                lambda: status.exists() and json.loads(status.read_text())["forgotten"] == {STREAM: len(lost)}, 240, "the scrub finds it"
+                lambda: status.exists() and json.loads(status.read_text())["forgotten"] == {STREAM: len(lost)},
+                240,
+                "the scrub finds it",
             )
             found = json.loads(status.read_text())
             box.until(lambda: box.is_recording(STREAM), 30, "recording goes on")

@@ -5,6 +5,8 @@ Real SQLite, the real code of the rooms, their real writes and syncs; only the d
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 import sqlite3
 from collections.abc import Callable
@@ -56,6 +58,48 @@ for number in range(1, 61):
         outbox.stored(id)
         os.write(acks, b"stored %d\\n" % number)
 outbox.close()
+"""
+
+
+HUB = """
+import hashlib, os, random, sys
+from pathlib import Path
+from sqlalchemy import insert
+from nvr import wire
+from nvr.hub import tables
+from nvr.hub.app import Hub
+from nvr.hub.blobs import object_key
+from nvr.hub.committer import Item
+from nvr.hub.identity import Box
+from nvr.hub.checking import checked
+from nvr.hub.intake import Speaker
+from nvr.hub.settings import HubSettings
+folder = Path(sys.argv[1])
+rng = random.Random(int(sys.argv[2]))
+acks = os.open(folder / "acks", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+hub = Hub(HubSettings(folder / "hub"), lambda: 1_800_000_000_000)
+box = Box("ab" * 16, 1, "box", bytes(32))
+with hub.store.writing() as connection:
+    connection.execute(insert(tables.box).values(id=box.id, tenant_id=1, name="box", site="site", public_key="00" * 32, enrolled_ms=1))
+speaker = Speaker(box, "connection")
+def say(kind, body):
+    item = Item(kind, speaker, checked(wire.Message(kind, body)), 1_800_000_000_000)
+    hub.committer._commit([item])
+    assert not item.refusal
+say("hello", {"box": "box", "site": "site", "cameras": [{"camera": "gate", "place": "harbour", "template": "traffic"}]})
+for number in range(1, 60):
+    size = 0
+    if rng.random() < 0.3:
+        still = rng.randbytes(rng.randrange(200, 5000))
+        digest, size = hashlib.sha256(still).hexdigest(), len(still)
+        hub.blobs.put(object_key(1, box.id, digest), still)
+    event = {"camera": "gate", "kind": "service_open", "zone": "", "state": rng.choice(("open", "closed")), "from_ms": number, "to_ms": number,
+             "detail": digest if size else "x" * rng.randrange(3000)}
+    say("event", {"id": f"{number:032x}", "event": event})
+    if rng.random() < 0.3:
+        say("heartbeat", {"filler": "x" * rng.randrange(3000)})
+    os.write(acks, b"%d %d\\n" % (number, size))
+hub.store.close()
 """
 
 
@@ -149,6 +193,32 @@ def outbox_holds(under: Path) -> Callable[[Path, MemoryDisk, str], None]:
     return check
 
 
+def hub_holds(under: Path) -> Callable[[Path, MemoryDisk, str], None]:
+    def check(folder: Path, disk: MemoryDisk, note: str) -> None:
+        promised = acked(disk, under)
+        path = folder / "hub" / "hub.db"
+        if not path.exists():
+            assert not promised, f"{note}: the hub's database is gone"
+            return
+        base = sqlite3.connect(path)
+        try:
+            assert base.execute("PRAGMA integrity_check").fetchone() == ("ok",), note
+            has_tables = base.execute("SELECT 1 FROM sqlite_master WHERE name = 'event'").fetchone()
+            assert has_tables or not promised, f"{note}: promised events without tables"
+            stored = dict(base.execute("SELECT id, body FROM event").fetchall()) if has_tables else {}
+            for number, size in promised.items():
+                body = stored.get(f"{number:032x}")
+                assert body is not None, f"{note}: event {number} was acknowledged and is gone"
+                if size:
+                    digest = json.loads(body)["detail"]
+                    data = (folder / "hub" / "objects" / "objects" / "1" / ("ab" * 16) / digest).read_bytes()
+                    assert hashlib.sha256(data).hexdigest() == digest, f"{note}: the still of event {number} is damaged"
+        finally:
+            base.close()
+
+    return check
+
+
 @pytest.mark.parametrize("seed", [1])
 def test_nothing_leaves_the_outbox_and_nothing_comes_back_into_it_by_a_power_cut(seed, tmp_path):
     under = tmp_path / "data"
@@ -183,3 +253,21 @@ def test_no_event_is_lost_in_a_thousand_power_cuts(seed, tmp_path):
     under.mkdir()
     entries = logged(EVENTS, under, tmp_path, seed)
     assert cut_everywhere(entries, under, tmp_path / "after", seed=seed, cuts=600, check=events_hold(under)) > 500
+
+
+@pytest.mark.parametrize("seed", [1])
+def test_no_event_that_a_hub_acknowledged_is_lost(seed, tmp_path):
+    under = tmp_path / "data"
+    under.mkdir()
+    entries = logged(HUB, under, tmp_path, seed)
+    assert sum(entry.kind == "s" for entry in entries) > 50
+    assert cut_everywhere(entries, under, tmp_path / "after", seed=seed, cuts=120, check=hub_holds(under)) > 80
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2, 5))
+def test_no_event_that_a_hub_acknowledged_is_lost_in_hundreds_of_power_cuts(seed, tmp_path):
+    under = tmp_path / "data"
+    under.mkdir()
+    entries = logged(HUB, under, tmp_path, seed)
+    assert cut_everywhere(entries, under, tmp_path / "after", seed=seed, cuts=500, check=hub_holds(under)) > 400

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 
+import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 
@@ -293,3 +294,20 @@ def test_a_box_that_says_nonsense_without_end_is_let_go(hub, box):
         for _ in range(10_000):
             box.socket.send("{")
             box.hear("refused")
+
+
+def test_boxes_that_go_leave_no_traceback_in_the_log(own_hub):
+    for how in ("close", "vanish", "nonsense"):
+        box = own_hub.box(f"going-{how}")
+        box.join()
+        box.send("event", **box.event())
+        if how == "close":
+            box.close()
+        elif how == "vanish":
+            box.socket.socket.shutdown(2)  # no goodbye, with an acknowledgement on its way
+        else:
+            box.socket.send(b"\xff" * 3)
+            box.socket.socket.shutdown(2)
+    wait_for(lambda: httpx.get(f"{own_hub.url}/healthz", timeout=60).json()["boxes"] == 0, "all of them are gone")
+    own_hub.stop()
+    assert "Traceback" not in own_hub.log_path.read_text()

@@ -17,7 +17,7 @@ from hypothesis import strategies as some
 from websockets.exceptions import ConnectionClosed
 
 from nvr import wire
-from nvr.hub.intake import checked
+from nvr.hub.checking import checked
 from nvr.hub.live import Live, Viewer
 from nvr.hub.uploads import UploadRefused, check_piece, checked_metadata
 
@@ -27,7 +27,7 @@ JSON = some.recursive(
 )  # fmt: skip
 HEADER = some.text(some.characters(min_codepoint=32, max_codepoint=126), max_size=200)
 MANY = settings(
-    max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None
+    max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None
 )
 
 

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
 
 import pytest
+import uvicorn
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
 
 from nvr import wire
-from nvr.hub import live
+from nvr.hub import identity, live
+from nvr.hub.app import create
 from nvr.hub.live import Live, Viewer
+from nvr.hub.settings import HubSettings
+from tests.hub.simulated import SimulatedBox
 
 BOX = "ab" * 16
 INIT, OTHER_INIT = b"init" * 10, b"other" * 10
@@ -129,10 +137,53 @@ def test_a_box_that_came_back_is_asked_again(room):
     assert room.say.commands == [("live_on", "gate/main")] * 2
 
 
-def test_without_leave_nobody_watches(hub, box):
-    from websockets.exceptions import InvalidStatus
-    from websockets.sync.client import connect
+@pytest.fixture
+def open_hub(tmp_path):
+    """A hub in this process whose viewers need no leave: who may watch is the people side's to say."""
+    app = create(HubSettings(tmp_path / "hub"))
 
+    async def everybody(websocket, box_id, stream) -> bool:
+        return stream != "attic/main"
+
+    app.state.hub.may_watch = everybody
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, ws="websockets-sansio", ws_ping_interval=None))
+        thread = threading.Thread(target=lambda: server.run(sockets=[listening]))
+        thread.start()
+        yield app.state.hub, f"http://127.0.0.1:{listening.getsockname()[1]}"
+        server.should_exit = True
+        thread.join()
+
+
+def test_from_a_box_to_a_viewer_while_it_watches(open_hub):
+    hub, url = open_hub
+    box = SimulatedBox(url)
+    with hub.store.writing() as connection:
+        code = identity.add_code(connection, tenant_id=1, now_ms=hub.now_ms())
+    assert box.enrol(code).status_code == 200
+    box.join()
+    place = f"{url.replace('http', 'ws')}/live/{box.id}?stream=entrance/main"
+    with connect(place, open_timeout=60, legacy=True) as viewer:
+        command = box.hear("command")
+        assert (command["do"], command["args"]["stream"]) == ("live_on", "entrance/main")
+        message = fragment(b"moof and mdat", init=INIT, stream="entrance/main")
+        box.send("live", message.payload, **message.body)
+        data = viewer.recv(timeout=60)
+        while isinstance(data, str):
+            data = viewer.recv(timeout=60)
+        header, payload = parts(data)
+        assert (header["stream"], header["wall_ms"], payload) == ("entrance/main", 5, INIT + b"moof and mdat")
+    assert box.hear("command")["do"] == "live_off"
+    with connect(place, open_timeout=60, legacy=True) as viewer:
+        viewer.send(json.dumps({"watch": ["attic/main"]}))
+        with pytest.raises(ConnectionClosed) as closed:
+            while True:
+                viewer.recv(timeout=60)
+        assert closed.value.rcvd.code == 4404
+    box.close()
+
+
+def test_without_leave_nobody_watches(hub, box):
     box.join()
     with pytest.raises(InvalidStatus):
         connect(f"{hub.url.replace('http', 'ws')}/live/{box.id}?stream=entrance/main", open_timeout=60, legacy=True)

@@ -17,12 +17,15 @@ from nvr.evidence import Identity
 from nvr.hub import commands, database, stills, tables
 from nvr.hub.app import Hub
 from nvr.hub.blobs import BlobGone, FolderBlobs
+from nvr.hub.checking import bounded, checked
 from nvr.hub.committer import Item
 from nvr.hub.database import DatabaseUnusable, Store, migrate, open_store
 from nvr.hub.identity import Box
-from nvr.hub.intake import Speaker, bounded, checked
+from nvr.hub.intake import Speaker
+from nvr.hub.people import tables as people_tables
 from nvr.hub.settings import HubSettings, HubSettingsFaulty, load
 from nvr.hub.uploads import UploadRefused
+from tests.hub.conftest import wait_for
 
 NOW_MS = 1_800_000_000_000
 
@@ -107,7 +110,7 @@ def test_a_setting_that_makes_no_sense_is_refused_by_name(tmp_path, faulty):
 def differences(store: Store) -> list:
     with store.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
-        return compare_metadata(context, tables.metadata)
+        return compare_metadata(context, people_tables.metadata)  # the same one, with people's tables in it
 
 
 def test_the_migrations_make_the_tables_that_the_program_has(hub):
@@ -205,6 +208,17 @@ def commit(hub, *items):
         hub.committer.put(item)
     hub.committer.stop()
     return [error for _, error in told]
+
+
+def commit_until_stored(hub, item):
+    """Like commit(), but the committer is not told to end before it is through."""
+    told = []
+    item.done = told.append
+    hub.committer.start()
+    hub.committer.put(item)
+    wait_for(lambda: told, "it was stored")
+    hub.committer.stop()
+    return told
 
 
 @pytest.fixture
@@ -402,8 +416,31 @@ def test_a_still_that_a_power_cut_emptied_is_none(tmp_path):
     kept = stills.FolderStills(tmp_path)
     kept.put_newest(7, 1, 2, b"jpeg")
     assert kept.newest(7) == stills.Newest(1, 2, b"jpeg")
-    (tmp_path / "07" / "7").write_bytes(b"")
-    assert kept.newest(7) is None and kept.newest(8) is None
+    kept.put_newest(7, 3, 4, b"jpg")  # shorter than the one before
+    assert kept.newest(7) == stills.Newest(3, 4, b"jpg")
+    whole = (tmp_path / "07" / "7").read_bytes()
+    for cut in (b"", whole[:10], whole[:20] + bytes(len(whole) - 20)):
+        (tmp_path / "07" / "7").write_bytes(cut)
+        assert kept.newest(7) is None
+    assert kept.newest(8) is None
+
+
+def test_a_still_is_read_whole_while_it_is_written(tmp_path):
+    kept, ended = stills.FolderStills(tmp_path), threading.Event()
+    kept.put_newest(7, 0, 0, b"\0" * 100_000)
+
+    def write() -> None:
+        number = 0
+        while not ended.is_set():
+            number = (number + 1) % 250
+            kept.put_newest(7, number, number, bytes([number]) * (50_000 + 200 * number))
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    seen = {kept.newest(7) for _ in range(200)} - {None}  # None: it lost the race five times, and is asked again
+    ended.set()
+    writer.join()
+    assert seen and all(set(each.jpeg) == {each.captured_ms} for each in seen)
 
 
 def test_what_was_put_is_read_in_parts_and_gone_when_deleted(tmp_path):
@@ -432,3 +469,36 @@ def test_messages_are_bounded():
     assert bounded({"a\0": [float("inf"), 2**100, "x" * 10_000, True, None]}, "x") == {
         "a": [None, None, "x" * 4000, True, None]
     }
+
+
+def test_what_a_failed_transaction_stored_is_stored_by_the_next_one(hub, speaker, monkeypatch):
+    """The database took nothing the first time: states and history of the heartbeat are there all the same, once it does."""
+    from sqlalchemy.exc import OperationalError
+
+    body = {"states": [{"camera": "gate", "kind": "congestion", "zone": "", "state": "jam", "from_ms": NOW_MS}]}
+    item = Item("heartbeat", speaker, message("heartbeat", **body), NOW_MS)
+    tell, failed = hub.intake._tell, []
+
+    def fail_once(connection, *, urgent):
+        tell(connection, urgent=urgent)
+        if not failed:
+            failed.append(True)
+            raise OperationalError("COMMIT", {}, Exception("disk full"))
+
+    monkeypatch.setattr(hub.intake, "_tell", fail_once)
+    assert commit_until_stored(hub, item) == [None] and failed
+    assert [row.state for row in rows(hub, tables.state_now)] == ["jam"]
+    assert len(rows(hub, tables.heartbeat_history)) == 1
+
+
+def test_a_heartbeat_that_repeats_itself_still_corrects_what_an_event_made_of_the_state(hub, speaker):
+    told = {"states": [{"camera": "gate", "kind": "congestion", "zone": "", "state": "free", "from_ms": NOW_MS}]}
+    for item in (
+        Item("heartbeat", speaker, message("heartbeat", **told), NOW_MS),
+        event_item(speaker, 1, kind="congestion", state="jam", from_ms=NOW_MS + 1),
+        Item("heartbeat", speaker, message("heartbeat", **told), NOW_MS),
+    ):
+        with hub.store.writing() as connection:
+            hub.intake.apply(connection, [item])
+        hub.intake.committed()
+    assert [row.state for row in rows(hub, tables.state_now)] == ["free"]

@@ -130,6 +130,7 @@ def test_a_card_that_is_full_or_refuses_says_so(image):
     assert "not permitted" in card.verdict.detail
 
 
+@pytest.mark.slow
 def test_a_card_that_takes_nothing_is_left_behind_and_the_others_go_on(image):
     class Hanging(MemoryCard):
         released = threading.Event()

@@ -85,6 +85,18 @@ def test_a_second_card_for_a_box_needs_to_be_asked_for_and_takes_back_the_first_
     assert sorted(each["is_revoked"] for each in codes) == [False, True]
 
 
+def test_a_folder_for_more_boxes_than_readers_goes_on_where_it_was(desk):
+    (desk / "sites").mkdir()
+    for number in (1, 2, 3):
+        (desk / "sites" / f"{number}.yaml").write_text(SITE.replace("waihaong-1", f"waihaong-{number}"))
+    for devices, boxes in ((["a.img", "b.img"], ["waihaong-1", "waihaong-2"]), (["c.img"], ["waihaong-3"])):
+        told = json.loads(call("card", "write", "box.img.zst", *devices, "--site", "sites", "--yes", "--json").stdout)
+        assert [card["box"] for card in told["cards"]] == boxes
+    assert (
+        "--again" in call("card", "write", "box.img.zst", "d.img", "--site", "sites/1.yaml", "--yes", status=1).output
+    )
+
+
 def test_it_asks_and_no_is_no(desk):
     (desk / "a.img").write_bytes(b"precious")
     result = CliRunner().invoke(nvrctl, ["card", "write", "box.img.zst", "a.img", "--site", "site.yaml"], input="n\n")
@@ -157,6 +169,7 @@ def start(*arguments: str, cwd: Path) -> subprocess.Popen:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("after_s", [0.15, 0.4, 0.8, 1.3])
 def test_stopped_at_any_moment_no_file_looks_like_a_card_that_is_not_one(desk, number, after_s):

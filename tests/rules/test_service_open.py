@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -126,9 +127,11 @@ def test_closed_is_said_of_a_span_that_ended_long_enough_ago():
     events = told(rule(confirm_s=310), [*day(0, 100, who=somebody), *day(100, 800)])
     closed = events[-1]
     assert closed.state == "closed"
-    assert (closed.from_ns, closed.to_ns) == (99 * NS, 159 * NS)
-    assert dict(closed.numbers) == {"evidence_s": 60.0, "behind_s": 310.0}
-    assert closed_spans(events, 799 * NS) == [(159 * NS, 489 * NS)]
+    doubted_ns = events[-2].to_ns  # nobody for a minute: told as `cannot tell` some seconds later, and no time goes back behind that
+    assert states(events)[-2] == "cannot tell" and doubted_ns == 167 * NS
+    assert (closed.from_ns, closed.to_ns) == (99 * NS, doubted_ns)
+    assert dict(closed.numbers) == {"evidence_s": 68.0, "behind_s": 310.0}
+    assert closed_spans(events, 799 * NS) == [(167 * NS, 489 * NS)]
 
 
 def looped_from(begin_s: int, period_s: int):
@@ -159,7 +162,8 @@ def test_nothing_is_said_of_the_time_a_box_was_off_after_it_comes_back():
 
 def test_who_comes_ends_what_is_claimed_at_the_last_confirmed_moment():
     events = told(rule(confirm_s=310), [*day(0, 1000), *day(1000, 1100, who=somebody)])
-    assert states(events)[-2:] == ["closed", "open"]
+    assert states(events)[-3:] == ["closed", "cannot tell", "open"]
+    assert all(one.to_ns <= other.to_ns for one, other in itertools.pairwise(events))
     assert closed_spans(events, 1099 * NS) == [(60 * NS, (999 - 310) * NS)]
 
 

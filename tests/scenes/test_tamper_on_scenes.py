@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("numpy", reason="scenes are drawn with numpy (extra codecs)")
 pytest.importorskip("av", reason="the pipeline decodes with PyAV (extra codecs)")
 
-from tools.scenes import pixels
+from tools.scenes import pixels, rows
 
 
 @pytest.fixture(scope="module")
@@ -29,3 +29,11 @@ def test_a_bus_before_the_camera_is_no_fault():
 
 def test_somebody_who_dusts_the_lens_is_no_fault():
     assert pixels.alarms_of_day("room", from_h=11.97, to_h=12.02) == []
+
+
+@pytest.mark.slow
+def test_every_fault_is_told_in_each_light_and_nothing_where_light_changes():
+    """The table has two seeds and whole days; here one, and the hours in which light changes."""
+    found = rows.tamper(rows.DAY_PARTS_H, seeds=rows.TAMPER_SEEDS[:1])
+    broken = [row for row in found if row.is_kept is False]
+    assert not broken, broken

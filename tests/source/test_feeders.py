@@ -6,6 +6,7 @@ module called picamera2 that says it is a stand-in encodes real H.264; all else 
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import socket
@@ -17,13 +18,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pretend import film_of
-from source_suite import CLOCK, Drained, Rig, SourceSuite, bytes_of, children
+from pretend import film_of, nal_units
+from source_suite import CLOCK, Drained, Rig, SourceSuite, bytes_of, children, drain_together
 
 from nvr.media import AccessUnit, Cause, ParameterSets, RunEnded, RunStarted
 from nvr.source import feed
 from nvr.source.feed import BadFeed, Fed, Reader, Writer
-from nvr.source.picamera import PiCamera
+from nvr.source.picamera import PiCamera, PiCameraSmall
 from nvr.source.usb import Usb
 
 pytest.importorskip("av")
@@ -103,8 +104,6 @@ def decoded(started: RunStarted, units: list[AccessUnit]) -> list:
     decoder = av.CodecContext.create("h264", "r")
     frames = []
     sets = b"".join(b"\0\0\0\1" + each for each in (*started.parameter_sets.sps, *started.parameter_sets.pps))
-    from pretend import nal_units
-
     for unit in units:
         frames += decoder.decode(av.Packet(sets + b"".join(b"\0\0\0\1" + nal for nal in nal_units(bytes_of(unit)))))
         sets = b""
@@ -128,6 +127,77 @@ class TestPiCamera(SourceSuite):
             interrupt=kill_feeder,
             causes=(Cause.CAMERA,),
         )
+
+
+@pytest.fixture
+def both(monkeypatch, tmp_path):
+    """Main and small stream of one sensor, as `record` and `detect` have them."""
+    monkeypatch.setenv("PYTHONPATH", str(STAND_INS))
+    monkeypatch.setenv("PICAMERA2_STAND_IN_WRITES", str(tmp_path / "encoded.h264"))
+    path = str(tmp_path / "small.sock")
+    main = PiCamera(0, 640, 480, 50.0, 1.0, (320, 240), 0.3, small_socket=path)
+    small = PiCameraSmall(0, small_socket=path)
+    yield Drained(main), Drained(small), tmp_path / "encoded.h264"
+    small.close()
+    main.close()
+
+
+class TestTheSmallStreamOfARibbonCamera:
+    def test_both_come_from_one_sensor_each_whole(self, both):
+        main, small, written = both
+        drain_together(both[:2], lambda: len(main.units()) >= 100 and len(small.units()) >= 60, "pictures of both")
+        starts = [each.of(RunStarted)[0] for each in (main, small)]
+        assert [(each.width, each.height) for each in starts] == [(640, 480), (320, 240)]
+        units = small.units()
+        assert units[0].is_keyframe and units[0].decode_ticks == 0
+        assert len(decoded(starts[1], units[:50])) == 50
+        time.sleep(0.3)
+        encoded = [list(nals) for nals in film_of(Path(f"{written}.lores")).pictures]
+        first = encoded.index(nal_units(bytes_of(units[0])))
+        assert [nal_units(bytes_of(unit)) for unit in units[:50]] == encoded[first : first + 50]
+        assert "small" in starts[1].detail
+
+    def test_before_the_recorder_has_the_camera_it_says_so(self, tmp_path):
+        assert "does not offer its small stream yet" in reason_of(
+            PiCameraSmall(0, small_socket=str(tmp_path / "none.sock"))
+        )
+
+    def test_a_feeder_that_dies_ends_both_and_both_come_again(self, both):
+        main, small, _ = both
+        drain_together(both[:2], lambda: bool(main.units() and small.units()), "pictures of both")
+        kill_feeder()
+        drain_together(
+            both[:2], lambda: len(main.of(RunStarted)) == 2 and len(small.of(RunStarted)) == 2, "second runs"
+        )
+        assert small.of(RunEnded)[0].cause is Cause.CAMERA
+
+    def test_a_reader_that_never_reads_costs_the_main_stream_nothing(self, both):
+        """Its socket fills, its pictures are left out, and the recorder has every one of its own."""
+        main, small, _ = both
+        drain_together(both[:2], lambda: bool(main.units() and small.units()), "pictures of both")
+        before = len(main.units())
+        main.until(lambda: len(main.units()) >= before + 250, "250 pictures of main alone")
+        ticks = [unit.decode_ticks for unit in main.units()[before:]]
+        assert all(0 < after - earlier < 4 * 1800 for earlier, after in itertools.pairwise(ticks))
+        assert len(main.of(RunStarted)) == 1
+
+    def test_who_comes_later_takes_over_and_begins_with_a_keyframe(self, both):
+        main, small, _ = both
+        drain_together(both[:2], lambda: bool(main.units() and small.units()), "pictures of both")
+        second = Drained(PiCameraSmall(0, small_socket=small.source._path))
+        try:
+            drain_together((main, second), lambda: len(second.units()) > 5, "pictures of the second reader")
+            assert second.units()[0].is_keyframe
+        finally:
+            second.source.close()
+
+    def test_a_place_where_no_socket_can_be_costs_only_the_small_stream(self, monkeypatch, tmp_path):
+        monkeypatch.setenv("PYTHONPATH", str(STAND_INS))
+        source = PiCamera(0, 320, 240, 50.0, 1.0, (160, 120), small_socket=str(tmp_path / "gone" / "small.sock"))
+        try:
+            Drained(source).until_pictures(20)
+        finally:
+            source.close()
 
 
 def test_what_is_missing_is_said_in_one_line(monkeypatch):

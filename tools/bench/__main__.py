@@ -49,7 +49,9 @@ def keep(name: str, text: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", nargs="?", default="all", choices=["all", "record", "hash", "clip", "device", "table"])
+    parser.add_argument(
+        "part", nargs="?", default="all", choices=["all", "record", "hash", "clip", "card", "device", "table"]
+    )
     parser.add_argument("files", nargs="*", type=Path, help="for `table`: JSON lines of earlier runs")
     parser.add_argument("-n", "--cameras", default="1,4,16,37,64", help="numbers of cameras, with commas")
     parser.add_argument("--rounds", type=int, default=3)
@@ -61,6 +63,10 @@ def main() -> None:
     )
     options = parser.parse_args()
     said = f"Measured on {machine()}.\n"
+    if options.part in ("all", "card"):
+        from tools.bench import card
+
+        keep("card", f"`python -m tools.bench card`. {said}\n{card.measure(options.rounds, options.work)}")
     if options.part in ("all", "hash"):
         from tools.bench import hashes
 

@@ -18,9 +18,11 @@ import hashlib
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -246,6 +248,30 @@ def hubs(folder: Path, database: str, count: int) -> Iterator[tuple[list[subproc
             process.wait(timeout=60)
 
 
+class DiskProbe(threading.Thread):
+    """How long a sync of 4 kB takes on the same disk meanwhile: no acknowledgement can be quicker than that."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(daemon=True)
+        self._path, self.ended = folder / "probe", threading.Event()
+        self.took_s: list[float] = []
+
+    def run(self) -> None:
+        fd = os.open(self._path, os.O_WRONLY | os.O_CREAT)
+        while not self.ended.wait(0.1):
+            os.write(fd, bytes(4096))
+            began_s = time.monotonic()
+            os.fdatasync(fd)
+            self.took_s.append(time.monotonic() - began_s)
+        os.close(fd)
+
+
+def shares_ms(seconds: list[float]) -> dict[str, int]:
+    ordered = sorted(seconds) or [float("inf")]
+    at = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "most": 1.0}
+    return {name: round(ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1000) for name, share in at.items()}
+
+
 def make_known(store: Store, boxes: list[LoadBox]) -> None:
     """Enrolment is not what is measured."""
     with store.writing() as connection:
@@ -264,7 +290,13 @@ def make_known(store: Store, boxes: list[LoadBox]) -> None:
 
 
 async def measure(
-    boxes: list[LoadBox], facts: Facts, pids: list[int], database_pid: int | None, seconds: float
+    boxes: list[LoadBox],
+    facts: Facts,
+    pids: list[int],
+    database_pid: int | None,
+    seconds: float,
+    warm_s: float,
+    folder: Path,
 ) -> dict[str, Any]:
     began_s = time.monotonic()
     welcome = asyncio.Semaphore(40)
@@ -281,14 +313,18 @@ async def measure(
                 raise SystemExit(f"only {told} of {len(boxes)} boxes were welcome after 300 s")
             await asyncio.sleep(0.5)
     joined_s = time.monotonic() - began_s
-    await asyncio.sleep(12)  # each camera had its first still
+    print(f"{len(boxes)} boxes welcome after {joined_s:.1f} s", file=sys.stderr, flush=True)
+    await asyncio.sleep(warm_s)
     everybody = [*pids, os.getpid(), *([] if database_pid is None else [database_pid])]
     before = {pid: cpu_s(pid) for pid in everybody}
     threads_before = {pid: threads_cpu_s(pid) for pid in pids}
+    probe = DiskProbe(folder)
+    probe.start()
     facts.is_measuring, began_s = True, time.monotonic()
     await asyncio.sleep(seconds)
     took_s = time.monotonic() - began_s
     facts.is_measuring = False
+    probe.ended.set()
     used = {pid: (cpu_s(pid) - before[pid]) / took_s for pid in everybody}
     threads: dict[str, float] = {}
     for pid in pids:
@@ -300,12 +336,10 @@ async def measure(
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    latencies = sorted(facts.latencies_s) or [float("nan")]
     return {
         "seconds": round(took_s, 1), "boxes": len(boxes), "cameras": sum(len(box.cameras) for box in boxes), "joined_s": round(joined_s, 1),
         "sent_per_s": {kind: round(count / took_s, 1) for kind, count in facts.sent.items()}, "acknowledged": len(facts.latencies_s),
-        "latency_ms": {name: round(latencies[min(len(latencies) - 1, int(len(latencies) * share))] * 1000) for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99), ("most", 1.0))},
-        "late": facts.late, "lost_connections": facts.lost, "unacknowledged_5s": facts.unacknowledged,
+        "latency_ms": shares_ms(facts.latencies_s), "disk_sync_ms": shares_ms(probe.took_s), "late": facts.late, "lost_connections": facts.lost, "unacknowledged_5s": facts.unacknowledged,
         "cpu": {"hubs": [round(used[pid], 2) for pid in pids], "database": None if database_pid is None else round(used[database_pid], 2), "generator": round(used[os.getpid()], 2)},
         "busiest_threads": {name: round(share, 2) for name, share in sorted(threads.items(), key=lambda each: -each[1])[:5]},
         "memory_mb": round(memory),
@@ -317,9 +351,13 @@ def main() -> None:
     parser.add_argument("--boxes", type=int, default=500)
     parser.add_argument("--cameras", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=300.0)
+    parser.add_argument(
+        "--warm", type=float, default=12.0, help="seconds before it is measured: each camera had its first still"
+    )
     parser.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite")
     parser.add_argument("--hubs", type=int, default=1)
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that hubs and database end with it
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nvr-bench-")))
         cluster = stack.enter_context(engines.postgres()) if options.database == "postgresql" else None
@@ -332,8 +370,19 @@ def main() -> None:
         for box in boxes:
             box.url = urls[int(box.id, 16) % len(urls)].replace("http", "ws", 1)  # as nginx would share them out
         make_known(store, boxes)
+        print(f"{len(urls)} hubs listen, {len(boxes)} boxes are known", file=sys.stderr, flush=True)
         database_pid = None if cluster is None or cluster.process is None else cluster.process.pid
-        told = asyncio.run(measure(boxes, facts, [process.pid for process in processes], database_pid, options.seconds))
+        told = asyncio.run(
+            measure(
+                boxes,
+                facts,
+                [process.pid for process in processes],
+                database_pid,
+                options.seconds,
+                options.warm,
+                folder,
+            )
+        )
         with store.reading() as connection:
             stored = {
                 table.name: connection.execute(select(func.count()).select_from(table)).scalar_one()

@@ -152,7 +152,7 @@ class LiveCamera:
         return events
 
     def may_wait(self) -> int:
-        return 1  # as a camera over TCP: nothing is lost between two drains
+        return 2  # as a camera over TCP: nothing is lost between two drains
 
     def facts(self) -> dict[str, object]:
         return {"transport": "drawn", "reconnects": self._reconnects, "clock_offset_s": 0.0}

@@ -226,7 +226,7 @@ class LightBox:
                 was = self._since[name] = (not is_down, round(wall_s * 1000))
             cameras[name] = {
                 "recording": not is_down, "cause": "camera" if is_down else None, "detail": "", "since_ms": was[1], "fps": 0.0 if is_down else 25.0,
-                "kbit_s": 0 if is_down else 2100, "lost_packets": 0, "looked_at": True,
+                "kbit_s": 0 if is_down else 2100, "lost_packets": 0, "looked_at": "yes",
             }  # fmt: skip
         states = [
             {**told.body, "id": told.event_id, "open": 1} for camera in self._told.values() for told in camera.values()

@@ -39,7 +39,8 @@ def still(place: Place, camera: str, seen: Scene, story_s: float) -> bytes:
     return jpeg(picture(place, camera, seen, story_s))
 
 
-def picture(place: Place, camera: str, seen: Scene, story_s: float) -> Canvas:
+def picture(place: Place, camera: str, seen: Scene, story_s: float, *, noise: float = 2.2) -> Canvas:
+    """`noise`: grain of the sensor, grey levels; it costs an encoder more than the picture does."""
     if seen.fault == "covered":
         return _grain(np.full((HEIGHT, WIDTH, 3), (26.0, 23.0, 21.0), np.float32) + _blob(), story_s, 3)
     draw = {"traffic": _street, "public-space": _square}.get(place.kind, _hall)
@@ -50,7 +51,7 @@ def picture(place: Place, camera: str, seen: Scene, story_s: float) -> Canvas:
             canvas = canvas * 2.6  # inside, lamps are on
         elif place.kind == "traffic":
             _lamps(canvas)
-    return _grain(canvas, story_s, 2.2 if seen.light == 1 else 5)
+    return _grain(canvas, story_s, noise if seen.light == 1 else 2 * noise)
 
 
 # -- shapes ----------------------------------------------------------------------------------------------------------
@@ -397,6 +398,9 @@ def _hall(place: Place, camera: str, seen: Scene, story_s: float) -> Canvas:
             _rect(canvas, 178, row, 332, row + 6, (150, 154, 158) if (row // 7) % 2 else (136, 140, 146))
         _rect(canvas, 178, 100, 332, 106, (96, 100, 104))
         canvas *= 0.62
+    if seen.staff:
+        across = (story_s * 26 + 300 * chance(camera, "walker")) % (WIDTH * 1.5) - 60
+        _person(canvas, across, 182, 78, (camera, "walker", int(story_s / 30)))
     for row, (y, many, tall) in enumerate(((196, 8, 66), (242, 6, 92))):
         step = WIDTH / (many + 0.6)
         for number in range(many):

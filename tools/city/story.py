@@ -40,6 +40,7 @@ class Story:
         self.hours: dict[str, Mapping[str, str]] = {}  # place -> other hours than its own
         self.silent: set[str] = set()  # boxes
         self.scenes: Callable[..., day.Scene] = day.scene
+        self.outages: Callable[[str, float], bool] = day.is_silent
 
     def at_s(self, wall_s: float) -> float:
         return wall_s - self.start_s
@@ -61,7 +62,7 @@ class Story:
         return day.states(place, seen, due="open" if self.is_due(place, wall_s) else "closed")
 
     def is_silent(self, box: str, wall_s: float) -> bool:
-        return box in self.silent or day.is_silent(box, self.at_s(wall_s))
+        return box in self.silent or self.outages(box, self.at_s(wall_s))
 
     def _light(self, wall_s: float) -> float:
         if not self.is_night_shown:

@@ -209,7 +209,7 @@ def _print_status(session: dict[str, Any], found: dict[str, Any], wrong: list[st
                 size,
                 f"{each['pictures_per_s']:.1f}/s" if each.get("pictures_per_s") else "-",
                 rate,
-                str(each.get("detail") or each.get("last_fault") or "")[:60],
+                str(each.get("last_fault") or ("" if each.get("recording") else each.get("detail")) or "")[:60],
             ]
         )
     print_table(
@@ -392,8 +392,8 @@ def logs(shell: Shell, name: str, lines: int, follow: bool, everything: bool, as
 
 
 @box.command()
-@click.argument("bundle", type=FILE)
 @_ssh_options
+@click.argument("bundle", type=FILE)
 @json_option
 @yes_option
 def update(shell: Shell, name: str, bundle: Path, as_json: bool, yes: bool) -> None:
@@ -466,7 +466,12 @@ def wipe(shell: Shell, name: str, footage_only: bool, as_json: bool, typed: str 
 
 def wipe_script(*, footage_only: bool) -> str:
     """What the box's shell does. It refuses a data directory that is none, and never leaves it."""
-    data = f'{ENVIRONMENT} set -eu; test -n "$NVR_DATA" && test "$NVR_DATA" != / && test -d "$NVR_DATA"; systemctl stop nvr.service; '
+    data = (
+        f"{ENVIRONMENT} set -eu; "
+        # `set -e` does not see a failed test in the middle of `a && b && c`, so each says for itself what follows.
+        'case "$NVR_DATA" in *..*) exit 9 ;; /data/?*|/disk/?*) ;; *) exit 9 ;; esac; test -d "$NVR_DATA" || exit 9; test ! -L "$NVR_DATA" || exit 9; '
+        "systemctl stop nvr.service; "
+    )
     if footage_only:
         return (
             data

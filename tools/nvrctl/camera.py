@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import click
 
 from nvr.errors import NvrError
-from tools.nvrctl.output import FILE, confirm, json_option, print_json, print_table, printable, yes_option
+from tools.nvrctl.output import FILE, confirm, json_option, many, print_json, print_table, printable, yes_option
 
 if TYPE_CHECKING:
     from tools.nvrctl.onvif_client import CameraFound, OnvifCamera
@@ -117,7 +117,7 @@ def find(
     hosts = [] if no_knock else discovery.hosts_to_knock(own, networks)
     sightings = discovery.answered(own, wait_s=wait_s)
     if hosts:
-        click.echo(f"{len(sightings)} answered; knocking at {len(hosts)} addresses", err=True)
+        click.echo(f"{len(sightings)} answered; knocking at {many(len(hosts), 'host')}", err=True)
         sightings += discovery.knocked(hosts, ports or discovery.PORTS)
     found, silent = _asked(sightings, user, password)
     if table_path is not None:

@@ -104,9 +104,7 @@ def _besides_options(command):  # type: ignore[no-untyped-def]
     return with_besides
 
 
-_SITE_HELP = (
-    "Site file, or a folder of them; may be given several times. As many as cards, or one whose box name is counted on."
-)
+_SITE_HELP = "Site file, or a folder of them; may be given several times. One, whose box name is counted on; or the next that have no card yet."
 
 
 @card.command()
@@ -161,8 +159,11 @@ def write(
     from tools.nvrctl.site import site_files
 
     targets = _targets(devices)
-    identities = identity.identities(site_files(sites), len(targets))
     records = Records(folder)
+    paths = site_files(sites)
+    if len(paths) > len(targets) and not again:
+        paths = _waiting(records, paths)[: len(targets)]  # a folder for ten boxes, and three readers
+    identities = identity.identities(paths, len(targets))
     if not again:
         records.check_new(identities)
     found = image_file.look_at(image)
@@ -171,6 +172,17 @@ def write(
     confirm(f"Erase {'these' if len(targets) > 1 else 'this'} {many(len(targets), 'card')} and write?", yes=yes)
     verdicts = _written(found, targets, facts, identities, records, besides)
     _told(context, found, targets, identities, verdicts, records, as_json=as_json)
+
+
+def _waiting(records: Any, paths: Sequence[Path]) -> list[Path]:
+    """The site files that have no card yet. Raises NvrError when all have one."""
+    found: list[Path] = records.without_card(paths)
+    if not found:
+        raise NvrError(
+            "every one of these site files has its card",
+            hint=f"`nvrctl card write --again` makes another; the records lie in {records.folder}.",
+        )
+    return found
 
 
 def _targets(devices: Sequence[str]) -> list[Path]:
@@ -241,14 +253,12 @@ def _show(
         if image.has_map
         else ", without a block map: all of it is written"
     )
-    checked = (
-        ""
-        if image.sha256
-        else " (no .sha256 beside it: damage on the way here would not be noticed)"
-        if not image.has_map
-        else ""
-    )
-    click.echo(f"image {image.name}: {size_text(image.size_bytes)}{mapped}{packed}{checked}", err=True)
+    click.echo(f"image {image.name}: {size_text(image.size_bytes)}{mapped}{packed}", err=True)
+    if not image.sha256 and not image.has_map:
+        click.echo(
+            "note: neither a .sha256 nor a block map lies beside it, so damage on its way here cannot be noticed",
+            err=True,
+        )
     rows = []
     for path, disk, identity in zip(targets, facts, identities, strict=True):
         what = (
@@ -301,6 +311,7 @@ def _written(
         )
         records.begin(identity, device, {"name": image.name, "sha256": image.sha256})
     shown = Shown(cards, [identity.box for identity in identities])
+    click.echo("Ctrl-C stops it; cards that are not finished then look empty.", err=True)
     burn = Burn(image, cards, on_change=shown.tell)
     burn.run()
     shown.end()
@@ -403,19 +414,13 @@ def watch(
     Example:
         nvrctl card watch box.img.zst --site sites
     """
-    from nvr import site as site_room
     from tools.nvrctl import image_file
     from tools.nvrctl.records import Records
     from tools.nvrctl.site import site_files
 
     found = image_file.look_at(image)
     records = Records(folder)
-    waiting = [path for path in site_files(sites) if records.good_card(site_room.load(path).box) is None]
-    if not waiting:
-        raise NvrError(
-            "every one of these site files has its card",
-            hint=f"`nvrctl card write --again` makes another; the records lie in {folder}.",
-        )
+    waiting = _waiting(records, site_files(sites))
     click.echo(
         f"image {found.name}: {size_text(found.size_bytes)}; {many(len(waiting), 'site file')} without a card: {', '.join(path.stem for path in waiting)}",
         err=True,

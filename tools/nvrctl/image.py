@@ -79,7 +79,9 @@ def build_command(
             trusted=trusted,
         )
         built = build.build(order, tell=lambda line: click.echo(line, err=as_json))
-        files = release.hand_out(built.release, output or Path("build") / order.recipe.name, built.report, built.sbom)
+        files = release.hand_out(
+            build.pack(order, built), output or Path("build") / order.recipe.name, built.report, built.sbom
+        )
     except NvrError as error:
         if as_json:
             click.echo(json.dumps({"error": str(error), "hint": error.hint}))

@@ -23,7 +23,7 @@ GROUPS = {
     "card": "Write images and site files to cards, many at once, and read them back.",
     "box": "Find boxes and look after them.",
     "hub": "Set up a hub, its people, tokens and one-time codes.",
-    "image": "Look at an image file before it goes to cards.",
+    "image": "Build disk images and update bundles.",
     "doctor": "Tell whether this laptop has what nvrctl needs.",
     "completion": "Print what makes the shell complete commands.",
 }

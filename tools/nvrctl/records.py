@@ -52,6 +52,12 @@ class Records:
         """The latest good card of a box."""
         return next((card for card in reversed(self.cards_of(box)) if card.get("verdict") == "good"), None)
 
+    def without_card(self, paths: Sequence[Path]) -> list[Path]:
+        """Those of these site files whose boxes have no good card, in their order. Raises SiteFaulty."""
+        from nvr import site
+
+        return [path for path in paths if self.good_card(site.load(path).box) is None]
+
     def cards_of(self, box: str) -> list[dict[str, Any]]:
         path = self.folder / f"{box}.json"
         try:

@@ -260,7 +260,7 @@ def _draft(box: str, rows: Sequence[Row], defaults: Mapping[str, str], faults: l
 
     origin["box"] = rows[0].number, "box"
     lines = [
-        f"site: {quoted(of_box('site', 'site', box))}",
+        f"site: {quoted(of_box('site', 'site', re.sub(r'[-_]?[0-9]+$', '', box) or box))}",
         f"time_zone: {quoted(of_box('time_zone', 'time_zone', TIME_ZONE))}",
         f"box: {quoted(box)}",
         "storage:",

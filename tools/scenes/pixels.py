@@ -73,10 +73,10 @@ class Result:
 
 
 def tried(
-    kind: str, light: str, *, every_s: float = 0.4, only: Sequence[str] = faults.CLASSES, per_class: int = 4
+    kind: str, light: str, *, every_s: float = 0.4, only: Sequence[str] = faults.CLASSES, per_class: int = 4, seed: int = 3
 ) -> list[Result]:
     """Every fault of one camera in one light. It learns once; each trial goes on from there."""
-    camera = camera_day.Camera(kind, seed=3, light=camera_day.LIGHTS[kind, light])
+    camera = camera_day.Camera(kind, seed=seed, light=camera_day.LIGHTS[kind, light])
     begin_s = 10 * _H + 600  # in the middle of the morning, away from everything that the day itself brings
     eyes = Eyes()
     shown = []

@@ -298,7 +298,7 @@ def day_of(day: office.Day) -> Judged:
     for at_s, facts in office.facts_of(day):
         events += rule.look(facts)
         standing.append((at_s, events[-1].state if events else "cannot tell"))
-    spans = closed_spans(events, round(standing[-1][0] * _NS))
+    spans = closed_spans(events, round(standing[-1][0] * _NS)) if standing else []  # a box that was off all the time shows nothing
     lies = outlived = longest = right = sure = said_closed = closed_true = 0
     for at_s, shown in standing:
         allowed = day.truth_at(at_s)
@@ -321,50 +321,53 @@ def day_of(day: office.Day) -> Judged:
 
 # -- tamper ------------------------------------------------------------------------------------------
 
-# Where light changes: what a whole day has, at a fifth of its price. A frame every two seconds.
+TAMPER_SEEDS = (57, 58)  # what a night out of focus looks like was seen on 51, 52 and 61
+# Where light changes: what a whole day has, at a fifth of its price.
 DAY_PARTS_H = ((5.6, 7.6), (11.9, 12.1), (14.1, 14.6), (15.6, 15.8), (16.4, 17.2), (17.7, 18.9))
 
 
 def tamper(
-    parts_h: Sequence[tuple[float, float]] = DAY_PARTS_H,
+    parts_h: Sequence[tuple[float, float]] = ((0.0, 24.0),),
     cameras: Sequence[str] = ("street", "room"),
     per_class: int = 4,
+    seeds: Sequence[int] = TAMPER_SEEDS,
 ) -> list[Row]:
     rows = []
     results = [
         result
+        for seed in seeds
         for kind, light in camera_day.LIGHTS
         if kind in cameras
-        for result in pixels.tried(kind, light, per_class=per_class)
+        for result in pixels.tried(kind, light, per_class=per_class, seed=seed)
     ]
-    # Lamps at night are as soft in focus as out of it; nothing is promised for that, and its own row says how it goes.
     for what in faults.CLASSES:
         of_class = [each for each in results if each.trial.fault.kind == what]
-        promised = [each for each in of_class if not (what == "defocused" and each.trial.light == "night")]
-        rows.append(_recall(pixels.NAMES[what], "each camera and light", promised, 0.95))
-        if len(promised) < len(of_class):
-            rows.append(_recall(pixels.NAMES[what], "night", [each for each in of_class if each not in promised], None))
+        rows.append(_recall(pixels.NAMES[what], "each camera and light", of_class, 0.95))
     others = sum(len(each.others) for each in results)
     rows.append(Row("tamper", f"the same {len(results)} trials", "pixels", f"{others} told in another class", "", None))
     hours = sum(to_h - from_h for from_h, to_h in parts_h)
     for kind in cameras:
         told = [
-            event.state for from_h, to_h in parts_h for event in pixels.alarms_of_day(kind, from_h=from_h, to_h=to_h)
+            event.state
+            for from_h, to_h in parts_h
+            for event in pixels.alarms_of_day(kind, from_h=from_h, to_h=to_h, seed=seeds[0])
         ]
         rows.append(Row(
-            "tamper", f"{kind}: {hours:.2f} h of one day: dawn, noon, rain, lamps off, dusk", "pixels",
+            "tamper", f"{kind}: {hours:.4g} h of one day: dawn, noon, rain, lamps off, dusk", "pixels",
             f"{len(told)} false alarms" + (f" ({', '.join(sorted(set(told)))})" if told else ""), "<= 1 a day", len(told) <= 1,
         ))  # fmt: skip
     return rows
 
 
-def _recall(name: str, where: str, results: Sequence[pixels.Result], least: float | None) -> Row:
+def _recall(name: str, where: str, results: Sequence[pixels.Result], least: float) -> Row:
     found = [each.after_s for each in results if each.after_s is not None]
     recall = len(found) / max(len(results), 1)
+    missed = sorted({f"{each.trial.kind}, {each.trial.light}" for each in results if each.after_s is None})
     return Row(
         "tamper", f"{name}: {where}, {len(results)} trials", "pixels",
-        f"recall {recall:.2f}, after {statistics.median(found) if found else 0:.0f} s in the middle, {max(found, default=0):.0f} s at most",
-        "" if least is None else f">= {least}", None if least is None else recall >= least,
+        f"recall {recall:.2f}, after {statistics.median(found) if found else 0:.0f} s in the middle, {max(found, default=0):.0f} s at most"
+        + (f"; missed: {'; '.join(missed)}" if missed else ""),
+        f">= {least}", recall >= least,
     )  # fmt: skip
 
 

@@ -102,7 +102,12 @@ def pages(folder: Path = BUILT_PATH, *, tiles_url: str = "") -> ASGIApp:
         # A mounted application sees its own root path; the address is what the browser asked for.
         address = request.url.path
         if any(address == other or address.startswith(other + "/") for other in OTHERS):
-            return Response('{"error": "there is no such address", "key": "not found", "hint": ""}', 404, headers, "application/json")
+            return Response(
+                '{"error": "there is no such address", "key": "not found", "hint": ""}',
+                404,
+                headers,
+                "application/json",
+            )
         if request.method not in ("GET", "HEAD"):
             return Response(status_code=405, headers={"Allow": "GET, HEAD", **headers})
         if not found:

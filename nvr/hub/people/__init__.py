@@ -15,26 +15,58 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 
+from nvr.errors import NvrError
+
+PREFIX = "/api/v1"
+
+
+class PeopleSettingsFaulty(NvrError):
+    """`people` in hub.yaml says something that cannot be."""
+
 
 def install(app: FastAPI, hub: Any) -> None:
-    """Add all of it to the hub's application. Raises SealBroken, MqttFaulty for settings that cannot be."""
+    """Add all of it to the hub's application. Raises PeopleSettingsFaulty, SealBroken, MqttFaulty for settings that cannot be."""
     from nvr.hub.people import alerting, guard, live, metrics, mqtt, worker
     from nvr.hub.people.sealed import Seal
 
+    told = hub.settings.people
+    if unknown := sorted(set(told) - {"mqtt", "tiles"}):
+        raise PeopleSettingsFaulty(
+            f"hub.yaml: people.{unknown[0]}: no such key; there are mqtt, tiles", hint="docs/hub.md has them."
+        )
+    tiles = told.get("tiles")
+    if tiles is not None and not (
+        isinstance(tiles, dict)
+        and set(tiles) == {"url", "attribution"}
+        and all(isinstance(each, str) for each in tiles.values())
+    ):
+        raise PeopleSettingsFaulty("hub.yaml: people.tiles needs url and attribution", hint="docs/hub.md has them.")
     app.state.seal = Seal.of(hub.settings.data_dir)
     guard.install_errors(app)
     app.include_router(api())
     app.include_router(metrics.router)
     hub.on_events.append(lambda connection, rows: alerting.take_events(connection, hub, rows, hub.now_ms()))
     hub.may_watch = live.may_watch
-    settings = mqtt.MqttSettings.of(hub.settings.people.get("mqtt"))
+    settings = mqtt.MqttSettings.of(told.get("mqtt"))
     hub.works.append(worker.Worker(hub, app.state.seal, settings).run)
 
 
 def api() -> APIRouter:
     """Everything under /api/v1."""
+    from nvr.hub.people import answers
+
+    faults: dict[int | str, dict[str, Any]] = {
+        status: {"model": answers.Fault} for status in (400, 401, 403, 404, 409, 410, 422, 429)
+    }
+    router = APIRouter(prefix=PREFIX, responses=faults)
+    for group in groups():
+        router.include_router(group)
+    return router
+
+
+def groups() -> tuple[APIRouter, ...]:
+    """The routes in the order of docs/api.md."""
     from nvr.hub.people import (
-        answers,
         api_alerts,
         api_boxes,
         api_cameras,
@@ -48,12 +80,7 @@ def api() -> APIRouter:
         api_wall,
     )
 
-    faults: dict[int | str, dict[str, Any]] = {
-        status: {"model": answers.Fault} for status in (400, 401, 403, 404, 409, 410, 422, 429)
-    }
-    router = APIRouter(prefix="/api/v1", responses=faults)
-    for group in (
-        api_session, api_wall, api_places, api_cameras, api_events, api_alerts, api_reports, api_boxes, api_users, api_hooks, api_holds,
-    ):  # fmt: skip
-        router.include_router(group.router)
-    return router
+    return (
+        api_session.router, api_wall.router, api_places.router, api_cameras.router, api_events.router, api_alerts.router,
+        api_reports.router, api_boxes.router, api_users.router, api_hooks.router, api_holds.router,
+    )  # fmt: skip

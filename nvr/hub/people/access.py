@@ -204,6 +204,14 @@ def first_link(store: Store, tenant: str, base_url: str, now_ms: int) -> str:
     return f"{base_url.rstrip('/')}/enter#{token}"
 
 
+def link_for_nobody(store: Store, tenant: str, base_url: str, now_ms: int) -> str | None:
+    """A first link while nobody can administer the hub; else None."""
+    with store.reading() as connection:
+        if administrators_left(connection, tenant_id_of(connection, tenant), 0):
+            return None
+    return first_link(store, tenant, base_url, now_ms)
+
+
 def use_link(connection: Connection, token: str, name: str, password: str, now_ms: int) -> int:
     """The user whose password is set now; a link without a user makes an administrator called `name`.
 

@@ -88,6 +88,7 @@ def take_sign(
         .where(table.c.box_id == box_id, of_camera, table.c.family == family, table.c.state != alerts.DONE)
         .order_by(table.c.id.desc())
         .limit(10)
+        .with_for_update()  # somebody may be acknowledging it in this moment (SQLite has one writer anyway)
     ).all()
     row = next((each for each in rows if alerts.joins(value_of(each), sign)), None)
     if row is None:
@@ -260,6 +261,7 @@ def bring_back_overdue(connection: Connection, hub: Any, now_ms: int) -> int:
         .where(table.c.due_ms > 0, table.c.due_ms <= now_ms, table.c.state != alerts.DONE)
         .order_by(table.c.id)
         .limit(200)
+        .with_for_update()
     ).all()
     for row in rows:
         now = alerts.overdue(value_of(row))

@@ -24,6 +24,7 @@ ASKED = "asked"  # by a person; nothing rang
 EPISODE_S = 1800.0  # what happens again after so long is news, also to somebody who acknowledged it
 BOX_SILENT_S = 90.0  # the wall says so after 30 s; a link that drops for a minute every hour calls nobody
 NOT_RECORDING_S = 60.0
+START_S = 60.0  # a box needs so long to start
 MISSING_S = 60.0  # seconds of a camera and day that are not there
 LIFE_LEFT_PERCENT = 10.0
 IDS_KEPT = 50  # of the events of one alert, the first one and the newest; `count` counts all
@@ -48,6 +49,7 @@ FAMILIES = {
 }
 # Kinds of which one state is bad and every other one ends it; of all other kinds a state begins and ends by itself.
 BAD_STATE = {"service_open": "closed", "congestion": "jam"}
+# What wakes people. Not the wire's `value`: for the link a jam is urgent too, and nobody gets up at two for one.
 ALARMS = frozenset(("stopped_vehicle", "intrusion"))
 
 
@@ -225,11 +227,11 @@ def conditions(
     for name, camera in _object(heartbeat.get("cameras")).items():
         camera = _object(camera)
         since_ms = camera.get("since_ms")
-        if (
-            camera.get("recording") is False
-            and isinstance(since_ms, int)
-            and now_ms - since_ms > NOT_RECORDING_S * 1000
-        ):
+        if camera.get("recording") is not False or isinstance(since_ms, bool) or not isinstance(since_ms, int):
+            continue
+        # 0: the recorder of the box says nothing; when the box has just started, it will.
+        lasts_ms = now_ms - since_ms if since_ms > 0 else _up_ms(heartbeat) - START_S * 1000
+        if lasts_ms > NOT_RECORDING_S * 1000:
             found.append(
                 Condition(
                     name, "not recording", "not recording", since_ms, {"cause": str(camera.get("cause", ""))[:60]}
@@ -262,6 +264,11 @@ def signs_of(before: Iterable[str], now: Iterable[Condition], now_ms: int) -> li
         kind, what, zone = key.split("/", 2)
         ended.append(Sign(kind, what, zone, now_ms, wire.STATE, True))
     return begun + ended
+
+
+def _up_ms(heartbeat: Mapping[str, Any]) -> int:
+    up_ms = heartbeat.get("mono_ms")
+    return up_ms if isinstance(up_ms, int) and not isinstance(up_ms, bool) else 0
 
 
 def _object(value: Any) -> Mapping[str, Any]:

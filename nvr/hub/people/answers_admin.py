@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, Field, StringConstraints
 
 from nvr.hub.people import roles
 from nvr.hub.people.answers import _CLEAN, Language, Long, Ms, Name, RoleAt, Secret, Short, Taken
@@ -18,10 +18,14 @@ class CodeNew(Taken):
     site: Name | None = None
     box: Name | None = None
     valid_hours: Annotated[int, Field(ge=1, le=24 * 90)] = 24 * 30
+    # Of a card that a laptop wrote: the hub gets the hash (wire.code_hash), the code is on the card alone.
+    code_hash: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
+    expires_at: AwareDatetime | None = None  # instead of valid_hours; a year at most
+    revoke: bool = False  # takes this code back, if no box has used it
 
 
 class CodeMade(BaseModel):
-    code: str  # shown once
+    code: str | None  # shown once; none where the laptop made it
     expires_ms: int
 
 
@@ -110,7 +114,7 @@ assert set(Scope.__args__) == set(roles.SCOPES)  # type: ignore[attr-defined]
 class TokenNew(Taken):
     title: Short
     scopes: Annotated[list[Scope], Field(min_length=1, max_length=20)]
-    valid_days: Annotated[int, Field(ge=1, le=3650)] | None = 365
+    valid_hours: Annotated[int, Field(ge=1, le=24 * 3650)] | None = 24 * 365
 
 
 class TokenMade(BaseModel):

@@ -7,16 +7,17 @@ import secrets
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from nvr import evidence, wire
 from nvr.hub import tables as core
 from nvr.hub.people import answers_admin, answers_work, current, roles, tile
-from nvr.hub.people.guard import Asked, Needs
+from nvr.hub.people.guard import Asked, Needs, Refused, not_found
 
 router = APIRouter(tags=["boxes"])
 
 BoxId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
+_CODE_MOST_MS = 366 * 24 * 3_600_000
 _LETTERS = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"  # none that are mistaken for another on a printed card
 
 
@@ -121,14 +122,28 @@ def codes(asked: Annotated[Asked, Depends(Needs(roles.ADMINISTER, everywhere=Tru
 def make_code(
     body: answers_admin.CodeNew, asked: Annotated[Asked, Depends(Needs(roles.ADMINISTER, everywhere=True))]
 ) -> Any:
-    """A code for one box, shown once: it goes onto the box's card."""
-    bare = "".join(secrets.choice(_LETTERS) for _ in range(12))  # 60 bits, and the hub throttles enrolments
-    code = "-".join(bare[begin : begin + 4] for begin in (0, 4, 8))
+    """A code for one box, shown once: it goes onto the box's card. Or, with `code_hash`, one that `nvrctl card write` put on a card."""
+    code = None
+    if body.code_hash is None:
+        bare = "".join(secrets.choice(_LETTERS) for _ in range(12))  # 60 bits, and the hub throttles enrolments
+        code = "-".join(bare[begin : begin + 4] for begin in (0, 4, 8))
+    code_hash = body.code_hash or wire.code_hash(code or "")
     expires_ms = asked.now_ms + body.valid_hours * 3_600_000
+    if body.expires_at is not None:
+        expires_ms = min(int(body.expires_at.timestamp() * 1000), asked.now_ms + _CODE_MOST_MS)
+    table = core.code
     with asked.hub.store.writing() as connection:
+        if body.revoke:
+            mine = (table.c.code_hash == code_hash) & (table.c.tenant_id == asked.tenant_id) & table.c.used_by.is_(None)
+            if connection.execute(delete(table).where(mine)).rowcount != 1:
+                raise not_found("code that could be taken back")
+            asked.log(connection, "code taken back", site=body.site or "", box=body.box or "")
+            return {"code": None, "expires_ms": 0}
+        if connection.execute(select(table.c.code_hash).where(table.c.code_hash == code_hash)).first() is not None:
+            raise Refused(409, "code known", "this code is known already", hint="Nothing is to be done.")
         connection.execute(
-            insert(core.code).values(
-                code_hash=wire.code_hash(code), tenant_id=asked.tenant_id, site=body.site or "", box=body.box or "",
+            insert(table).values(
+                code_hash=code_hash, tenant_id=asked.tenant_id, site=body.site or "", box=body.box or "",
                 by_user=asked.person.name, created_ms=asked.now_ms, expires_ms=expires_ms,
             )
         )  # fmt: skip

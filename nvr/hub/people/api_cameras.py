@@ -123,8 +123,7 @@ def timeline(
         heartbeat = (
             connection.execute(select(core.box.c.heartbeat).where(core.box.c.id == row.box_id)).scalar_one() or {}
         )
-    with asked.hub.store.writing() as connection:
-        asked.log(connection, "timeline seen", f"camera {camera_id}", from_ms=from_ms, to_ms=to_ms)
+    asked.log_look("timeline seen", f"camera {camera_id}", from_ms=from_ms, to_ms=to_ms)
     ledger = heartbeat.get("ledger")
     today = ledger.get(row.name) if isinstance(ledger, dict) else None
     return {

@@ -143,8 +143,7 @@ def event_still(event_id: EventId, asked: Annotated[Asked, Depends(Needs(roles.S
     if found is None:
         raise Refused(404, "no still", "this event has no picture", hint="It was not sent, or its time was over.")
     data = b"".join(_bytes(asked, found.blob, 0, None))
-    with asked.hub.store.writing() as connection:
-        asked.log(connection, "still seen", f"event {event_id}")
+    asked.log_look("still seen", f"event {event_id}")
     headers = {"Cache-Control": "private, max-age=3600", "X-Content-Type-Options": "nosniff"}
     return Response(data, media_type="image/jpeg", headers=headers)
 
@@ -199,7 +198,7 @@ def clips(
 def clip(
     sha256: ClipId, asked: Annotated[Asked, Depends(Needs(roles.FOOTAGE))], request: Request, download: bool = False
 ) -> Response:
-    """The MP4 as the box sent it, byte for byte; with `Range`. The first byte of each download is in the audit log."""
+    """The MP4 as the box sent it, byte for byte; with `Range`. Who looks at it or takes it away is in the audit log."""
     with asked.hub.store.reading() as connection:
         row = asked.clip(connection, sha256)
         camera = cameras_by_id(connection, [row.camera_id]).get(row.camera_id, "clip")
@@ -212,16 +211,12 @@ def clip(
     if span is None:
         raise Refused(416, "range", f"the clip has {size} bytes", hint="Ask for a part of it.")
     first, last, is_part = span
-    if first == 0:
+    about = {"camera": row.camera_id, "from_ms": row.from_ms, "to_ms": row.to_ms}
+    if first == 0 and download:
         with asked.hub.store.writing() as connection:
-            asked.log(
-                connection,
-                "clip exported" if download else "clip seen",
-                f"clip {sha256}",
-                camera=row.camera_id,
-                from_ms=row.from_ms,
-                to_ms=row.to_ms,
-            )
+            asked.log(connection, "clip exported", f"clip {sha256}", **about)
+    elif first == 0:
+        asked.log_look("clip seen", f"clip {sha256}", **about)  # a player asks for the beginning several times
     if is_part:
         headers["Content-Range"] = f"bytes {first}-{last}/{size}"
     headers["Content-Length"] = str(last - first + 1 if size else 0)
@@ -259,10 +254,10 @@ def _bytes(asked: Asked, blob: str, from_byte: int, to_byte: int | None) -> Iter
 @router.get("/clips/{sha256}/proof", response_model=answers_see.Proof, tags=["clips"])
 def proof(sha256: ClipId, asked: Annotated[Asked, Depends(Needs(roles.FOOTAGE))]) -> Any:
     """What `verify_clip.py` said about these bytes with the key that the box enrolled with. Anybody can check it again."""
-    with asked.hub.store.writing() as connection:
+    with asked.hub.store.reading() as connection:
         row = asked.clip(connection, sha256)
         key = connection.execute(select(core.box.c.public_key).where(core.box.c.id == row.box_id)).scalar_one()
-        asked.log(connection, "proof seen", f"clip {sha256}")
+    asked.log_look("proof seen", f"clip {sha256}")
     fingerprint = ""
     with contextlib.suppress(ValueError):
         fingerprint = evidence.fingerprint(bytes.fromhex(key))

@@ -180,7 +180,7 @@ def make_token(body: answers_admin.TokenNew, asked: Annotated[Asked, Depends(Nee
     lacking = [scope for scope in body.scopes if not asked.person.rights.has_somewhere(scope)]
     if lacking:
         raise guard.not_allowed(lacking[0])
-    expires_ms = asked.now_ms + body.valid_days * 24 * 3_600_000 if body.valid_days else 0
+    expires_ms = asked.now_ms + body.valid_hours * 3_600_000 if body.valid_hours else 0
     with asked.hub.store.writing() as connection:
         number, token = access.new_token(
             connection, asked.person.user_id, body.title, body.scopes, asked.now_ms, expires_ms
@@ -227,9 +227,9 @@ def audit_log(
     ):  # fmt: skip
         if value is not None:
             question = question.where(condition)
-    with asked.hub.store.writing() as connection:
+    with asked.hub.store.reading() as connection:
         rows = connection.execute(question.order_by(table.c.number.desc()).limit(limit)).all()
-        asked.log(connection, "audit read", before=before, who=who, what=what, object=object)
+    asked.log_look("audit read", before=before, who=who, what=what, object=object)
     return {
         "now_ms": asked.now_ms,
         "entries": [

@@ -62,6 +62,17 @@ def append(connection: Connection, tenant_id: int, entry: Entry, now_ms: int) ->
     return int(number)
 
 
+def is_said(connection: Connection, tenant_id: int, entry: Entry, since_ms: int) -> bool:
+    """Whether the log says so already, lately: pages ask again every ten seconds, and a log of that hides everything else."""
+    table, head = tables.audit, tables.audit_head
+    newest = select(head.c.number).where(head.c.tenant_id == tenant_id).scalar_subquery()
+    found = select(table.c.number).where(
+        table.c.tenant_id == tenant_id, table.c.number > newest - _READ_MOST, table.c.who == entry.who[:100],
+        table.c.what == entry.what, table.c.object == entry.object[:300], table.c.address == entry.address[:64], table.c.at_ms >= since_ms,
+    )  # fmt: skip
+    return connection.execute(found.limit(1)).first() is not None
+
+
 def verify(connection: Connection, tenant_id: int) -> list[str]:
     """What is wrong with the chain of one tenant; empty: every row is as it was written."""
     faults: list[str] = []

@@ -73,14 +73,15 @@ def fill(registry: CollectorRegistry, connection: Connection, tenant_id: int, no
     ):
         open_alerts.labels(family, state).set(count)
 
-    outgoing = tables.outgoing
+    queue = tables.outgoing
     queued = gauge("outgoing_messages", "messages that wait to be sent, or were given up", ["channel", "state"])
-    for channel, is_failed, count in connection.execute(
-        select(outgoing.c.channel, outgoing.c.failed_ms > 0, func.count())
-        .where(outgoing.c.tenant_id == tenant_id, outgoing.c.sent_ms == 0)
-        .group_by(outgoing.c.channel, outgoing.c.failed_ms > 0)
-    ):
-        queued.labels(channel, "given up" if is_failed else "waiting").set(count)
+    for state, is_so in (("waiting", queue.c.failed_ms == 0), ("given up", queue.c.failed_ms > 0)):
+        for channel, count in connection.execute(
+            select(queue.c.channel, func.count())
+            .where(queue.c.tenant_id == tenant_id, queue.c.sent_ms == 0, is_so)
+            .group_by(queue.c.channel)
+        ):
+            queued.labels(channel, state).set(count)
 
     stored = core.object_
     number = gauge("objects", "clips and stills that lie at the hub", ["kind"])

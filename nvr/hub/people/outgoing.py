@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, case, delete, func, insert, select, update
 
 from nvr.hub.people import quiet, tables
 
@@ -182,17 +182,14 @@ class Depth:
 def depths(connection: Connection, tenant_id: int, channel: str) -> dict[int, Depth]:
     """By target: what waits, what was given up, and the last trouble."""
     table = tables.outgoing
+    # Sums of CASE, not GROUP BY an expression: PostgreSQL takes the two bound zeros in it for different ones.
+    failed_count = func.sum(case((table.c.failed_ms > 0, 1), else_=0))
     rows = connection.execute(
-        select(table.c.target_id, table.c.failed_ms > 0, func.count(), func.max(table.c.trouble))
+        select(table.c.target_id, func.count(), failed_count, func.max(table.c.trouble))
         .where(table.c.tenant_id == tenant_id, table.c.channel == channel, table.c.sent_ms == 0)
-        .group_by(table.c.target_id, table.c.failed_ms > 0)
+        .group_by(table.c.target_id)
     )
-    found: dict[int, Depth] = {}
-    for target_id, is_failed, count, trouble in rows:
-        before = found.get(target_id, Depth(0, 0, ""))
-        found[target_id] = Depth(
-            before.waiting + (0 if is_failed else count),
-            before.failed + (count if is_failed else 0),
-            before.trouble or trouble or "",
-        )
-    return found
+    return {
+        target_id: Depth(count - int(given_up), int(given_up), trouble or "")
+        for target_id, count, given_up, trouble in rows
+    }

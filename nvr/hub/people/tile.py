@@ -116,8 +116,12 @@ def doubt(camera: Camera, now_ms: int) -> dict[str, Any] | None:
     found = tile(camera, now_ms)
     if found.state in BLIND and found.why.get("key") != "no picture yet":
         return found.why
-    if camera.heard.get("looked_at") is False:
-        return {"key": "nobody looks"}  # detection does not run: its last word is old
+    looked_at = camera.heard.get("looked_at", "yes")
+    if looked_at != "yes":
+        return {
+            "key": "nobody looks",
+            "detail": _text(looked_at),
+        }  # detection does not run, or sees nothing: its last word is old
     if now_ms - camera.heartbeat_ms > CONFIRMED_S * 1000:
         return {"key": "not confirmed", "since_ms": camera.heartbeat_ms}  # its other messages still come
     return None

@@ -1,7 +1,7 @@
 // What is seen by one camera, in words: the states of now, how well it is looked at, and the last events with their stills.
 
 import { get } from "./box.js";
-import { boxNow, clock, el, howLong, moment, number } from "./dom.js";
+import { boxNow, clockMinutes, el, howLong, moment, number } from "./dom.js";
 import { Overlay, mood, shortState } from "./overlay.js";
 import { kindWords } from "./seeing-words.js";
 import { detailWords } from "./sentences.js";
@@ -176,7 +176,7 @@ export class SeeingPanel {
 /** `closed` is said of a time that ended a while ago, because a frozen picture is noticed late. */
 function sureUntil(state) {
   const behind = state.numbers.behind_s;
-  return behind === undefined || !state.is_now ? "" : t("sureUntil", clock(boxNow() - behind * 1000).slice(0, 5));
+  return behind === undefined || !state.is_now ? "" : t("sureUntil", clockMinutes(boxNow() - behind * 1000));
 }
 
 /** A number that is not sure is told with its interval. */

@@ -7,6 +7,13 @@ const SENTENCES = {
   "people are there": "ada orang di sana", "nobody was seen in opening hours": "tidak ada orang pada jam buka", "opening time was just now": "baru saja jam buka",
   "not watched yet": "belum diamati", "the clock is not known": "jam tidak diketahui", "a vehicle stands in the lane": "kendaraan berhenti di jalur", "drives on": "jalan lagi",
   "is not seen any more": "tidak terlihat lagi", parked: "parkir", "sees again": "melihat lagi", "somebody is there": "ada orang di sana", "something moves": "ada yang bergerak", gone: "sudah pergi",
+  "it is too dark to see": "terlalu gelap", "the camera is out of focus": "kamera tidak fokus", "the camera was moved": "kamera bergeser", "the picture is frozen": "gambar beku",
+  "the camera repeats old pictures": "kamera mengulang gambar lama", "pictures are missing": "ada gambar yang hilang", "the box had no time to look": "kotak tidak sempat melihat",
+  "people cannot be counted without a model that knows them": "orang tidak dapat dihitung tanpa model yang mengenalinya",
 };
+const NOBODY = /^nobody seen, for less than (\d+) s$/;
 
-export const detailWords = (text) => (language() === "id" ? SENTENCES[text] ?? text : text);
+export function detailWords(text) {
+  if (language() !== "id") return text;
+  return SENTENCES[text] ?? text.replace(NOBODY, "tidak ada orang, belum sampai $1 dtk");
+}

@@ -38,6 +38,27 @@ def test_the_first_administrator_comes_by_a_link_that_works_once_and_there_is_no
     )
 
 
+def test_a_link_for_the_first_administrator_is_made_while_there_is_none(world):
+    assert access.link_for_nobody(world.hub.store, "city", "https://hub.example", world.clock.now) is None
+    with world.hub.store.writing() as connection:
+        connection.execute(update(tables.user).values(blocked=True))
+    assert access.link_for_nobody(world.hub.store, "city", "https://hub.example", world.clock.now).startswith(
+        "https://hub.example/enter#"
+    )
+
+
+def test_looking_at_the_same_thing_again_and_again_is_one_line_in_ten_minutes(world):
+    client = world.as_role(roles.OPERATOR)
+    span = {"from_ms": world.clock.now - 1000, "to_ms": world.clock.now}
+    for seconds in (0, 10, 20, 700):
+        world.clock.pass_s(seconds)
+        assert client.get(f"/api/v1/cameras/{world.own.camera}/timeline", params=span).status_code == 200
+    entries = (
+        world.as_role(roles.ADMINISTRATOR).get("/api/v1/audit", params={"what": "timeline seen"}).json()["entries"]
+    )
+    assert len(entries) == 2
+
+
 def test_a_link_that_is_used_twice_at_the_same_time_makes_one_administrator(world):
     code = access.first_link(world.hub.store, "city", "", world.clock.now).partition("#")[2]
 

@@ -13,7 +13,7 @@ from nvr.hub.people.tile import Camera, StateNow
 NOW = 1_795_651_200_000
 GOOD = Camera(
     seen_ms=NOW - 3000,
-    heard={"recording": True, "looked_at": True},
+    heard={"recording": True, "looked_at": "yes"},
     captured_ms=NOW - 4000,
     received_ms=NOW - 3500,
     heartbeat_ms=NOW - 3000,
@@ -68,7 +68,7 @@ def test_every_live_tile_marks_itself_within_fifteen_seconds_of_its_picture(came
 
 
 BLIND = {name: camera for name, (camera, state, _) in CASES.items() if state in tile.BLIND and name != "no still yet"}
-BLIND["nobody looks"] = replace(GOOD, heard={"recording": True, "looked_at": False})
+BLIND["nobody looks"] = replace(GOOD, heard={"recording": True, "looked_at": "detection does not run"})
 BLIND["stills come and heartbeats do not"] = replace(GOOD, heartbeat_ms=NOW - 46_000)
 
 

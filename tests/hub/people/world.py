@@ -100,7 +100,7 @@ class World:
                 insert(core.place).values(tenant_id=tenant_id, name=place, kind=kind, title_id=place.title(), title_en=place.title(), address="Jl. 1", lat=-3.69, lon=128.18)
             ).inserted_primary_key[0]  # fmt: skip
             heartbeat = {
-                "cameras": {"hall": {"recording": True, "cause": "", "looked_at": True, "since_ms": now_ms}},
+                "cameras": {"hall": {"recording": True, "cause": "", "looked_at": "yes", "since_ms": now_ms}},
                 "states": [],
             }
             connection.execute(

@@ -140,7 +140,8 @@ export interface Answer<T> {
 }
 
 const POLL_MS = 10_000;
-const GAP_MS = 1_500; // a storm of changes asks no oftener than this
+const GAP_MS = 1_500; // a storm of changes asks no oftener than this,
+const GAP_TIMES = 8; // and on a slow link the answers take an eighth of it at most
 
 /** One address, asked again when the hub says that it changed, and every ten seconds at least. */
 export class Resource<T extends object> {
@@ -149,6 +150,7 @@ export class Resource<T extends object> {
   private users = 0;
   private timer = 0;
   private lastMs = -Infinity;
+  private tookMs = 0;
   private isAsking = false;
   private wantsMore = false;
 
@@ -172,7 +174,11 @@ export class Resource<T extends object> {
   /** Something changed: ask again, but not at once for each of a storm of changes. */
   changed(): void {
     if (this.isAsking) this.wantsMore = true;
-    else this.soon(Math.max(0, this.lastMs + GAP_MS - now()));
+    else this.soon(Math.max(0, this.lastMs + this.gapMs - now()));
+  }
+
+  private get gapMs(): number {
+    return Math.min(this.pollMs, Math.max(GAP_MS, GAP_TIMES * this.tookMs));
   }
 
   private soon(ms: number): void {
@@ -208,7 +214,8 @@ export class Resource<T extends object> {
       this.answer.value = { ...this.answer.value, fault };
     } finally {
       this.isAsking = false;
-      if (this.users) this.soon(this.wantsMore ? GAP_MS : this.pollMs);
+      this.tookMs = now() - askedMs;
+      if (this.users) this.soon(this.wantsMore ? this.gapMs : this.pollMs);
     }
   }
 }

@@ -39,7 +39,7 @@ export function standing(place: Place): Standing {
     return { tone: "unsure", icon: "question", words: t("traffic.cannot tell"), sinceMs: since, note: "", group: hasIncident ? "needsYou" : "cannotSee" };
   }
   const first = place.incidents[0];
-  if (first) return { tone: "bad", icon: "warn", words: said("state", first.state), sinceMs: first.since_ms, note: "", group: "needsYou" };
+  if (first) return { tone: "bad", icon: "warn", words: said("event", first.kind), sinceMs: first.since_ms, note: "", group: "needsYou" };
   const live = place.state_of_cameras.live ?? 0;
   const all = place.cameras.length;
   if (all > 0 && live === 0) return { tone: "unsure", icon: "question", words: t("service.cannot tell"), sinceMs: null, note: "", group: "cannotSee" };

@@ -6,8 +6,8 @@ import type { Tone } from "./parts/small";
 import { howLong, moment } from "./time";
 import { isKnown, said, t } from "./words";
 
-// A still comes every ten seconds and may take five on its way.
-export const LATE_MS = 15_000;
+// A still comes every ten seconds and may take four on its way. Looked at once a second, a tile says within 15 s that its picture is old.
+export const LATE_MS = 14_000;
 
 export interface Verdict {
   state: CameraState;

@@ -10,14 +10,15 @@ class H264Encoder:
     def __init__(self, bitrate: int | None = None, repeat: bool = True, iperiod: int | None = None) -> None:
         assert repeat
         self._bitrate, self._iperiod = bitrate, iperiod
-        path = os.environ.get("PICAMERA2_STAND_IN_WRITES")
-        self._copy = open(path, "wb") if path else None
+        self._copy = None
 
-    def begin(self, configuration: dict, output) -> None:
+    def begin(self, configuration: dict, output, name: str) -> None:
         import av
 
+        path = os.environ.get("PICAMERA2_STAND_IN_WRITES")
+        self._copy = open(path if name == "main" else f"{path}.{name}", "wb") if path else None
         self._output = output
-        self._size = configuration["main"]["size"]
+        self._size = configuration[name]["size"]
         self._encoder = av.CodecContext.create("libx264", "w")
         self._encoder.width, self._encoder.height = self._size
         self._encoder.pix_fmt, self._encoder.time_base = "yuv420p", Fraction(1, 1_000_000)

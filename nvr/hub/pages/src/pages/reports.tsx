@@ -157,7 +157,7 @@ function Waiting(props: { month: string }) {
         const places = byPlace(hours);
         if (places.length === 0) return <Empty icon="reports" title={t("noReport")} />;
         return (
-          <>
+          <div class="sheets">
             {places.map(([name, title, list]) => {
               const visits = list.reduce((sum, each) => sum + each.visits, 0);
               const worst = [...list].sort((a, b) => b.p90_s - a.p90_s)[0]!;
@@ -188,7 +188,7 @@ function Waiting(props: { month: string }) {
                 </section>
               );
             })}
-          </>
+          </div>
         );
       }}
     </Shown>
@@ -205,7 +205,7 @@ function Traffic(props: { month: string }) {
         const titles = new Map([...hours, ...jams].map((each) => [each.place, titled(each.place_title)]));
         if (titles.size === 0) return <Empty icon="reports" title={t("noReport")} />;
         return (
-          <>
+          <div class="sheets">
             {[...titles].sort((a, b) => a[1].localeCompare(b[1])).map(([name, title]) => {
               const mine = hours.filter((each) => each.place === name);
               const jam = jams.filter((each) => each.place === name);
@@ -268,7 +268,7 @@ function Traffic(props: { month: string }) {
                 </section>
               );
             })}
-          </>
+          </div>
         );
       }}
     </Shown>

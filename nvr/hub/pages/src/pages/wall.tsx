@@ -68,6 +68,7 @@ function Tiles(props: { cameras: WallCamera[]; chosen: string }) {
   const list = sets[chosen] ?? cameras;
   const [columns, fit] = useFit(list.length);
   const good = cameras.length - wrong.length;
+  const countAt = (camera: WallCamera) => cameras.filter((each) => each.place === camera.place).length;
   return (
     <>
       <div class="head">
@@ -100,7 +101,7 @@ function Tiles(props: { cameras: WallCamera[]; chosen: string }) {
       </div>
       <div id="wall" class={`wall${columns ? " fitted" : ""}`} style={columns ? { "--columns": String(columns) } : undefined}>
         {list.map((camera) => (
-          <Tile key={camera.id} camera={camera} />
+          <Tile key={camera.id} camera={camera} isAlone={countAt(camera) === 1} />
         ))}
         {list.length === 0 && <p class="hint">{t("nothingHere")}</p>}
       </div>

@@ -2,7 +2,7 @@
 
 import { useState } from "preact/hooks";
 import { ApiFault, ask, may, useAnswer } from "../api";
-import { clock, howLong, moment, size } from "../time";
+import { clock, dayWords, howLong, size } from "../time";
 import { t } from "../words";
 import { Icon } from "./icon";
 import { Badge, Dialog, Fault, Field, Loading, input } from "./small";
@@ -52,7 +52,7 @@ function ProofDialog(props: { clip: Clip; onClose: () => void }) {
               </dd>
               <dt>{t("proofSpan")}</dt>
               <dd>
-                {moment(clip.from_ms)} – {clock(clip.to_ms)}
+                {dayWords(clip.from_ms)}, {clock(clip.from_ms)} – {clock(clip.to_ms)}
               </dd>
               <dt>SHA-256</dt>
               <dd>

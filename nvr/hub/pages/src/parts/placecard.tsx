@@ -103,9 +103,12 @@ export function PlaceCard(props: { place: Place; onInstruct: ((place: Place) => 
         <Badge tone={so.tone} icon={so.icon} large>
           {so.words}
         </Badge>
-        <span>
-          {[so.note, so.sinceMs ? `${t("since", moment(so.sinceMs))} (${howLong(hubNow() - so.sinceMs)})` : ""].filter(Boolean).join(" · ")}
-        </span>
+        {so.note && <span>{so.note}</span>}
+        {so.sinceMs && (
+          <span class="since">
+            {t("since", moment(so.sinceMs))} ({howLong(hubNow() - so.sinceMs)})
+          </span>
+        )}
       </p>
       <PlaceFacts place={place} />
       <p class="bar">

@@ -54,6 +54,13 @@ function PartLink(props: { part: Part; onClick?: () => void }) {
   );
 }
 
+/** The choice holds in this browser at once, and for messages that the hub sends. */
+function otherLanguage(): void {
+  const code = language.value === "id" ? "en" : "id";
+  chooseLanguage(code);
+  void ask("/session", "PATCH", { language: code }).catch(() => null);
+}
+
 async function logOut(): Promise<void> {
   await ask("/session", "DELETE").catch(() => null);
   forgetAll();
@@ -64,7 +71,7 @@ async function logOut(): Promise<void> {
 function Me() {
   return (
     <>
-      <button type="button" class="quiet" lang={language.value === "id" ? "en" : "id"} onClick={() => chooseLanguage(language.value === "id" ? "en" : "id")}>
+      <button type="button" class="quiet" lang={language.value === "id" ? "en" : "id"} onClick={otherLanguage}>
         {t("language")}
       </button>
       <a class="button quiet" href="/account">

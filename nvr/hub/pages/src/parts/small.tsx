@@ -3,7 +3,7 @@
 import type { ComponentChildren, TargetedEvent } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import { ApiFault, type Answer } from "../api";
-import { t } from "../words";
+import { language, t } from "../words";
 import { Icon, type IconName } from "./icon";
 
 export const Loading = () => (
@@ -36,7 +36,7 @@ export function Fault(props: { fault: ApiFault | null; again?: () => void }) {
     <div class="fault" role="alert">
       <Icon name="warn" />
       <p>
-        {words} {fault.status !== 403 && fault.status !== 404 && fault.hint}
+        {words} {language.value === "en" && fault.status !== 403 && fault.status !== 404 && fault.hint}
       </p>
       {props.again && (
         <button type="button" onClick={props.again}>

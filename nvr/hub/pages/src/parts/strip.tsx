@@ -54,7 +54,7 @@ export function Strip(props: { label: string; fromMs: number; nowMs: number; spa
     event.preventDefault();
     act();
   };
-  const stepMin = STEPS_MIN.find((each) => (each * 60_000 * 12) >= lengthMs) ?? 360;
+  const stepMin = STEPS_MIN.find((each) => each * 60_000 * (window.innerWidth < 700 ? 5 : 12) >= lengthMs) ?? 360;
   const ticks: number[] = [];
   for (let ms = fromMs + Math.ceil((startMs - fromMs) / (stepMin * 60_000)) * stepMin * 60_000; ms <= startMs + lengthMs; ms += stepMin * 60_000) ticks.push(ms);
   const rows: Record<string, [number, number]> = { hub: [46, 10], fetching: [46, 10] };
@@ -91,7 +91,7 @@ export function Strip(props: { label: string; fromMs: number; nowMs: number; spa
           <line x1={x(chosen)} x2={x(chosen)} y1="0" y2={HEIGHT} stroke="var(--ink)" stroke-width="2" />
         </svg>
         {ticks.map((ms) => (
-          <span key={ms} class="tick" style={{ left: `${((ms - startMs) / lengthMs) * 100}%` }}>
+          <span key={ms} class="tick" style={{ left: `${Math.max(2, Math.min(98, ((ms - startMs) / lengthMs) * 100))}%` }}>
             {hourMinute(ms)}
           </span>
         ))}

@@ -14,7 +14,7 @@ export function ownName(camera: WallCamera): string {
   return rest.charAt(0).toUpperCase() + rest.slice(1);
 }
 
-export function Tile(props: { camera: WallCamera }) {
+export function Tile(props: { camera: WallCamera; isAlone?: boolean }) {
   const { camera } = props;
   const place = useRef<HTMLAnchorElement>(null);
   second.value;
@@ -27,7 +27,7 @@ export function Tile(props: { camera: WallCamera }) {
   const word = isLoading ? t("pictureLoading") : state === "unknown" && !reason ? t("noPicture") : said("camera", state);
   // A place is what people know; a camera's own name tells several of one place apart.
   const title = titled(camera.place_title) || titled(camera.title);
-  const subtitle = ownName(camera);
+  const subtitle = props.isAlone ? "" : ownName(camera);
   return (
     <a
       ref={place}
@@ -49,11 +49,11 @@ export function Tile(props: { camera: WallCamera }) {
         )}
       </div>
       <div class="caption">
-        <span class="name">
-          <b>{title}</b>
-          {subtitle && <small>{subtitle}</small>}
+        <b>{title}</b>
+        <span>
+          <small>{subtitle}</small>
+          <span class="age">{ageMs === null ? "–" : ageWords(ageMs)}</span>
         </span>
-        <span class="age">{ageMs === null ? "–" : ageWords(ageMs)}</span>
       </div>
     </a>
   );

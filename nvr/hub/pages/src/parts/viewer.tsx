@@ -122,7 +122,7 @@ export function Viewer(props: { camera: WallCamera; stream: string; stored: Stor
         ) : (
           <span>{t("cannotPlay")}</span>
         )}
-        <small>{isPlaying && state.skippedS > 0 ? t("liveSkipped", state.skippedS) : t("liveHint")}</small>
+        {!stored && <small>{isPlaying && state.skippedS > 0 ? t("liveSkipped", state.skippedS) : t("liveHint")}</small>}
         {fault && (
           <span class="fault" role="alert">
             {fault}

@@ -18,16 +18,16 @@ function remembered(): Language | null {
   }
 }
 
-function first(): Language {
+function ofBrowser(): Language | null {
   for (const wanted of navigator.languages ?? []) {
     const code = wanted.toLowerCase().split("-")[0];
     if (code === "id" || code === "in" || code === "ms") return "id";
     if (code === "en") return "en";
   }
-  return "id";
+  return null;
 }
 
-export const language = signal<Language>(remembered() ?? first());
+export const language = signal<Language>(remembered() ?? ofBrowser() ?? "id");
 effect(() => void (document.documentElement.lang = language.value));
 
 export function chooseLanguage(code: Language): void {
@@ -39,9 +39,9 @@ export function chooseLanguage(code: Language): void {
   }
 }
 
-/** The language a person has at the hub, where this browser was told no other. */
+/** The language a person has at the hub, where neither they nor their browser said another one here. */
 export function suggestLanguage(code: Language | null): void {
-  if (code && !remembered()) language.value = code;
+  if (code && !remembered() && !ofBrowser()) language.value = code;
 }
 
 /** The words for `key`, with its blanks {0}, {1} filled. */

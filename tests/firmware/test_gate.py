@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from firmware import gate
+from firmware.gate import BOUND_S, STEADY_S, UNHEARD_BOUND_S, Before, Now, missing, verdict
+from firmware.slots import State, committed, emptied, filled
+
+OLD = committed(State(left_b=0), "A")  # A recorded once, B is empty
+NEW = filled(emptied(OLD, "B"), "B")  # B holds something new
+BEFORE = Before("1.0", ("gate/main", "hall/main"), uplink=True)
+GOOD = Now({"gate/main": True, "hall/main": True}, {}, True)
+
+
+def test_nothing_is_owed_when_everything_records_and_the_uplink_talks():
+    assert missing(BEFORE, GOOD) == []
+
+
+@pytest.mark.parametrize(
+    ("now", "word"),
+    [
+        (Now(), "record does not answer"),
+        (Now({"gate/main": True, "hall/main": False}, {"hall/main": "wrong password"}, True), "wrong password"),
+        (Now({"gate/main": True}, {}, True), "hall/main does not record"),
+        (Now({"gate/main": True, "hall/main": True}, {}, None), "hub"),
+        (Now({"gate/main": True, "hall/main": True}, {}, False), "hub"),
+    ],
+)
+def test_what_is_owed_is_named(now, word):
+    assert any(word in owed for owed in missing(BEFORE, now))
+
+
+def test_a_camera_that_did_not_record_before_is_not_asked_for():
+    assert missing(Before("1.0", ("gate/main",)), Now({"gate/main": True, "hall/main": False}, {}, None)) == []
+
+
+def test_a_hub_that_was_not_reached_before_is_not_asked_for():
+    assert missing(Before("1.0", ("gate/main",), uplink=False), Now({"gate/main": True}, {}, False)) == []
+
+
+def test_a_new_slot_is_committed_once_it_stayed_good_for_a_while():
+    assert verdict(NEW, "B", [], 30, STEADY_S - 1).action == "wait"
+    assert verdict(NEW, "B", [], 30, STEADY_S).action == "commit"
+
+
+def test_a_new_slot_that_owes_something_goes_back_after_the_bound_and_says_why():
+    assert verdict(NEW, "B", ["hall/main does not record"], BOUND_S - 1, 0).action == "wait"
+    judged = verdict(NEW, "B", ["hall/main does not record"], BOUND_S, 0)
+    assert judged.action == "return"
+    assert "hall/main" in judged.reason
+
+
+def test_a_new_slot_that_comes_and_goes_is_not_committed():
+    judged = verdict(NEW, "B", [], BOUND_S, 3)
+    assert judged.action == "return"
+    assert "does not stay" in judged.reason
+
+
+def test_a_slot_with_nowhere_to_go_stays_and_is_judged_again():
+    assert verdict(State(left_b=0), "A", ["record does not answer"], BOUND_S, 0).action == "stay"
+
+
+def test_a_slot_that_proved_itself_is_not_left_because_cameras_are_away():
+    assert missing(Before(), Now({"gate/main": False}, {}, False)) == []
+    assert verdict(OLD, "A", [], 1, 0).action == "commit"
+
+
+def test_a_slot_in_which_record_does_not_start_at_all_is_left_later():
+    both_good = committed(committed(State(), "A"), "B")
+    owed = missing(Before(), Now())
+    assert verdict(both_good, "A", owed, UNHEARD_BOUND_S - 1, 0).action == "wait"
+    assert verdict(both_good, "A", owed, UNHEARD_BOUND_S, 0).action == "return"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"streams": 3}', '{"version": "1", "streams": ["a"], "uplink": 1'])
+def test_a_damaged_note_of_what_was_before_asks_for_nothing(tmp_path, text):
+    (tmp_path / gate.BEFORE).write_text(text)
+    assert gate.read_before(tmp_path) == Before()
+
+
+def test_the_list_of_boots_is_bounded(tmp_path):
+    for number in range(1500):
+        gate.note_boot(tmp_path, {"what": "started", "number": number, "why": "x" * 40})
+    lines = (tmp_path / gate.BOOTS).read_text().splitlines()
+    assert sum(map(len, lines)) <= gate.BOOTS_BYTES
+    assert json.loads(lines[-1])["number"] == 1499
+
+
+def test_a_return_by_the_bootloader_is_explained_by_the_slot_it_returned_to(tmp_path):
+    gate.keep(tmp_path, gate.LAST, {"state": "installed", "slot": "B", "version": "1.1", "reason": ""})
+    gate._explain_return(tmp_path, "A", State(("B", "A"), 2, 0, good_a=True), tmp_path)
+    last = json.loads((tmp_path / gate.LAST).read_text())
+    assert last["state"] == "return"
+    assert "started 3 times" in last["reason"]
+
+
+def test_an_installation_that_was_not_started_yet_is_not_called_a_return(tmp_path):
+    gate.keep(tmp_path, gate.LAST, {"state": "installed", "slot": "B", "version": "1.1", "reason": ""})
+    gate._explain_return(tmp_path, "A", NEW, tmp_path)
+    assert json.loads((tmp_path / gate.LAST).read_text())["state"] == "installed"
+
+
+def test_a_slow_board_gets_the_time_it_needs():
+    assert gate.bound_s(15) == BOUND_S
+    assert gate.bound_s(120) == 600
+    assert verdict(NEW, "B", ["record does not answer"], BOUND_S + 1, 0, start_s=120).action == "wait"
