@@ -211,7 +211,7 @@ class TooLarge(wire.WireError):
 
 
 async def bounded_body(request: Request, most_bytes: int) -> bytes:
-    """The body, never more of it in memory than may be. Raises WireError, also for a connection that died without a word."""
+    """The body, never more of it in memory than may be. Raises WireError, and UploadRefused (408) for a connection that died without a word."""
     parts, size = [], 0
     try:
         async with asyncio.timeout(BODY_SILENT_S) as silence:
@@ -222,7 +222,7 @@ async def bounded_body(request: Request, most_bytes: int) -> bytes:
                     raise TooLarge(f"a body of more than {most_bytes} bytes")
                 parts.append(part)
     except TimeoutError:
-        raise wire.WireError(f"nothing of the body came for {BODY_SILENT_S:.0f} s") from None
+        raise UploadRefused(f"nothing of the body came for {BODY_SILENT_S:.0f} s", 408) from None
     except ClientDisconnect:
         raise wire.WireError("the body ended too early") from None
     return b"".join(parts)

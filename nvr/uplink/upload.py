@@ -281,7 +281,8 @@ class Lane:
 
     @staticmethod
     def _refusal(answer: Answer) -> Exception:
-        if answer.status in (400, 413, 415):
+        # A piece that was cut short on the way is a bad request too; only what a clip is can be refused for ever.
+        if answer.status == 413 or (answer.status in (400, 415) and answer.asked == f"POST {UPLOADS}"):
             return Refused(f"the hub answers {answer.status} to {answer.asked}")
         wait = wait_s(answer)
         if wait is not None and answer.status in (429, 503, 507):

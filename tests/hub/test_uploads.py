@@ -138,8 +138,8 @@ def test_a_request_whose_connection_died_without_a_word_does_not_take_a_place_fo
 
     from starlette.requests import Request
 
-    from nvr import wire
     from nvr.hub import box_routes
+    from nvr.hub.uploads import UploadRefused
 
     monkeypatch.setattr(box_routes, "BODY_SILENT_S", 0.05)
     told = iter(({"type": "http.request", "body": b"half of", "more_body": True},))
@@ -151,5 +151,6 @@ def test_a_request_whose_connection_died_without_a_word_does_not_take_a_place_fo
             await asyncio.Event().wait()
             raise AssertionError from None
 
-    with pytest.raises(wire.WireError, match="nothing of the body came"):
+    with pytest.raises(UploadRefused, match="nothing of the body came") as refused:
         asyncio.run(box_routes.bounded_body(Request({"type": "http", "headers": [], "method": "PATCH"}, receive), 1000))
+    assert refused.value.status == 408

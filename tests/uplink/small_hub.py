@@ -83,6 +83,7 @@ class SmallHub:
         self.lose_answers = 0  # of so many requests: done, and not answered
         self.acknowledges = True
         self.refuse_uploads = 0  # an HTTP status
+        self.refuse_pieces: list[int] = []  # HTTP statuses of the next ones
         self.claims_without_storing = False
         self.garbage: list[str | bytes] = []  # said after the welcome
         self.location = ""  # given instead of the true one
@@ -177,6 +178,8 @@ class SmallHub:
         return self._lost(Response(status_code=204 if request.method == "PATCH" else 200, headers=headers))
 
     async def _patch(self, request: Request, digest: str, upload: Upload) -> Response | None:
+        if self.refuse_pieces:
+            return Response(status_code=self.refuse_pieces.pop())
         offset = int(request.headers["upload-offset"])
         if offset != len(upload.data):
             return Response(status_code=409)

@@ -142,6 +142,20 @@ def test_a_clip_the_hub_will_never_take_is_given_up_by_name(box, tmp_path):
         assert "413" in running.uplink.outbox.depth()["given_up_why"]
 
 
+@pytest.mark.parametrize("status", [400, 408])
+def test_a_piece_that_was_cut_short_on_the_way_is_no_reason_to_give_up_its_clip(box, tmp_path, status):
+    """A link was away for 45 s in the middle of a piece; the hub called that a bad request, and the box gave up the clip."""
+    hub = SmallHub()
+    hub.refuse_pieces = [status, status]
+    box.event("intrusion", "present", 12.0)
+    with (
+        served(tmp_path, hub) as listening,
+        Running(box, box.site_file(listening.url, listening.fingerprint)) as running,
+    ):
+        until(lambda: hub.objects, "it arrives")
+        assert running.uplink.outbox.depth()["given_up"] == {}
+
+
 def test_a_piece_that_is_damaged_on_the_way_is_sent_again(box, tmp_path):
     hub = SmallHub()
     hub.damage_pieces = 2
