@@ -15,7 +15,10 @@ ROOM_BYTES = 256 * 1024  # as much as one call may bring: of a mad camera that i
 LEAST_ROOM_BYTES = 32 * 1024  # less than this is not worth a system call
 _ONLY_OURS = 2  # references to a buffer while only `_unused` looks at it: its variable, and getrefcount's argument
 _SPENT_MAX = 32  # buffers that are remembered; more views than 16 MiB in use is somebody else's leak
-_FREE_MAX, _LOOK_EVERY = 4, 64  # free buffers that are kept, and after how many taken ones it is looked whether there are more
+_FREE_MAX, _LOOK_EVERY = (
+    4,
+    64,
+)  # free buffers that are kept, and after how many taken ones it is looked whether there are more
 SLACK_BYTES = 32  # readers may look this far behind the end of what was received
 
 

@@ -69,7 +69,13 @@ def next_segment(sealed: list[SegmentState], seen: Seen) -> SegmentState | None:
 class Scrub:
     """All rings of a box; `turn()` reads one segment."""
 
-    def __init__(self, data_dir: Path, *, rate_bytes_per_s: float = RATE_BYTES_PER_S, wait: Callable[[float], object] = time.sleep) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        rate_bytes_per_s: float = RATE_BYTES_PER_S,
+        wait: Callable[[float], object] = time.sleep,
+    ) -> None:
         self.data_dir = data_dir
         self._rate, self._wait = rate_bytes_per_s, wait
         self._seen: dict[str, Seen] = {}
@@ -211,9 +217,13 @@ def read_status(data_dir: Path) -> dict[str, Any]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m nvr.scrub", description="Read a box's footage back from the disk, slowly.")
+    parser = argparse.ArgumentParser(
+        prog="python -m nvr.scrub", description="Read a box's footage back from the disk, slowly."
+    )
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the box's data directory")
-    parser.add_argument("--rate-mb", type=float, default=RATE_BYTES_PER_S / 1e6, help="megabytes a second (default %(default)g)")
+    parser.add_argument(
+        "--rate-mb", type=float, default=RATE_BYTES_PER_S / 1e6, help="megabytes a second (default %(default)g)"
+    )
     options = parser.parse_args()
     systemd.set_up_logging("scrub")
     systemd.end_with_parent()

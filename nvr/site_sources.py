@@ -23,9 +23,7 @@ class Sources:
         self.folder = folder  # of the site file
         self.seen: dict[tuple[str, ...], str] = {}  # what is recorded -> path of the key that said so first
 
-    def read(
-        self, node: yaml.Node | None, path: str, *, main: SourceSettings | None = None
-    ) -> SourceSettings | None:
+    def read(self, node: yaml.Node | None, path: str, *, main: SourceSettings | None = None) -> SourceSettings | None:
         """`main`: the same camera's main stream, where this is its small one."""
         if node is None:
             return None

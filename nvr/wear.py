@@ -33,7 +33,9 @@ class Disk:
     identity: str  # changes when another disk is put in
     size_bytes: int
     written_bytes: int  # since the kernel saw it
-    life_used_percent: int | None  # eMMC's own estimate (JESD84-B51, DEVICE_LIFE_TIME_EST_TYP_A and _B), the worse of both
+    life_used_percent: (
+        int | None
+    )  # eMMC's own estimate (JESD84-B51, DEVICE_LIFE_TIME_EST_TYP_A and _B), the worse of both
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,14 @@ def disk_of(path: Path, sys: Path = SYS) -> Disk | None:
         written_bytes = int(fields[6]) * SECTOR_BYTES
     except (OSError, ValueError, IndexError):
         return None
-    identity = next((text for name in ("device/cid", "device/serial", "device/wwid", "wwid", "serial") if (text := _text(folder / name))), "")
+    identity = next(
+        (
+            text
+            for name in ("device/cid", "device/serial", "device/wwid", "wwid", "serial")
+            if (text := _text(folder / name))
+        ),
+        "",
+    )
     return Disk(folder.name, identity or f"{folder.name} {size_bytes}", size_bytes, written_bytes, _life_used(folder))
 
 
@@ -108,7 +117,9 @@ def looked(wear: Wear | None, disk: Disk, boot_id: str, mono_s: float) -> Wear:
     )  # fmt: skip
 
 
-def forecast(wear: Wear, disk: Disk, *, cycles: int = CYCLES, write_amplification: float = WRITE_AMPLIFICATION) -> Forecast:
+def forecast(
+    wear: Wear, disk: Disk, *, cycles: int = CYCLES, write_amplification: float = WRITE_AMPLIFICATION
+) -> Forecast:
     """From what was written: the disk bears size * cycles / write_amplification bytes of ours. From its own registers where it has them."""
     bears_bytes = disk.size_bytes * cycles / write_amplification
     left_percent = max(0.0, 100.0 * (1 - wear.written_bytes / bears_bytes)) if bears_bytes else 0.0

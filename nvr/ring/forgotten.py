@@ -54,7 +54,9 @@ def save(ring_path: Path, known: Iterable[Forgotten]) -> None:
     if not kept:
         (ring_path / NAME).unlink(missing_ok=True)
         return
-    write_file(ring_path / NAME, json.dumps({"version": 1, "fragments": [asdict(each) for each in kept]}).encode() + b"\n")
+    write_file(
+        ring_path / NAME, json.dumps({"version": 1, "fragments": [asdict(each) for each in kept]}).encode() + b"\n"
+    )
 
 
 def still_true(known: Iterable[Forgotten], laps: Mapping[int, int]) -> list[Forgotten]:

@@ -32,7 +32,10 @@ LIT = 0.15  # brightness of a picture that a bag over the camera takes away
 AT_ONCE_NS = 3 * NS_PER_S  # the last dusk takes minutes
 EDGES_LIT = 0.20  # darker pictures may have no edges worth judging
 COVERED_DETAIL = 0.12
-SOFTER, SOFTER_KEPT = 0.8, 0.72  # healthy drawn nights: never below 0.82, and 0.80 of the edges; out of focus 0.78 and 0.68
+SOFTER, SOFTER_KEPT = (
+    0.8,
+    0.72,
+)  # healthy drawn nights: never below 0.82, and 0.80 of the edges; out of focus 0.78 and 0.68
 SHIFTED = 0.03  # of width or height; wind on a pole moves less
 SHIFT_TRUST = 0.5
 

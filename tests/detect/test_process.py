@@ -385,11 +385,14 @@ DAMAGED = Path(__file__).parents[3] / "shared" / "data" / "video" / "conformance
 @pytest.mark.skipif(not DAMAGED.exists(), reason="needs the conformance streams in ../shared/data/video")
 def test_a_damaged_stream_and_a_model_that_is_none_leave_the_other_camera_alone(films, tmp_path):
     path = site_file(tmp_path, films, ", loop: true")
-    path.write_text(path.read_text() + f"""  lost:
+    path.write_text(
+        path.read_text()
+        + f"""  lost:
     main: {{source: replay, file: "{DAMAGED}", loop: true, fps: 25}}
     ring_gb: 0.05
     zones: {{all: [[0, 0], [1, 0], [1, 1], [0, 1]]}}
-""")
+"""
+    )
     folder = tmp_path / "data" / "models"
     folder.mkdir(parents=True)
     (folder / "cut.tflite").write_bytes(b"\0\0\0\0TFL3" + bytes(100))

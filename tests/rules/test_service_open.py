@@ -127,7 +127,9 @@ def test_closed_is_said_of_a_span_that_ended_long_enough_ago():
     events = told(rule(confirm_s=310), [*day(0, 100, who=somebody), *day(100, 800)])
     closed = events[-1]
     assert closed.state == "closed"
-    doubted_ns = events[-2].to_ns  # nobody for a minute: told as `cannot tell` some seconds later, and no time goes back behind that
+    doubted_ns = events[
+        -2
+    ].to_ns  # nobody for a minute: told as `cannot tell` some seconds later, and no time goes back behind that
     assert states(events)[-2] == "cannot tell" and doubted_ns == 167 * NS
     assert (closed.from_ns, closed.to_ns) == (99 * NS, doubted_ns)
     assert dict(closed.numbers) == {"evidence_s": 68.0, "behind_s": 310.0}

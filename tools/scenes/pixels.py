@@ -73,7 +73,13 @@ class Result:
 
 
 def tried(
-    kind: str, light: str, *, every_s: float = 0.4, only: Sequence[str] = faults.CLASSES, per_class: int = 4, seed: int = 3
+    kind: str,
+    light: str,
+    *,
+    every_s: float = 0.4,
+    only: Sequence[str] = faults.CLASSES,
+    per_class: int = 4,
+    seed: int = 3,
 ) -> list[Result]:
     """Every fault of one camera in one light. It learns once; each trial goes on from there."""
     camera = camera_day.Camera(kind, seed=seed, light=camera_day.LIGHTS[kind, light])

@@ -298,7 +298,9 @@ def day_of(day: office.Day) -> Judged:
     for at_s, facts in office.facts_of(day):
         events += rule.look(facts)
         standing.append((at_s, events[-1].state if events else "cannot tell"))
-    spans = closed_spans(events, round(standing[-1][0] * _NS)) if standing else []  # a box that was off all the time shows nothing
+    spans = (
+        closed_spans(events, round(standing[-1][0] * _NS)) if standing else []
+    )  # a box that was off all the time shows nothing
     lies = outlived = longest = right = sure = said_closed = closed_true = 0
     for at_s, shown in standing:
         allowed = day.truth_at(at_s)
