@@ -31,6 +31,7 @@ from nvr.media import ClockState
 from nvr.site_settings import Site
 from nvr.uplink import health, heartbeat, ladder
 from nvr.uplink.budget import Budget
+from nvr.uplink.bundles import Bundles
 from nvr.uplink.commands import Commands
 from nvr.uplink.control import Control, Outgoing
 from nvr.uplink.cutting import Cutter
@@ -88,8 +89,9 @@ class Uplink:
             self.link, self.budget, self.relay, hello=self._hello, next_events=self._next_events, acknowledged=self._acknowledged,
             refused=self._refused, welcomed=self._welcomed, command=self._command,
         )  # fmt: skip
+        self.bundles = Bundles(self.link, data_dir, lambda: self.budget.cap_kbit_s)
         self.commands = Commands(
-            site, data_dir, self.outbox, self.relay, self.heard, self.clock, reply=self.control.reply,
+            site, data_dir, self.outbox, self.relay, self.heard, self.clock, bundles=self.bundles, reply=self.control.reply,
             want_still=self._want_still, now_ns=self.link.now_ns,
         )  # fmt: skip
         self.sending = Sending(site, self.link, self.budget, self.outbox, self.cutter, self.control, self.standing)
@@ -114,7 +116,7 @@ class Uplink:
         lanes = [partial(self.sending.send, number) for number in range(len(LANES))]
         works: list[Callable[[], Awaitable[None]]] = [
             self.heard.run, self._stay_connected, self._take_events, self._beat, self._make_stills, self.sending.cut, self.sending.hold,
-            self._settle, self._tell_status, self._look_slowly, *lanes,
+            self._settle, self._tell_status, self._look_slowly, self.bundles.run, *lanes,
         ]  # fmt: skip
         try:
             async with asyncio.TaskGroup() as tasks:
