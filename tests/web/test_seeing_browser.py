@@ -188,7 +188,9 @@ def test_events_come_with_stills_and_lead_into_the_timeline(box, browser):
             "that moment plays",
             30,
         )
-        browser.run("[...document.querySelectorAll('.camera .bar button.main')].find(each => !each.closest('form')).click()")
+        browser.run(
+            "[...document.querySelectorAll('.camera .bar button.main')].find(each => !each.closest('form')).click()"
+        )
         browser.wait("!document.querySelector('.replays')", "and live is a click away")
     assert browser.faults == []
 
