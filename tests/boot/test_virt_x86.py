@@ -44,12 +44,13 @@ def last_update(box: vms.Vm) -> dict:
 
 def make_it_impatient(firmware) -> None:
     """The bound is five minutes on a box; what is tested here is that it ends, and a test has less time."""
-    gate = firmware / "gate.py"
-    text = gate.read_text()
-    for name, value in (("BOUND_S", 40), ("BOUND_STARTS", 1)):
-        text, count = re.subn(rf"^{name} = [0-9.]+", f"{name} = {value}", text, flags=re.MULTILINE)
-        assert count == 1
-    gate.write_text(text)
+    drop_in(firmware, "nvr-slot-good", "[Service]\nEnvironment=NVR_GATE_BOUND_S=40 NVR_GATE_STARTS=1\n")
+
+
+def drop_in(firmware, unit: str, text: str) -> None:
+    path = firmware / f"etc/systemd/system/{unit}.service.d/test.conf"
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
 
 
 # -- a new card --------------------------------------------------------------------------------------
@@ -159,9 +160,7 @@ def test_a_bundle_with_another_signature_or_cut_in_half_changes_nothing(box, bui
 def test_an_update_that_does_not_record_goes_back_by_itself_and_says_why(box, builder, tmp_path):
     def break_it(firmware):
         make_it_impatient(firmware)
-        drop_in = firmware / "etc/systemd/system/nvr.service.d/broken.conf"
-        drop_in.parent.mkdir(parents=True)
-        drop_in.write_text("[Service]\nExecStart=\nExecStart=/usr/bin/false\n")
+        drop_in(firmware, "nvr", "[Service]\nExecStart=\nExecStart=/usr/bin/false\n")
 
     bundle = builder.changed(break_it, "1.2-mute", tmp_path)
     running = box.update_status()
