@@ -127,7 +127,7 @@ def build(order: Order, tell: Callable[[str], None] = print) -> Built:
         "root": image_path.stat().st_size,
         "boot": sum(path.stat().st_size for path in (board.path / "vmlinuz", early.path / "initrd.img")),
         "disk": (whole.path / "disk.img").stat().st_size,
-        "disk_written": sum(end - start for start, end in disk.holes(whole.path / "disk.img")),
+        "disk_written": sum(end - start for start, end in disk.mapped(whole)),
         "bundle": (update.path / "update.raucb").stat().st_size,
     }
     told = release.report(packages, kitchen.took, sizes=sizes, version=order.version, base=base_root)
