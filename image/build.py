@@ -134,6 +134,9 @@ def build(order: Order, tell: Callable[[str], None] = print) -> Built:
     told["largest_folders"] = [
         {"path": place, "bytes": size} for size, place in release.largest_folders(root_tree.path / "tree")
     ]
+    told["exposure"] = release.exposures(
+        tools, root_tree.path / "tree", sorted(path.name for path in (order.firmware / "units").glob("*.service"))
+    )
     listed = sbom.document(packages, name=recipe.name, version=order.version, architecture=recipe.architecture, suite=recipe.suite,
                            source_date=source_date, root_hash=release.file_hash(image_path))  # fmt: skip
     return Built(tools, kitchen, whole, update, root_tree, root_image, boot, selector, order.version, told, listed)

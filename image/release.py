@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -72,6 +73,17 @@ def merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
             found[-1] = (found[-1][0], max(end, found[-1][1]))
         else:
             found.append((start, end))
+    return found
+
+
+def exposures(toolbox: Toolbox, tree: Path, units: list[str]) -> dict[str, float]:
+    """How much each service may do, from 0 (nothing) to 10 (all), as systemd-analyze security counts it."""
+    found = {}
+    for unit in units:
+        told = toolbox.run(
+            ["systemd-analyze", "security", "--offline=true", f"--root={tree}", "--no-pager", unit]
+        ).output
+        found[unit] = float(re.findall(r"exposure level for \S+: ([0-9.]+)", told)[-1])
     return found
 
 

@@ -7,20 +7,60 @@ of the serial line are kept where NVR_BOOT_LOGS says.
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import pytest
 
 from boot import vm as vms
 from image import keys
+from image.build import ROOT
 
 pytestmark = pytest.mark.boot
 
 
+@dataclass(frozen=True)
+class Lan:
+    """A cable between the box and this machine, without a router: both have link-local addresses."""
+
+    name: str
+    address: str
+
+
 @pytest.fixture(scope="module")
-def box(new_box) -> vms.Vm:
-    return new_box("virt-x86").start()
+def lan() -> Iterator[Lan | None]:
+    """None where this machine makes no network devices."""
+    made = Lan(f"nvr{os.getpid() % 100_000}", f"169.254.{200 + os.getpid() % 50}.1")
+    added = subprocess.run(["ip", "tuntap", "add", "dev", made.name, "mode", "tap"], capture_output=True, check=False)
+    if added.returncode != 0:
+        yield None
+        return
+    try:
+        subprocess.run(["ip", "address", "add", f"{made.address}/16", "dev", made.name], check=True)
+        subprocess.run(["ip", "link", "set", made.name, "up"], check=True)
+        yield made
+    finally:
+        subprocess.run(["ip", "link", "delete", made.name], check=True)
+
+
+@pytest.fixture(scope="module")
+def box(new_box, lan) -> vms.Vm:
+    cable = (
+        [
+            "-netdev",
+            f"tap,id=n1,ifname={lan.name},script=no,downscript=no",
+            "-device",
+            "virtio-net-pci,netdev=n1,romfile=",
+        ]
+        if lan
+        else []
+    )
+    return new_box("virt-x86", more=cable).start()
 
 
 def wait_until(condition, limit_s: float, what: str):
@@ -31,6 +71,14 @@ def wait_until(condition, limit_s: float, what: str):
             return found
         assert time.monotonic() < end_s, f"not within {limit_s:.0f} s: {what}"
         time.sleep(2)
+
+
+def comes_back(box: vms.Vm, after: int = 0, streams: Sequence[str] = ("gate/main",)) -> str:
+    """The slot that commits and records, whichever it is."""
+    slot: str = box.wait_for(r"nvr: slot (\w) committed", after=after)[1]
+    box.wait_for_shell()
+    wait_until(lambda: box.recording() == dict.fromkeys(streams, True), 240, "recording")
+    return slot
 
 
 def pictures(box: vms.Vm) -> int:
@@ -82,6 +130,20 @@ def test_data_grew_to_the_end_of_the_card_and_nothing_failed(box):
     assert box.ssh("systemctl --failed --no-legend --plain").strip() == ""
     assert box.ssh("findmnt -no OPTIONS / | tr , '\\n' | head -1").strip() == "ro"
     assert box.ssh("wc -l < /proc/swaps").strip() == "2"  # zram, and nothing on the card
+
+
+def test_nvrctl_finds_it_on_the_lan(box, lan):
+    if lan is None:
+        pytest.skip("this machine makes no network device: needs root and /dev/net/tun")
+
+    def found() -> list[dict]:
+        command = [sys.executable, "-m", "tools.nvrctl", "box", "find", "--interface", lan.address, "--json"]
+        told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        return json.loads(told.stdout)["boxes"] if told.stdout else []
+
+    (seen,) = wait_until(found, 240, "the box announced")
+    assert (seen["box"], seen["port"]) == ("test-1", 8080)
+    assert seen["address"].startswith("169.254.")
 
 
 def test_the_secrets_of_the_card_are_gone_from_it(box):
