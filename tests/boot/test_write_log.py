@@ -34,7 +34,15 @@ def played(builder, tmp_path):
         "discard 0 4k",
     )
     builder.built.toolbox.run(
-        ["qemu-io", "-d", "unmap", *(word for each in asked for word in ("-c", each)), f"json:{whole}"],
+        [
+            "qemu-io",
+            "-t",
+            "writeback",
+            "-d",
+            "unmap",
+            *(word for each in asked for word in ("-c", each)),
+            f"json:{whole}",
+        ],
         folders=[tmp_path],
     )
     return base, disk, log
