@@ -237,7 +237,7 @@ def data_dir_of(site: site_room.Site | None, places: Places) -> Path:
 
 
 def prepare(places: Places) -> None:
-    """Write what systemd-networkd, iwd, chrony, nftables and nvr.service read. What cannot be read any more is left out, and said."""
+    """Write what systemd-networkd and -resolved, iwd, chrony, nftables and nvr.service read. What cannot be read any more is left out, and said."""
     site = None
     if places.site.exists():
         try:
@@ -265,6 +265,8 @@ def prepare(places: Places) -> None:
         write(places.run / "chrony-dhcp/site.sources", "".join(f"server {host} iburst\n" for host in found.ntp), 0o644)
     port = site.web.port if site is not None else 8080
     write(places.run / "nvr-setup/page.nft", f"define page_port = {port}\n", 0o644)
+    # What `nvrctl box find` looks for; %H is the host name of the moment (systemd.dnssd(5)).
+    write(places.run / "systemd/dnssd/nvr.dnssd", f"[Service]\nName=%H\nType=_nvr._tcp\nPort={port}\n", 0o644)
     data_dir = data_dir_of(site, places)
     write(
         places.run / "nvr-setup/environment", f"NVR_DATA={data_dir}\nNVR_SITE={places.site}\nNVR_PORT={port}\n", 0o644
@@ -359,8 +361,12 @@ def main() -> int:
         name = (places.run / "nvr-setup/hostname").read_text().strip()
         if re.fullmatch(r"[a-z0-9-]{1,63}", name):
             subprocess.run(["hostnamectl", "hostname", "--transient", name], check=False, timeout=20)
+        # It started long before, without the page that is announced now.
+        subprocess.run(
+            ["systemctl", "--no-block", "reload-or-restart", "systemd-resolved.service"], check=False, timeout=20
+        )
     except (OSError, subprocess.SubprocessError) as error:
-        log.error("host name or SSH keys: %s", error)
+        log.error("host name, announcing or SSH keys: %s", error)
     return 0
 
 

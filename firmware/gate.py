@@ -2,7 +2,7 @@
 
 A new slot is committed when every stream that recorded before the update records again and, where a hub is configured that was
 reached before, the uplink talks. What was true before is written down by `update.py` when an installation begins. A slot that
-does not get there within BOUND_S is given up and the other one is started, if that one ever proved itself; the reason is kept
+does not get there within its patience is given up and the other one is started, if that one ever proved itself; the reason is kept
 where heartbeat and page find it. A slot that had proved itself only has to start `record` again, whatever the cameras do:
 a power failure that took the cameras along is no reason to change anything.
 """
@@ -13,7 +13,8 @@ import json
 import logging
 import os
 import time
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,7 @@ from nvr.announce import Subscriber
 
 log = logging.getLogger(__name__)
 
-BOUND_S = 300.0  # cameras on the same power strip need up to two minutes to boot, a mobile uplink one more
 UNHEARD_BOUND_S = 900.0  # a committed slot in which nothing starts: a damaged root, not a slow camera
-BOUND_STARTS = (
-    5  # or so many times what the start took until now: an emulated board on a busy machine is slow in everything
-)
 STEADY_S = 10.0  # recording for so long at a stretch; one that restarts every few seconds is not recording
 ASK_S = 1.0
 UPDATE_DIR = Path("/data/update")
@@ -70,24 +67,47 @@ def missing(before: Before, now: Now) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a new slot may take: the longer of the two. A drop-in of nvr-slot-good.service may say otherwise."""
+
+    bound_s: float = 300.0  # cameras on the same power strip need up to two minutes to boot, a mobile uplink one more
+    starts: float = 5.0  # times what the start took: an emulated board on a busy machine is slow in everything
+
+    def ends_s(self, start_s: float) -> float:
+        """`start_s` is what it took from the kernel's first word until the slot is judged."""
+        return max(self.bound_s, self.starts * start_s)
+
+    @classmethod
+    def told(cls, environment: Mapping[str, str]) -> Patience:
+        """NVR_GATE_BOUND_S and NVR_GATE_STARTS; whatever is no positive number leaves the default, and is logged."""
+        found = cls()
+        for name, key in (("bound_s", "NVR_GATE_BOUND_S"), ("starts", "NVR_GATE_STARTS")):
+            text = environment.get(key, "")
+            try:
+                value = float(text) if text else getattr(found, name)
+                if not 0 < value < 86_400:
+                    raise ValueError
+            except ValueError:
+                log.error("%s=%s is no positive number of at most a day: %s stays", key, text, getattr(found, name))
+                continue
+            found = replace(found, **{name: value})
+        return found
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     action: str  # "commit", "wait", "return" or "stay"
     reason: str = ""
 
 
-def bound_s(start_s: float) -> float:
-    """How long a new slot may take; `start_s` is what it took from the kernel's first word until it is judged."""
-    return max(BOUND_S, BOUND_STARTS * start_s)
-
-
 def verdict(
-    state: slots.State, slot: str, owed: list[str], waited_s: float, steady_s: float, start_s: float = 0
+    state: slots.State, slot: str, owed: list[str], waited_s: float, steady_s: float, bound_s: float
 ) -> Verdict:
-    """What to do now. `steady_s`: for how long nothing has been owed."""
+    """What to do now. `steady_s`: for how long nothing has been owed; `bound_s`: how long a new slot may take."""
     is_old = state.good(slot)
     if not owed and (is_old or steady_s >= STEADY_S):
         return Verdict("commit")
-    if waited_s < max(bound_s(start_s), UNHEARD_BOUND_S if is_old else 0):
+    if waited_s < max(bound_s, UNHEARD_BOUND_S if is_old else 0):
         return Verdict("wait")
     reason = f"not within {waited_s:.0f} s: {'; '.join(owed) or 'it does not stay so'}"
     return Verdict("return" if slots.can_return(state, slot) else "stay", reason)
@@ -188,7 +208,13 @@ def version_of_this_slot() -> str:
         return "unknown"
 
 
-def run(data_dir: Path, site_path: Path, folder: Path = UPDATE_DIR, selector: Path = slots.SELECTOR) -> int:
+def run(
+    data_dir: Path,
+    site_path: Path,
+    folder: Path = UPDATE_DIR,
+    selector: Path = slots.SELECTOR,
+    patience: Patience = Patience(),
+) -> int:
     """Judge the running slot until it is committed, or given up and the box restarts."""
     slot = slots.booted_slot()
     state = slots.read_or_new(selector)
@@ -201,7 +227,7 @@ def run(data_dir: Path, site_path: Path, folder: Path = UPDATE_DIR, selector: Pa
     _explain_return(folder, slot, state, selector)
     listener = Listener(data_dir)
     started_s = steady_since_s = time.monotonic()
-    start_s = time.clock_gettime(time.CLOCK_BOOTTIME)
+    bound_s = patience.ends_s(time.clock_gettime(time.CLOCK_BOOTTIME))
     while True:
         now = (
             listener.now() if site_path.exists() else Now({}, {}, None)
@@ -210,7 +236,7 @@ def run(data_dir: Path, site_path: Path, folder: Path = UPDATE_DIR, selector: Pa
         now_s = time.monotonic()
         if owed:
             steady_since_s = now_s
-        judged = verdict(state, slot, owed, now_s - started_s, now_s - steady_since_s, start_s)
+        judged = verdict(state, slot, owed, now_s - started_s, now_s - steady_since_s, bound_s)
         systemd.notify(STATUS=judged.reason or "; ".join(owed) or "proving itself")
         if judged.action == "wait":
             continue
@@ -271,7 +297,8 @@ def _tell_console(text: str) -> None:
 def main() -> int:
     systemd.set_up_logging("slot-good")
     data_dir = Path(os.environ.get("NVR_DATA", "/data/nvr"))
-    return run(data_dir, Path(os.environ.get("NVR_SITE", "/data/site/site.yaml")))
+    site_path = Path(os.environ.get("NVR_SITE", "/data/site/site.yaml"))
+    return run(data_dir, site_path, patience=Patience.told(os.environ))
 
 
 if __name__ == "__main__":

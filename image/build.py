@@ -127,13 +127,16 @@ def build(order: Order, tell: Callable[[str], None] = print) -> Built:
         "root": image_path.stat().st_size,
         "boot": sum(path.stat().st_size for path in (board.path / "vmlinuz", early.path / "initrd.img")),
         "disk": (whole.path / "disk.img").stat().st_size,
-        "disk_written": sum(end - start for start, end in disk.holes(whole.path / "disk.img")),
+        "disk_written": sum(end - start for start, end in disk.mapped(whole)),
         "bundle": (update.path / "update.raucb").stat().st_size,
     }
     told = release.report(packages, kitchen.took, sizes=sizes, version=order.version, base=base_root)
     told["largest_folders"] = [
         {"path": place, "bytes": size} for size, place in release.largest_folders(root_tree.path / "tree")
     ]
+    told["exposure"] = release.exposures(
+        tools, root_tree.path / "tree", sorted(path.name for path in (order.firmware / "units").glob("*.service"))
+    )
     listed = sbom.document(packages, name=recipe.name, version=order.version, architecture=recipe.architecture, suite=recipe.suite,
                            source_date=source_date, root_hash=release.file_hash(image_path))  # fmt: skip
     return Built(tools, kitchen, whole, update, root_tree, root_image, boot, selector, order.version, told, listed)

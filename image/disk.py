@@ -6,11 +6,12 @@ before it knows which slot, the state it decides by (firmware/slots.py), and the
 
 from __future__ import annotations
 
-import os
+import json
 import shutil
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from firmware import slots as state_room
 from firmware import tryboot
@@ -31,6 +32,7 @@ DATA = "6E767200-0000-4000-8000-0000000000DA"
 DISK_ID = "6E767200-0000-4000-8000-0000000000FF"
 FIRST_STATE = state_room.State(left_b=0)  # nothing is in slot B yet
 END_MIB = 1  # the second GPT lies at the end
+EMPTY_SLOT_BYTES = MIB  # a boot sector and two FATs' beginning; the super block of an erofs is at 1 KiB
 README = """Taruh site.yaml di folder ini sebelum kartu dipasang; network.yaml dan authorized_keys bila perlu.
 Sesudah dinyalakan, RESULT.txt di folder ini mengatakan apakah semuanya diterima.
 
@@ -139,7 +141,7 @@ def make_disk(
     into: Path, toolbox: Toolbox, *, selector: Made, boot: Made, root: Made, kernel: Made, files: tuple[tuple[str, str, str], ...],
     sizes: tuple[int, int, int, int, int], entries_kib: int, is_hybrid: bool, source_date: int,
 ) -> None:  # fmt: skip
-    """`into/disk.img`, sparse."""
+    """`into/disk.img`, sparse, and `into/mapped.json`: what of it must be written to a card (`mapped`)."""
     names = ("first_mib", "selector_mib", "boot_mib", "root_mib", "data_mib")
     partitions = layout(**dict(zip(names, sizes, strict=True)))
     disk = into / "disk.img"
@@ -167,7 +169,7 @@ def make_disk(
     with open(disk, "r+b") as file:
         for each in partitions:
             if each.name in sources:
-                copy_sparse(sources[each.name], file, each.start)
+                copy_to(sources[each.name], file, each.start)
         if is_hybrid:
             file.seek(0)
             mbr = file.read(SECTOR)
@@ -176,30 +178,34 @@ def make_disk(
         for _, source, target in files:
             if target.startswith("@"):
                 (blob,) = (kernel.path / "tree").glob(source)
-                copy_sparse(blob, file, int(target[1:]) * 1024)
+                copy_to(blob, file, int(target[1:]) * 1024)
+    sizes_bytes = {name: source.stat().st_size for name, source in sources.items()}
+    (into / "mapped.json").write_text(json.dumps(must_be_written(partitions, sizes_bytes)) + "\n")
     data.unlink()
 
 
-def copy_sparse(source: Path, file, at: int) -> None:
-    """Holes stay holes: they need not be written to a card."""
-    zeros = bytes(1 << 16)
+def copy_to(source: Path, file: BinaryIO, at: int) -> None:
+    """The image of a partition or a loader, in its place."""
+    file.seek(at)
     with open(source, "rb") as from_file:
-        while block := from_file.read(1 << 16):
-            if block != zeros[: len(block)]:
-                file.seek(at)
-                file.write(block)
-            at += len(block)
+        shutil.copyfileobj(from_file, file, MIB)
 
 
-def holes(path: Path) -> list[tuple[int, int]]:
-    """The stretches of a sparse file that hold something, as (first byte, end)."""
-    found, at, size = [], 0, path.stat().st_size
-    with open(path, "rb") as file:
-        while at < size:
-            try:
-                start = os.lseek(file.fileno(), at, os.SEEK_DATA)
-            except OSError:
-                break
-            at = os.lseek(file.fileno(), start, os.SEEK_HOLE)
-            found.append((start, at))
+def must_be_written(partitions: tuple[Partition, ...], sources: dict[str, int]) -> list[tuple[int, int]]:
+    """The stretches of a disk that a card must hold as they are, zeros too, as (first byte, end). `sources`: bytes of each image.
+
+    A used card still has what was on it wherever nothing is written. The zeros of a file system mean something: free clusters
+    of a FAT, empty inodes of an ext4. So every image is written whole, as are the tables before and behind; of an empty slot
+    as much as makes sure that nothing of an earlier life starts from it.
+    """
+    found = [(0, partitions[0].start)]
+    for each in partitions:
+        found.append((each.start, each.start + sources.get(each.name, EMPTY_SLOT_BYTES)))
+    end = partitions[-1].start + partitions[-1].size
+    found.append((end, end + END_MIB * MIB))
     return found
+
+
+def mapped(made: Made) -> list[tuple[int, int]]:
+    """What `make_disk` said of a disk."""
+    return [(start, end) for start, end in json.loads((made.path / "mapped.json").read_text())]

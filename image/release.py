@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +13,7 @@ from xml.sax.saxutils import escape
 
 from image import sbom
 from image.cache import Made, Took
-from image.disk import holes
+from image.disk import mapped
 from image.run import Toolbox
 
 BLOCK = 4096
@@ -29,7 +30,7 @@ def make(
 ) -> None:
     """The files of an image that do not depend on how long it took to build."""
     image = disk.path / "disk.img"
-    (into / f"{recipe}.bmap").write_text(block_map(image))
+    (into / f"{recipe}.bmap").write_text(block_map(image, mapped(disk)))
     packed = into / f"{recipe}.img.zst"
     toolbox.run(["zstd", "-q", "-T2", f"-{compression}", "-o", packed, image])
     os.link(bundle.path / "update.raucb", into / f"{recipe}-{version}.raucb")
@@ -37,12 +38,12 @@ def make(
     (into / "SHA256SUMS").write_text("".join(f"{file_hash(into / each)}  {each}\n" for each in names))
 
 
-def block_map(image: Path) -> str:
-    """A block map (bmaptool's format, version 2.0): only what holds something has to be written, and each range has its checksum."""
+def block_map(image: Path, spans: list[tuple[int, int]]) -> str:
+    """A block map (bmaptool's format, version 2.0) of what has to be written; each range has its checksum."""
     size = image.stat().st_size
-    ranges, mapped = [], 0
+    ranges, blocks = [], 0
     with open(image, "rb") as file:
-        for start, end in merged(holes(image)):
+        for start, end in merged(spans):
             file.seek(start)
             data = hashlib.sha256()
             left = min(end, size) - start
@@ -51,11 +52,11 @@ def block_map(image: Path) -> str:
                 data.update(block)
                 left -= len(block)
             first, last = start // BLOCK, (min(end, size) - 1) // BLOCK
-            mapped += last - first + 1
+            blocks += last - first + 1
             ranges.append((f"{first}-{last}" if first != last else f"{first}", data.hexdigest()))
     head = [
         '<?xml version="1.0" ?>', '<bmap version="2.0">', f"  <ImageSize> {size} </ImageSize>", f"  <BlockSize> {BLOCK} </BlockSize>",
-        f"  <BlocksCount> {-(-size // BLOCK)} </BlocksCount>", f"  <MappedBlocksCount> {mapped} </MappedBlocksCount>",
+        f"  <BlocksCount> {-(-size // BLOCK)} </BlocksCount>", f"  <MappedBlocksCount> {blocks} </MappedBlocksCount>",
         "  <ChecksumType> sha256 </ChecksumType>", f"  <BmapFileChecksum> {'0' * 64} </BmapFileChecksum>", "  <BlockMap>",
     ]  # fmt: skip
     rows = [f'    <Range chksum="{checksum}"> {escape(span)} </Range>' for span, checksum in ranges]
@@ -72,6 +73,17 @@ def merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
             found[-1] = (found[-1][0], max(end, found[-1][1]))
         else:
             found.append((start, end))
+    return found
+
+
+def exposures(toolbox: Toolbox, tree: Path, units: list[str]) -> dict[str, float]:
+    """How much each service may do, from 0 (nothing) to 10 (all), as systemd-analyze security counts it."""
+    found = {}
+    for unit in units:
+        told = toolbox.run(
+            ["systemd-analyze", "security", "--offline=true", f"--root={tree}", "--no-pager", unit]
+        ).output
+        found[unit] = float(re.findall(r"exposure level for \S+: ([0-9.]+)", told)[-1])
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -116,7 +116,10 @@ def new_box(builder, camera, logs, tmp_path_factory) -> Iterator[Callable[..., v
     """Makes boxes that were never started; their cards hold a site file and a key."""
     boxes: list[vms.Vm] = []
 
-    def make(name: str, *, site: str = SITE, with_key: bool = True, **options) -> vms.Vm:
+    def make(
+        name: str, *, site: str = SITE, with_key: bool = True, ports: Sequence[int] | None = None, **options
+    ) -> vms.Vm:
+        """`ports`: of cameras on this machine, the pretended gate's if None."""
         folder = tmp_path_factory.mktemp(name)
         built = builder.built
         disk = vms.copy_of(built.disk.path / "disk.img", folder / "disk.img", size_mib=DISK_MIB)
@@ -129,7 +132,13 @@ def new_box(builder, camera, logs, tmp_path_factory) -> Iterator[Callable[..., v
         kernel = next(built.boot.path.parents[1].glob("kernel/*/vmlinuz"))
         accel = vms.accelerator(built.toolbox, kernel)
         box = vms.Vm(
-            built.toolbox, disk, logs / f"{name}.log", accel=accel, cameras=[port_of(camera)], key=key, **options
+            built.toolbox,
+            disk,
+            logs / f"{name}.log",
+            accel=accel,
+            cameras=[port_of(camera)] if ports is None else ports,
+            key=key,
+            **options,
         )
         box.log.unlink(missing_ok=True)
         boxes.append(box)

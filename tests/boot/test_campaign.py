@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from boot import vm as vms
-from boot.test_virt_x86 import last_update, make_it_impatient, pictures, wait_until
+from boot.test_virt_x86 import comes_back, last_update, make_it_impatient, pictures, wait_until
 
 pytestmark = [pytest.mark.boot, pytest.mark.campaign]
 
@@ -30,14 +30,6 @@ def box(new_box) -> vms.Vm:
     found.wait_for("nvr: slot A committed")
     found.wait_for_shell()
     return found
-
-
-def comes_back(box: vms.Vm, after: int = 0) -> str:
-    """The slot that commits and records, whichever it is."""
-    slot = box.wait_for(r"nvr: slot (\w) committed", after=after)[1]
-    box.wait_for_shell()
-    wait_until(lambda: box.recording() == {"gate/main": True}, 240, "recording")
-    return slot
 
 
 def test_an_update_that_does_not_start_is_tried_three_times_and_left(box, builder, tmp_path):

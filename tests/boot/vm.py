@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
+from boot import write_log
 from image.disk import MIB
 from image.run import Toolbox
 
@@ -31,6 +32,19 @@ HUB = "10.0.2.101"
 MEMORY_MB = 1024
 # An emulated box beside a busy machine takes minutes for what a board does in seconds.
 BOOT_S, SHELL_S = 900.0, 600.0
+
+
+SSH_OPTIONS = [
+    word
+    for option in (
+        "StrictHostKeyChecking=no",
+        "UserKnownHostsFile=/dev/null",
+        "LogLevel=ERROR",
+        "ConnectTimeout=20",
+        "BatchMode=yes",
+    )
+    for word in ("-o", option)
+]
 
 
 class VmFailed(AssertionError):
@@ -71,6 +85,8 @@ class Vm:
     cameras: Sequence[int] = ()  # ports of pretend cameras on this machine
     hub: int = 0
     more: Sequence[str] = ()
+    writes: Path | None = None  # logs what the guest writes (write_log.py): one file for each start of QEMU, in `logs`
+    logs: list[Path] = field(default_factory=list)
     key: Path | None = None  # private key for SSH
     process: subprocess.Popen[bytes] | None = None
     power: threading.Event = field(default_factory=threading.Event)
@@ -111,11 +127,17 @@ class Vm:
         accel = "kvm" if self.accel == "kvm" else "tcg,thread=multi,tb-size=512"
         return [
             *machine, "-accel", accel, "-m", str(MEMORY_MB), "-smp", "1", "-no-reboot", "-display", "none", "-monitor", "none", "-serial", "stdio",
-            # writeback: what the guest flushed is in this machine's page cache and survives the kill of QEMU; what it did not may be lost.
-            "-drive", f"if=none,id=d0,file={self.disk},format=raw,cache=writeback,discard=unmap", "-device", "virtio-blk-pci,drive=d0",
+            *self._disk(), "-device", "virtio-blk-pci,drive=d0",
             "-netdev", f"user,id=n0,restrict=on,{forwards}", "-device", "virtio-net-pci,netdev=n0,romfile=",
             "-device", "virtio-rng-pci", "-device", "i6300esb", *self.more,
         ]  # fmt: skip
+
+    def _disk(self) -> list[str]:
+        if self.writes is None:
+            # writeback: what the guest wrote is in this machine's page cache and survives the kill of QEMU.
+            return ["-drive", f"if=none,id=d0,file={self.disk},format=raw,cache=writeback,discard=unmap"]
+        self.logs.append(self.writes.with_suffix(f".{len(self.logs)}"))
+        return write_log.options(self.disk, self.logs[-1], "d0")
 
     def start(self) -> Vm:
         assert self.process is None
@@ -192,20 +214,8 @@ class Vm:
 
     def ssh(self, command: str, *, limit_s: float = SHELL_S, check: bool = True, given: bytes = b"") -> str:
         assert self.key is not None
-        options = [
-            "-o",
-            "StrictHostKeyChecking=no",
-            "-o",
-            "UserKnownHostsFile=/dev/null",
-            "-o",
-            "LogLevel=ERROR",
-            "-o",
-            "ConnectTimeout=20",
-            "-o",
-            "BatchMode=yes",
-        ]
         done = subprocess.run(
-            ["ssh", *options, "-i", self.key, "-p", str(self.ssh_port), "root@127.0.0.1", command],
+            ["ssh", *SSH_OPTIONS, "-i", self.key, "-p", str(self.ssh_port), "root@127.0.0.1", command],
             input=given,
             capture_output=True,
             timeout=limit_s,
@@ -294,6 +304,13 @@ class Card:
 
     def _run(self, *words):
         return self.toolbox.run(words, folders=[self.disk.parent], environment={"MTOOLS_SKIP_CHECK": "1"})
+
+
+def contents_of(toolbox: Toolbox, bundle: Path, folder: Path) -> Path:
+    """The files inside a bundle; its signature is not looked at."""
+    into = folder / "contents"
+    toolbox.run(["unsquashfs", "-quiet", "-no-progress", "-dest", into, bundle], folders=[folder, bundle.parent])
+    return into
 
 
 def make_key(folder: Path) -> Path:

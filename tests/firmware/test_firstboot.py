@@ -200,6 +200,9 @@ def test_without_a_file_every_port_asks_for_an_address_and_has_one_of_its_own(pl
     assert "DHCP=yes" in wired
     assert "LinkLocalAddressing=yes" in wired
     assert "NVR_PORT=8080" in (places.run / "nvr-setup/environment").read_text()
+    announced = places.run / "systemd/dnssd/nvr.dnssd"
+    assert "Type=_nvr._tcp\nPort=8080\n" in announced.read_text()
+    assert announced.stat().st_mode & 0o777 == 0o644  # resolved is not root
     assert list(places.iwd.iterdir()) == []
 
 

@@ -5,11 +5,12 @@ import json
 import pytest
 
 from firmware import gate
-from firmware.gate import BOUND_S, STEADY_S, UNHEARD_BOUND_S, Before, Now, missing, verdict
+from firmware.gate import STEADY_S, UNHEARD_BOUND_S, Before, Now, Patience, missing, verdict
 from firmware.slots import State, committed, emptied, filled
 
 OLD = committed(State(left_b=0), "A")  # A recorded once, B is empty
 NEW = filled(emptied(OLD, "B"), "B")  # B holds something new
+BOUND_S = Patience().bound_s
 BEFORE = Before("1.0", ("gate/main", "hall/main"), uplink=True)
 GOOD = Now({"gate/main": True, "hall/main": True}, {}, True)
 
@@ -41,37 +42,37 @@ def test_a_hub_that_was_not_reached_before_is_not_asked_for():
 
 
 def test_a_new_slot_is_committed_once_it_stayed_good_for_a_while():
-    assert verdict(NEW, "B", [], 30, STEADY_S - 1).action == "wait"
-    assert verdict(NEW, "B", [], 30, STEADY_S).action == "commit"
+    assert verdict(NEW, "B", [], 30, STEADY_S - 1, BOUND_S).action == "wait"
+    assert verdict(NEW, "B", [], 30, STEADY_S, BOUND_S).action == "commit"
 
 
 def test_a_new_slot_that_owes_something_goes_back_after_the_bound_and_says_why():
-    assert verdict(NEW, "B", ["hall/main does not record"], BOUND_S - 1, 0).action == "wait"
-    judged = verdict(NEW, "B", ["hall/main does not record"], BOUND_S, 0)
+    assert verdict(NEW, "B", ["hall/main does not record"], BOUND_S - 1, 0, BOUND_S).action == "wait"
+    judged = verdict(NEW, "B", ["hall/main does not record"], BOUND_S, 0, BOUND_S)
     assert judged.action == "return"
     assert "hall/main" in judged.reason
 
 
 def test_a_new_slot_that_comes_and_goes_is_not_committed():
-    judged = verdict(NEW, "B", [], BOUND_S, 3)
+    judged = verdict(NEW, "B", [], BOUND_S, 3, BOUND_S)
     assert judged.action == "return"
     assert "does not stay" in judged.reason
 
 
 def test_a_slot_with_nowhere_to_go_stays_and_is_judged_again():
-    assert verdict(State(left_b=0), "A", ["record does not answer"], BOUND_S, 0).action == "stay"
+    assert verdict(State(left_b=0), "A", ["record does not answer"], BOUND_S, 0, BOUND_S).action == "stay"
 
 
 def test_a_slot_that_proved_itself_is_not_left_because_cameras_are_away():
     assert missing(Before(), Now({"gate/main": False}, {}, False)) == []
-    assert verdict(OLD, "A", [], 1, 0).action == "commit"
+    assert verdict(OLD, "A", [], 1, 0, BOUND_S).action == "commit"
 
 
 def test_a_slot_in_which_record_does_not_start_at_all_is_left_later():
     both_good = committed(committed(State(), "A"), "B")
     owed = missing(Before(), Now())
-    assert verdict(both_good, "A", owed, UNHEARD_BOUND_S - 1, 0).action == "wait"
-    assert verdict(both_good, "A", owed, UNHEARD_BOUND_S, 0).action == "return"
+    assert verdict(both_good, "A", owed, UNHEARD_BOUND_S - 1, 0, BOUND_S).action == "wait"
+    assert verdict(both_good, "A", owed, UNHEARD_BOUND_S, 0, BOUND_S).action == "return"
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"streams": 3}', '{"version": "1", "streams": ["a"], "uplink": 1'])
@@ -103,6 +104,17 @@ def test_an_installation_that_was_not_started_yet_is_not_called_a_return(tmp_pat
 
 
 def test_a_slow_board_gets_the_time_it_needs():
-    assert gate.bound_s(15) == BOUND_S
-    assert gate.bound_s(120) == 600
-    assert verdict(NEW, "B", ["record does not answer"], BOUND_S + 1, 0, start_s=120).action == "wait"
+    assert Patience().ends_s(15) == BOUND_S
+    assert Patience().ends_s(120) == 600
+    owed = ["record does not answer"]
+    assert verdict(NEW, "B", owed, BOUND_S + 1, 0, Patience().ends_s(120)).action == "wait"
+
+
+def test_a_drop_in_of_the_unit_says_how_patient_it_is():
+    assert Patience.told({}) == Patience()
+    assert Patience.told({"NVR_GATE_BOUND_S": "40", "NVR_GATE_STARTS": "1"}) == Patience(40, 1)
+
+
+@pytest.mark.parametrize("text", ["0", "-3", "nan", "inf", "soon", "1e9"])
+def test_a_patience_that_makes_no_sense_changes_nothing(text):
+    assert Patience.told({"NVR_GATE_BOUND_S": text}) == Patience()

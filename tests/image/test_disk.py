@@ -46,6 +46,25 @@ def test_a_hybrid_mbr_shows_the_selector_and_protects_the_rest(partitions):
     assert kinds[2][2] == kinds[3][2] == 0
 
 
+def test_zeros_of_a_file_system_are_written_too(partitions):
+    """A used card kept clusters of its old FAT, because blocks of zeros were left out of the map."""
+    sources = {"selector": 64 * MIB, "bootA": 96 * MIB, "rootA": 200 * MIB + 4096, "data": 64 * MIB}
+    spans = disk.must_be_written(partitions, sources)
+    by_name = {each.name: each for each in partitions}
+
+    def is_written(start: int, end: int) -> bool:
+        return any(first <= start and end <= last for first, last in spans)
+
+    assert is_written(0, by_name["selector"].start)  # MBR, GPT, a loader
+    for name, size in sources.items():
+        assert is_written(by_name[name].start, by_name[name].start + size), name
+    for name in ("bootB", "rootB"):  # what an earlier life left there does not start
+        assert is_written(by_name[name].start, by_name[name].start + 4096), name
+    end = disk.size_bytes(partitions)
+    assert is_written(end - 33 * SECTOR, end)  # the second GPT
+    assert sum(last - first for first, last in spans) < 450 * MIB
+
+
 # -- block map ---------------------------------------------------------------------------------------
 
 
@@ -55,7 +74,7 @@ def test_a_block_map_names_what_was_written_and_its_checksums(tmp_path):
         file.truncate(10 * MIB)
         file.seek(4 * MIB)
         file.write(b"x" * 5000)
-    text = release.block_map(path)
+    text = release.block_map(path, [(4 * MIB, 4 * MIB + 5000)])
     assert f"<ImageSize> {10 * MIB} </ImageSize>" in text
     ranges = re.findall(r'chksum="([0-9a-f]{64})"> (\d+)(?:-(\d+))? <', text)
     covered = b"".join(

@@ -1,0 +1,555 @@
+"""Power cuts of the real image: the real kernel, its real ext4 and FAT, the real programs, on a disk that loses what was not flushed.
+
+One box lives from its first start through recording (rings go round, clips are cut and uploaded to a real hub) to the installation of
+an update, and every write and flush of its kernel is logged (write_log.py). Then the disk of many moments is made, each with its own
+fate of what was not flushed, opened on this machine, and held to the promises of docs/losing-footage.md and docs/update.md.
+What the guest itself had said to be durable by then is the oracle.
+
+    NVR_CUTS=200 NVR_STARTS=6 NVR_SEED=1 NVR_CUT_SESSION=/var/tmp/session python -m pytest -s -m campaign tests/boot/test_power_cuts.py
+
+NVR_CUT_SESSION keeps the log, and takes it from there when it is there already.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import random
+import shlex
+import shutil
+import sqlite3
+import subprocess
+import threading
+import time
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import films
+import pytest
+from pretend import PretendCamera
+
+from boot import vm as vms
+from boot.conftest import PASSWORD, USER, port_of
+from boot.test_virt_x86 import comes_back, wait_until
+from boot.write_log import Cutter, Fate, sparse_copy
+from firmware import slots
+from image.disk import SECTOR
+from nvr import ledger
+from nvr.clock import SystemClock, boot_id
+from nvr.evidence import Identity
+from nvr.ring import index, layout
+from nvr.ring.check import check
+from nvr.ring.disk import Directory
+from nvr.ring.layout import RingSettings
+from nvr.ring.reader import Ring
+from nvr.ring.recover import open_ring
+from tests.uplink.real_hub import RealHub
+
+pytestmark = [pytest.mark.boot, pytest.mark.campaign]
+
+CUTS = int(os.environ.get("NVR_CUTS", "200"))
+STARTS = int(os.environ.get("NVR_STARTS", "6"))
+SEED = int(os.environ.get("NVR_SEED", "1"))
+RECORD_S = float(os.environ.get("NVR_RECORD_S", "200"))
+KEPT = os.environ.get("NVR_CUT_SESSION", "")
+LOSS_BOUND_S = 5.0
+RING_GB = 0.02
+CAMERAS = ("gate", "busy", "street")
+SITE = """site: test
+time_zone: Asia/Jayapura
+box: test-1
+storage: {{reserve_gb: 0.1}}
+hub: {{url: "https://10.0.2.101", code: {code}, fingerprint: "{fingerprint}"}}
+cameras:
+"""
+CAMERA = """  {name}:
+    main: {{source: rtsp, url: "rtsp://10.0.2.100:8554/{name}", user: viewer, password: secret-word-7}}
+    ring_gb: {ring_gb}
+"""
+# Runs in the box, and says what `record` announces, as it is announced.
+LISTENER = """
+import json, time
+from pathlib import Path
+from nvr.announce import Subscriber, fragment_of
+while True:
+    try:
+        subscriber = Subscriber(Path("/data/nvr/run"))
+        while True:
+            message = subscriber.receive(5)
+            if message is None or message["kind"] not in ("fragment", "durable", "dropped"):
+                continue
+            told = {"kind": message["kind"], "at_ns": time.clock_gettime_ns(time.CLOCK_BOOTTIME)}
+            if message["kind"] == "fragment":
+                position, record = fragment_of(message)
+                told |= {"stream": position.stream, "sequence": record.sequence, "segment": position.segment, "lap": position.lap}
+            elif message["kind"] == "durable":
+                told |= {"stream": message["stream"], "sequence": message["sequence"]}
+            print(json.dumps(told), flush=True)
+    except OSError:
+        time.sleep(0.5)
+"""
+
+
+def drawn(path: Path, size: tuple[int, int], length_s: int = 10) -> Path:
+    """A film that no encoder makes small: noise, so that rings go round in a minute."""
+    av = pytest.importorskip("av", reason="films are drawn with PyAV and numpy")
+    numpy = pytest.importorskip("numpy", reason="films are drawn with PyAV and numpy")
+    random_ = numpy.random.default_rng(size[0])
+    with av.open(str(path), "w", options={"movflags": "faststart"}) as target:
+        stream = target.add_stream(
+            "libx264", rate=25, options={"preset": "ultrafast", "bf": "0", "g": "50", "qp": "36"}
+        )
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        for _ in range(25 * length_s):
+            picture = numpy.full((size[1] * 3 // 2, size[0]), 128, numpy.uint8)
+            picture[: size[1]] = random_.integers(60, 180, (size[1], size[0]), numpy.uint8)
+            target.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "yuv420p")))
+        target.mux(stream.encode(None))
+    return path
+
+
+# -- one life of a box -------------------------------------------------------------------------------
+
+
+@dataclass
+class Session:
+    """What is kept of a box's life. Times are those of this machine's monotonic clock, in ns."""
+
+    folder: Path
+    site: str
+    data_start: int = 0  # where the data partition lies on the disk, in bytes
+    data_size: int = 0
+    marks: dict[str, int] = field(default_factory=dict)  # bytes of the log at a moment
+    told: list[tuple[int, int, dict[str, Any]]] = field(
+        default_factory=list
+    )  # (when heard, bytes of the log by then, what)
+    grown: list[tuple[int, int]] = field(default_factory=list)  # (bytes of the log, when first seen)
+    hashes: dict[str, str] = field(default_factory=dict)  # of the bundle's parts, and of slot A
+
+    @property
+    def base(self) -> Path:
+        return self.folder / "base.img"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "writes.0"
+
+    @property
+    def key(self) -> Path:
+        return self.folder / "key"
+
+    def save(self) -> None:
+        (self.folder / "session.json").write_text(json.dumps(asdict(self), default=str))
+
+    @classmethod
+    def load(cls, folder: Path) -> Session:
+        found = cls(**json.loads((folder / "session.json").read_text()))
+        found.folder = folder
+        found.told = [(when, size, told) for when, size, told in found.told]
+        return found
+
+    def guest_ns(self, log_bytes: int) -> int:
+        """The box's clock when its log had so many bytes; a little later than it was, never earlier."""
+        place = min(bisect_left(self.grown, (log_bytes, 0)), len(self.grown) - 1)
+        return self.grown[place][1] - min(when - told["at_ns"] for when, _, told in self.told)
+
+
+class Watcher:
+    """Hears what the box says, and sees its log grow."""
+
+    def __init__(self, box: vms.Vm, session: Session) -> None:
+        self._box, self._session = box, session
+        self._end = threading.Event()
+        self._ssh: subprocess.Popen[str] | None = None
+        threading.Thread(target=self._look, daemon=True).start()
+
+    def size(self) -> int:
+        return self._session.log.stat().st_size
+
+    def mark(self, name: str) -> None:
+        self._session.marks[name] = self.size()
+
+    def _look(self) -> None:
+        last = 0
+        while not self._end.wait(0.02):
+            size = self.size()
+            if size > last:
+                self._session.grown.append((size, time.monotonic_ns()))
+                last = size
+
+    def listen(self) -> None:
+        words = ["ssh", *vms.SSH_OPTIONS, "-i", str(self._box.key), "-p", str(self._box.ssh_port), "root@127.0.0.1",
+                 f"python3 -c {shlex.quote(LISTENER)}"]  # fmt: skip
+        self._ssh = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+        threading.Thread(target=self._hear, daemon=True).start()
+
+    def _hear(self) -> None:
+        assert self._ssh is not None
+        assert self._ssh.stdout is not None
+        for line in self._ssh.stdout:
+            told = json.loads(line)
+            assert told["kind"] != "dropped", "the listener was too slow"
+            self._session.told.append((time.monotonic_ns(), self.size(), told))
+
+    def close(self) -> None:
+        self._end.set()
+        if self._ssh is not None:
+            self._ssh.kill()
+            self._ssh.wait()
+
+
+def durable_at(session: Session, log_bytes: int) -> dict[str, int]:
+    """What the box had said to be durable, by stream."""
+    found: dict[str, int] = {}
+    for _, size, told in session.told:
+        if size > log_bytes:
+            break
+        if told["kind"] == "durable":
+            found[told["stream"]] = told["sequence"]
+    return found
+
+
+def file_hash(path: Path, offset: int = 0, size: int | None = None) -> str:
+    digest, left = hashlib.sha256(), path.stat().st_size - offset if size is None else size
+    with open(path, "rb") as file:
+        file.seek(offset)
+        while left:
+            block = file.read(min(left, 1 << 20))
+            digest.update(block)
+            left -= len(block)
+    return digest.hexdigest()
+
+
+def films_of(work: Path) -> list[str]:
+    """Three cameras: an ordinary one, and two whose rings go round in a minute or two."""
+    busy, street = drawn(work / "busy.mp4", (320, 192)), drawn(work / "street.mp4", (256, 160))
+    return [f"gate={films.footage('drawn/gate.mp4')}", f"busy={busy}", f"street={street}"]
+
+
+def live(session: Session, new_box, builder, work: Path) -> None:
+    """The box's life, from its first start until it was killed while an update lies ready in its other slot."""
+    bundle = builder.changed(lambda firmware: None, "1.5", work)
+    made = vms.contents_of(builder.built.toolbox, bundle, work)
+    with PretendCamera(*films_of(work), user=USER, password=PASSWORD) as camera, RealHub(work / "hub") as hub:
+        session.site = SITE.format(code=hub.code, fingerprint=hub.fingerprint) + "".join(
+            CAMERA.format(name=name, ring_gb=RING_GB) for name in CAMERAS
+        )
+        box = new_box("power-cuts", site=session.site, ports=[port_of(camera)], hub=int(hub.listen.rpartition(":")[2]))
+        box.toolbox = vms.Toolbox(box.toolbox.path, (*box.toolbox.folders, session.folder))
+        sparse_copy(box.disk, session.base)
+        assert box.key is not None
+        shutil.copy(box.key, session.key)
+        box.writes = session.folder / "writes"
+        watcher = Watcher(box, session)
+        try:
+            box.start()
+            box.wait_for("nvr: slot A committed")
+            box.wait_for_shell()
+            watcher.mark("committed")
+            watcher.listen()
+            wait_until(
+                lambda: set(durable_at(session, 1 << 60)) == {f"{name}/main" for name in CAMERAS},
+                300,
+                "everything durable once",
+            )
+            watcher.mark("recording")
+            end_s = time.monotonic() + RECORD_S
+            while time.monotonic() < end_s:
+                now_ms = int(time.time() * 1000)
+                hub.command("fetch", camera="gate", from_ms=now_ms - 9000, to_ms=now_ms - 2000, reason="a test")
+                time.sleep(15)
+            wait_until(hub.clips, 120, "a clip at the hub")
+            print(f"{len(hub.clips())} clips arrived while it recorded")
+            watcher.mark("recorded")
+            box.put(bundle, "/data/update.raucb")
+            watcher.mark("installing")
+            box.ssh("nvr-update install --no-restart /data/update.raucb", limit_s=600)
+            watcher.mark("installed")
+            data = json.loads(box.toolbox.run(["sfdisk", "--json", box.disk], folders=[box.disk.parent]).output)[
+                "partitiontable"
+            ]["partitions"]
+            session.data_start, session.data_size = data[5]["start"] * SECTOR, data[5]["size"] * SECTOR
+            for name, number, path in (
+                ("rootA", 3, builder.built.root_image.path / "root.img"),
+                ("bootA", 1, builder.built.boot.path / "boot.img"),
+            ):
+                session.hashes[name] = f"{data[number]['start'] * SECTOR} {path.stat().st_size} {file_hash(path)}"
+            for name, number, path in (("rootB", 4, made / "root.img"), ("bootB", 2, made / "boot.img")):
+                session.hashes[name] = f"{data[number]['start'] * SECTOR} {path.stat().st_size} {file_hash(path)}"
+            assert box.resets == 0 and box.crashes == 0, "its log goes over one start of QEMU only"
+        finally:
+            box.kill()
+            watcher.close()
+    session.save()
+
+
+@pytest.fixture(scope="module")
+def session(new_box, builder, tmp_path_factory) -> Session:
+    folder = Path(KEPT) if KEPT else tmp_path_factory.mktemp("session")
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "session.json").exists():
+        live(Session(folder, ""), new_box, builder, tmp_path_factory.mktemp("life"))
+    return Session.load(folder)
+
+
+# -- what is found after a cut -----------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def mounted(disk: Path, start: int, size: int, at: Path) -> Iterator[Path]:
+    """The data partition as the box's next start mounts it: the kernel replays the journal."""
+    at.mkdir(exist_ok=True)
+    where = f"loop,offset={start},sizelimit={size},nosuid,nodev,noexec"
+    subprocess.run(["mount", "-t", "ext4", "-o", where, disk, at], check=True)
+    try:
+        yield at
+    finally:
+        subprocess.run(["umount", at], check=True)
+
+
+def check_file_system(disk: Path, start: int, note: str) -> None:
+    """After its journal was replayed nothing is wrong with it."""
+    done = subprocess.run(["e2fsck", "-fn", f"{disk}?offset={start}"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{note}: {done.stdout[-1500:]}"
+
+
+def check_databases(data_dir: Path, note: str) -> int:
+    found = [path for path in data_dir.rglob("*.db") if path.is_file()]
+    for path in found:
+        with contextlib.closing(sqlite3.connect(path)) as base:
+            assert base.execute("PRAGMA integrity_check").fetchone() == ("ok",), f"{note}: {path.name}"
+    return len(found)
+
+
+def check_rings(session: Session, data_dir: Path, log_bytes: int, note: str) -> dict[str, int]:
+    """Promises 1 to 4. Milliseconds that each stream lost."""
+    identity = Identity.load_or_create(data_dir / "identity" / "key")
+    durable = durable_at(session, log_bytes)
+    place_of = {
+        (told["stream"], told["sequence"]): (told["lap"], told["segment"])
+        for _, _, told in session.told
+        if told["kind"] == "fragment"
+    }
+    now_ns = session.guest_ns(log_bytes)
+    lost_ms = {}
+    for stream, last in durable.items():
+        path = data_dir / "rings" / stream
+        settings = RingSettings(stream, path, round(RING_GB * 1e9))
+        directory = Directory(path)
+        try:
+            ring = open_ring(
+                directory,
+                settings,
+                box_id=identity.box_id,
+                boot_id=bytes(16),
+                sign=identity.sign,
+                public_key=identity.public_bytes,
+            )
+            assert not ring.recovered.unreadable, f"{note}: {ring.recovered}"
+            with Ring(path) as reader:
+                found = {row.record.sequence: row.record for row in reader.rows()}
+            # Of n segments one is being written, and one may have been taken for what comes next.
+            safe = settings.ring_bytes // settings.new_segment_bytes() - 1
+            known = {
+                sequence: place for (name, sequence), place in place_of.items() if name == stream and sequence <= last
+            }
+            segments = sorted({**known, **{s: (r.lap, r.segment) for s, r in found.items()}}.items())
+            newest = list(dict.fromkeys(place for _, place in reversed(segments)))[:safe]
+            missing = [sequence for sequence, place in known.items() if place in newest and sequence not in found]
+            assert not missing, f"{note}: {stream} lost {missing}, which the box had called durable"
+            end = found[max(found)]
+            lost_ms[stream] = max(0, now_ns - end.mono_ns - end.duration_ns) // 1_000_000
+            kept = {number: ring.index.raw(number) for number in _segments(directory)}
+            index.rebuild_ring(directory, stream)
+            again = index.Index.open(directory)
+            assert {number: again.raw(number) for number in _segments(directory)} == kept, (
+                f"{note}: {stream}: the rebuilt index differs"
+            )
+            again.close()
+        finally:
+            directory.close()
+    assert check(data_dir) == [], note
+    for account in ledger.ledger(data_dir, now=SystemClock().read(), boot_id=boot_id()):
+        assert account.recorded_ns + sum(account.by_cause_ns().values()) == account.total_ns, note
+        assert account.recorded_ns > 0, f"{note}: {account.stream}"
+    return lost_ms
+
+
+def _segments(directory: Directory) -> list[int]:
+    return [number for number in map(layout.segment_number, directory.names()) if number is not None]
+
+
+def histogram(lost_ms: list[int]) -> str:
+    counts = Counter(ms // 500 for ms in lost_ms)
+    return "\n".join(f"{step / 2:.1f} to {step / 2 + 0.5:.1f} s  {counts[step]}" for step in range(max(counts) + 1))
+
+
+def chosen(cutter: Cutter, from_bytes: int, to_bytes: int, count: int, chance: random.Random) -> list[int]:
+    """So many moments between two bytes of the log, in order."""
+    first, last = max(1, cutter.number_at(from_bytes)), cutter.number_at(to_bytes)
+    assert last - first >= count, f"only {last - first} requests to cut behind"
+    return sorted(chance.sample(range(first, last), count))
+
+
+# -- the campaigns -----------------------------------------------------------------------------------
+
+
+def test_power_cuts_while_recording_and_uploading(session, tmp_path):
+    """Promises 1 to 4 of the design hold on a real kernel's disk."""
+    logging.disable(logging.WARNING)  # each repair has its line
+    chance = random.Random(SEED)
+    cutter = Cutter(session.base, session.log, tmp_path)
+    numbers = chosen(cutter, session.marks["recording"], session.marks["recorded"], CUTS, chance)
+    laps = max(
+        told["lap"]
+        for _, size, told in session.told
+        if told["kind"] == "fragment" and size <= session.marks["recorded"]
+    )
+    lost_ms: list[int] = []
+    at_stake: list[int] = []
+    fates: Counter[str] = Counter()
+    try:
+        for count, number in enumerate(numbers):
+            fate = chance.choice((Fate.MIXED, Fate.MIXED, Fate.PREFIX, Fate.LOST, Fate.KEPT))
+            note = f"seed {SEED}, request {number}, {fate.value}"
+            disk = tmp_path / "cut.img"
+            at_stake.append(cutter.cut(number, fate, chance, disk))
+            with mounted(disk, session.data_start, session.data_size, tmp_path / "data") as data:
+                lost = check_rings(session, data / "nvr", cutter.entries[number - 1].end, note)
+                assert check_databases(data / "nvr", note) >= 2, note
+            check_file_system(disk, session.data_start, note)
+            lost_ms += lost.values()
+            fates[fate.value] += 1
+            over = {stream: ms for stream, ms in lost.items() if ms > LOSS_BOUND_S * 1000}
+            assert not over, f"{note}: {over}"
+            if count % 20 == 19:
+                print(f"{count + 1} cuts, at most {max(lost_ms)} ms lost", flush=True)
+    finally:
+        logging.disable(logging.NOTSET)
+        cutter.close()
+    print(
+        f"{len(numbers)} cuts ({dict(fates)}), {len(lost_ms)} rings recovered, laps up to {laps}, up to {max(at_stake)} unflushed writes at stake"
+    )
+    print(histogram(lost_ms))
+    assert laps >= 2, "no ring went round"
+    assert len(lost_ms) == CUTS * len(CAMERAS)
+
+
+def test_power_cuts_at_the_first_start(session, builder, tmp_path):
+    """Whatever the moment: the partition table is whole, data mounts, and the site file is in one of its two places, whole."""
+    chance = random.Random(SEED + 1)
+    cutter = Cutter(session.base, session.log, tmp_path)
+    toolbox = vms.Toolbox(builder.built.toolbox.path, (*builder.built.toolbox.folders, tmp_path))
+    where: Counter[str] = Counter()
+    try:
+        for number in chosen(cutter, 0, session.marks["committed"], CUTS // 2, chance):
+            fate = chance.choice((Fate.MIXED, Fate.MIXED, Fate.PREFIX, Fate.LOST, Fate.KEPT))
+            note = f"seed {SEED}, request {number}, {fate.value}"
+            disk = tmp_path / "cut.img"
+            cutter.cut(number, fate, chance, disk)
+            partitions = json.loads(toolbox.run(["sfdisk", "--json", disk]).output)["partitiontable"]["partitions"]
+            assert [each["name"] for each in partitions] == ["selector", "bootA", "bootB", "rootA", "rootB", "data"], (
+                note
+            )
+            start, size = (partitions[5][key] * SECTOR for key in ("start", "size"))
+            card = vms.Card(toolbox, disk)
+            on_card = card.get("site/site.yaml")
+            with mounted(disk, start, size, tmp_path / "data") as data:
+                kept = data / "site/site.yaml"
+                in_data = kept.read_bytes() if kept.exists() else None
+                host_key = data / "system/ssh/ssh_host_ed25519_key"
+                assert not host_key.exists() or b"END OPENSSH PRIVATE KEY" in host_key.read_bytes(), note
+            check_file_system(disk, start, note)
+            assert session.site.encode() in (on_card, in_data), f"{note}: the site file is gone, or torn"
+            assert in_data in (None, session.site.encode()), f"{note}: a torn site file is in force"
+            _, state = choice_of(card)
+            assert state.left("A") > 0 or state.good("A"), note
+            where["on the card" if in_data is None else "in both" if on_card else "in data"] += 1
+    finally:
+        cutter.close()
+    print(f"{sum(where.values())} cuts of a first start; the site file was {dict(where)}")
+    assert where["on the card"] and where["in data"]
+
+
+def choice_of(card: vms.Card) -> tuple[str, slots.State]:
+    """What the bootloader would start, as U-Boot and we read the two copies."""
+    for name in slots.COPIES:
+        with contextlib.suppress(slots.NoState):
+            state = slots.unpacked(card.get(name) or b"")
+            return slots.choice(state)[0], state
+    return slots.choice(slots.State())[0], slots.State()
+
+
+def test_power_cuts_while_an_update_is_installed(session, builder, tmp_path):
+    """What the bootloader would start holds what it should, byte for byte; and what was recorded meanwhile is there."""
+    logging.disable(logging.WARNING)
+    chance = random.Random(SEED + 2)
+    cutter = Cutter(session.base, session.log, tmp_path)
+    toolbox = vms.Toolbox(builder.built.toolbox.path, (*builder.built.toolbox.folders, tmp_path))
+    begin, end = session.marks["installing"], session.marks["installed"]
+    moments = chosen(cutter, begin, end, CUTS // 2, chance)
+    # The state is written in the last moments: all of them are tried.
+    last = cutter.number_at(end)
+    moments = sorted({*moments, *range(last - 40, last)})
+    starts: Counter[str] = Counter()
+    try:
+        for number in moments:
+            fate = chance.choice((Fate.MIXED, Fate.MIXED, Fate.PREFIX, Fate.LOST, Fate.KEPT))
+            note = f"seed {SEED}, request {number}, {fate.value}"
+            disk = tmp_path / "cut.img"
+            cutter.cut(number, fate, chance, disk)
+            slot, _ = choice_of(vms.Card(toolbox, disk))
+            for name in (f"root{slot}", f"boot{slot}"):
+                start, size, wanted = session.hashes[name].split()
+                assert file_hash(disk, int(start), int(size)) == wanted, (
+                    f"{note}: slot {slot} is started, and its {name} is not whole"
+                )
+            with mounted(disk, session.data_start, session.data_size, tmp_path / "data") as data:
+                check_rings(session, data / "nvr", cutter.entries[number - 1].end, note)
+            starts[slot] += 1
+    finally:
+        logging.disable(logging.NOTSET)
+        cutter.close()
+    print(f"{len(moments)} cuts while an update was installed; the bootloader would start {dict(starts)}")
+    assert starts["A"] and starts["B"]
+
+
+def test_boxes_start_and_record_from_the_disks_that_cuts_left(session, new_box, tmp_path):
+    """The whole way back, by the box's own bootloader: from cuts of the first start, of recording, and of an installation."""
+    chance = random.Random(SEED + 3)
+    stretches = (
+        ("first start", 0, "committed"),
+        ("recording", "recording", "recorded"),
+        ("installation", "installing", "installed"),
+    )
+    with PretendCamera(*films_of(tmp_path), user=USER, password=PASSWORD) as camera:
+        for count in range(STARTS):
+            name, begin, end = stretches[count % len(stretches)]
+            box = new_box(f"cut-{count}", site="", with_key=False, ports=[port_of(camera)])
+            box.key = session.key
+            cutter = Cutter(session.base, session.log, tmp_path)
+            (number,) = chosen(cutter, session.marks[begin] if begin else 0, session.marks[end], 1, chance)
+            fate = chance.choice((Fate.MIXED, Fate.PREFIX, Fate.LOST))
+            cutter.cut(number, fate, chance, box.disk)
+            cutter.close()
+            with box:
+                slot = comes_back(box, streams=[f"{each}/main" for each in CAMERAS])
+                durable = durable_at(session, cutter.entries[number - 1].end)
+                there = {
+                    each["stream"]: each["pictures"]
+                    for each in json.loads(box.ssh("nvr ring ls --data /data/nvr --json"))["streams"]
+                }
+                assert all(there[stream] > 0 for stream in durable)
+                assert box.ssh("systemctl --failed --no-legend --plain").strip() == ""
+            print(
+                f"{name}, request {number} ({fate.value}): slot {slot}, records again after {box.since_start_s():.0f} s",
+                flush=True,
+            )
+            box.disk.unlink()
