@@ -41,6 +41,8 @@ CAME_SHARE = 0.4  # of its rect that differs from the empty scene
 CAME_FRAMES = 4
 FIDGETS_S = 2.0  # seconds with movement inside, of the last minute; a lively one counts up to five times
 WEAK_COST = 0.1  # against a sure detection that fits as well
+BESIDE_COST = 4.0  # more than any sure detection costs
+PART_SHARE = 0.8  # of its area within another: then it is a part of that
 LOOK_S = 0.2  # the filter's gains are for so many seconds between two looks
 PLACE_NS = 150_000_000  # places of a thing are noted at most so often: steps are asked for, and those take time
 FRAMES_MOST_S = 0.5  # a frame counts for at most so long
@@ -120,7 +122,7 @@ class Tracker:
         left, free = self._assign(
             going_on,
             free,
-            lambda thing, each: self._cost(thing, each) if id(each) in known else self._weak_cost(thing, each),
+            lambda thing, each: self._cost(thing, each) if id(each) in known else self._weak_cost(thing, each, sure),
             gone_s,
         )
         new = [each for each in left if id(each) in known]
@@ -133,10 +135,13 @@ class Tracker:
         self._judge(at_ns, gone_s, scene)
 
     def hold(self, at_ns: int) -> None:
-        """A frame on which nothing moves was not looked at: everything stays where it is."""
-        self._at_ns = at_ns
+        """A frame on which nothing moves was not looked at: everything stays where it is, and who had gone is forgotten in time."""
+        gone_s = self._gone_s(at_ns)
         for thing in self._things:
             thing.vx = thing.vy = 0.0
+            if not self._is_told(thing):
+                thing.missed_s += min(gone_s, FRAMES_MOST_S)
+        self._things = [thing for thing in self._things if thing.missed_s <= _kept_s(thing)]
 
     def jump(self, at_ns: int) -> None:
         """Pictures were missing: whoever was there may be anywhere, so only the standing ones keep their number."""
@@ -150,9 +155,14 @@ class Tracker:
 
     # -- going on ------------------------------------------------------------------------------------
 
-    def _predict(self, at_ns: int) -> float:
+    def _gone_s(self, at_ns: int) -> float:
+        """Since the frame before; from now on `at_ns` is that."""
         gone_s = max((at_ns - self._at_ns) / 1e9, 0.0) if self._at_ns >= 0 else 0.0
         self._at_ns = at_ns
+        return gone_s
+
+    def _predict(self, at_ns: int) -> float:
+        gone_s = self._gone_s(at_ns)
         step_s = min(gone_s, 1.0)
         for thing in self._things:
             slowing = exp(-thing.missed_s)  # who is not seen may have stopped
@@ -196,12 +206,22 @@ class Tracker:
             return IMPOSSIBLE
         return (1.0 - iou) + 0.5 * min(away, 2.0) + penalty + (0.3 if thing.missed_s > SHOWN_S else 0.0)
 
-    def _weak_cost(self, thing: _Thing, each: Detection) -> float:
-        """A weak detection only goes on where one is expected, and says little of the kind of vehicle."""
+    def _weak_cost(self, thing: _Thing, each: Detection, sure: Sequence[Detection]) -> float:
+        """A weak detection only goes on where one is expected, and says little of the kind of vehicle.
+
+        It is taken before a sure one only if that is a part of it, a truck's cab. Beside it the sure one would be left to nobody and begin
+        anew: one person with two numbers, of which the older stands where he was and meets whoever comes next.
+        """
         same = thing.kind == each.kind or (thing.kind in VEHICLES and each.kind in VEHICLES)
         if not same or thing.missed_s > SHOWN_S + 1.0 or thing.rect.iou(each.rect) < 0.3:
             return IMPOSSIBLE
-        return self._cost(thing, each) + WEAK_COST
+        is_new = thing.detections < FIRST_DETECTIONS  # nobody knows how large it is
+        is_beside = any(
+            (is_new or one.rect.overlap(each.rect) < PART_SHARE * one.rect.area)
+            and self._cost(thing, one) < IMPOSSIBLE
+            for one in sure
+        )
+        return self._cost(thing, each) + (BESIDE_COST if is_beside else WEAK_COST)
 
     def _cost_of_blob(self, thing: _Thing, each: Detection) -> float:
         """Blobs carry MOVING things on, and others only where they fit well: a shadow makes a blob larger than its owner."""
@@ -309,7 +329,7 @@ class Tracker:
                 continue
             common = thing.rect.overlap(each.rect)
             least = min(thing.width * thing.height, each.rect.area)
-            if common > (0.3 if each.kind == MOVING or each.score < BEGIN_SCORE else 0.8) * least:
+            if common > (0.3 if each.kind == MOVING or each.score < BEGIN_SCORE else PART_SHARE) * least:
                 if thing.kind == MOVING and each.kind != MOVING:
                     continue  # the model knows better than the blob
                 return True
@@ -426,6 +446,12 @@ class Tracker:
 
     def _away(self, a: Point, b: Point) -> float:
         return hypot((a[0] - b[0]) * self.aspect, a[1] - b[1])
+
+
+def _kept_s(thing: _Thing) -> float:
+    """While nothing is looked at: who had not moved for a while is more likely missed by the model than gone."""
+    has_stood = thing.seen_ns - thing.moved_ns > KEPT_S * 1e9
+    return KEPT_S + STANDS_S if has_stood else KEPT_S
 
 
 def _core(rect: Rect) -> Rect:

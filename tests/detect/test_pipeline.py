@@ -249,10 +249,6 @@ def test_movement_from_above_is_timed_and_not_named(model):
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    reason="since weak detections carry a track on, two of the six share a number without a zone; nvr detect eval still counts six entries",
-    strict=False,
-)
 def test_six_who_come_one_after_the_other_are_six(model):
     facts = watch(Pipeline("room", model=model), films.play(films.footage("one-by-one-person-detection.mp4")))
     visits = [

@@ -70,6 +70,58 @@ def test_what_is_too_weak_begins_nothing_and_goes_on_with_what_is_known():
     assert [track.number for track in follow(flickering)[-1]] == [1]
 
 
+def whole(left: float, right: float, score: float) -> Detection:
+    return Detection(Rect(left, 0.04, right, 0.9), "person", score)
+
+
+def test_who_goes_out_takes_his_number_with_him_though_a_weak_rect_stays_behind():
+    """one-by-one-person-detection.mp4, 119 s: blurred by his going, a person had a second, weak rect where he had been, and it took his number.
+
+    It stood there, 4 s later the next one came in, and five of six numbers were left.
+    """
+    tracker = Tracker()
+    edges = [(0.49, 0.67), (0.48, 0.68), (0.50, 0.75), (0.50, 0.79), (0.53, 0.82), (0.61, 0.84), (0.58, 0.91)]
+    frames = [[whole(left, right, 0.6)] for left, right in edges]
+    frames += [[whole(0.76, 0.97, 0.64), whole(0.52, 0.92, 0.34)], [whole(0.77, 1.0, 0.68)], [whole(0.72, 0.99, 0.52)]]
+    assert {track.number for told in follow(frames, LIVELY, tracker) for track in told} == {1}
+    tracker.update([], len(frames) * STEP_NS, LIVELY)
+    assert tracker.tracks() == ()
+
+
+def test_a_truck_is_kept_from_its_surer_cab():
+    """The whole is seen weakly and the cab surely, within it: the track stays with the whole."""
+    truck, cab = Rect(0.2, 0.3, 0.6, 0.6), Rect(0.2, 0.32, 0.34, 0.58)
+    frames = [[Detection(truck, "truck", 0.7)]] * 4
+    frames += [[Detection(truck, "truck", 0.4), Detection(cab, "truck", 0.7)]] * 4
+    (track,) = follow(frames, LIVELY)[-1]
+    assert track.number == 1
+    assert track.rect.iou(truck) > 0.9
+
+
+@pytest.mark.parametrize("away_s", [10, 600])
+def test_who_comes_when_nothing_moved_for_long_is_another(away_s):
+    """He left through a door; nothing moved and nothing was looked at, so he was remembered until the next one came through it."""
+    tracker = Tracker()
+    follow([[person(0.3 + 0.02 * n, score=0.8)] for n in range(10)] + [[]] * 10, LIVELY, tracker)
+    at_ns = 20 * STEP_NS
+    for _ in range(away_s * 5):
+        at_ns += STEP_NS
+        tracker.hold(at_ns)
+    tracker.update([person(0.48, score=0.8)], at_ns + STEP_NS, LIVELY)
+    assert [track.number for track in tracker.tracks()] == [2]
+
+
+def test_who_stands_there_while_nothing_moves_keeps_his_number():
+    tracker = Tracker()
+    follow([[person(0.5, score=0.8)]] * 50, tracker=tracker)
+    at_ns = 50 * STEP_NS
+    for _ in range(3000):
+        at_ns += STEP_NS
+        tracker.hold(at_ns)
+    tracker.update([person(0.5, score=0.8)], at_ns + STEP_NS, STILL)
+    assert [track.number for track in tracker.tracks()] == [1]
+
+
 def test_two_who_pass_each_other_keep_their_numbers():
     frames = [[person(0.1 + 0.04 * n, 0.45), person(0.9 - 0.04 * n, 0.55)] for n in range(21)]
     first, last = follow(frames, LIVELY)[3], follow(frames, LIVELY)[-1]
