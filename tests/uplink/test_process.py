@@ -114,7 +114,10 @@ def test_an_event_whose_acknowledgement_is_lost_is_told_again_over_the_next_conn
     box.event("service_open", "open", 20.0)
     hub = SmallHub()
     hub.acknowledges = False
-    with served(tmp_path, hub) as listening, Running(box, box.site_file(listening.url, listening.fingerprint)) as running:
+    with (
+        served(tmp_path, hub) as listening,
+        Running(box, box.site_file(listening.url, listening.fingerprint)) as running,
+    ):
         until(lambda: hub.events, "the event is at the hub")
         assert running.uplink.outbox.events(10), "and the box does not know it"
         hub.acknowledges = True
