@@ -31,7 +31,7 @@ from nvr.uplink.worth import RANK_STATE, value_name
 log = logging.getLogger(__name__)
 
 UPLOADS = "/box/v1/uploads"
-PIECE_LEAST_BYTES, PIECE_MOST_BYTES = 8 * 1024, 1024 * 1024
+PIECE_LEAST_BYTES, PIECE_MOST_BYTES = 4 * 1024, 1024 * 1024
 PIECE_S = 4.0
 LOST_SHARE = 0.012  # of what goes through between two breaks; on average half a piece of each lane is sent in vain
 BREAK_BYTES = 1_000_000  # until a link has shown better or worse

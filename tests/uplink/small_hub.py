@@ -81,6 +81,8 @@ class SmallHub:
         # -- knobs
         self.wall_s = time.time
         self.lose_answers = 0  # of so many requests: done, and not answered
+        self.loses_confirmations = False  # it stores, and each answer that says so is lost
+        self.lost_confirmations = 0
         self.acknowledges = True
         self.refuse_uploads = 0  # an HTTP status
         self.refuse_pieces: list[int] = []  # HTTP statuses of the next ones
@@ -121,6 +123,9 @@ class SmallHub:
 
     def _lost(self, response: Response) -> Response:
         """Done, and the answer never arrives."""
+        if self.loses_confirmations and "nvr-stored" in response.headers:
+            self.lost_confirmations += 1
+            raise RuntimeError("this word is lost on purpose")
         if self.lose_answers > 0:
             self.lose_answers -= 1
             raise RuntimeError("this answer is lost on purpose")

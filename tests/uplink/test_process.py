@@ -87,6 +87,45 @@ def test_lost_answers_cost_time_and_nothing_else(box, tmp_path):
     assert hub.received_bytes == size_bytes
 
 
+def test_a_clip_whose_confirmation_is_lost_waits_and_leaves_as_soon_as_it_is_said_again(box, tmp_path):
+    """The last thing a bad link loses. The box keeps the clip, through a restart as well, asks again, and sends no byte of it twice."""
+    box.event("intrusion", "present", 12.0)
+    hub = SmallHub()
+    hub.loses_confirmations = True
+    with served(tmp_path, hub) as listening:
+        path = box.site_file(listening.url, listening.fingerprint)
+        for process in range(2):
+            lost = hub.lost_confirmations
+            with Running(box, path) as running:
+                until(lambda lost=lost: hub.lost_confirmations >= lost + 3, f"process {process} asks again and again")
+                (waiting,) = running.uplink.outbox.to_send()
+                assert waiting.made and (running.uplink.outbox.clips_path / waiting.made.file).exists()
+                assert running.uplink.outbox.depth()["given_up"] == {}
+        hub.loses_confirmations = False
+        with Running(box, path) as running:
+            until(lambda: running.uplink.outbox.depth()["depth"] == 0, "the box lets go of it")
+            assert running.uplink.counts.resent_bytes == running.uplink.counts.sent_bytes == 0
+        assert list((box.data_dir / "outbox" / "clips").iterdir()) == []
+    (size_bytes,) = [len(data) for data in hub.objects.values()]
+    assert (hub.received_bytes, set(hub.stored_times.values())) == (size_bytes, {1})
+
+
+def test_an_event_whose_acknowledgement_is_lost_is_told_again_over_the_next_connection(box, tmp_path):
+    box.event("service_open", "open", 20.0)
+    hub = SmallHub()
+    hub.acknowledges = False
+    with (
+        served(tmp_path, hub) as listening,
+        Running(box, box.site_file(listening.url, listening.fingerprint)) as running,
+    ):
+        until(lambda: hub.events, "the event is at the hub")
+        assert running.uplink.outbox.events(10), "and the box does not know it"
+        hub.acknowledges = True
+        hub.hang_up()
+        until(lambda: not running.uplink.outbox.events(10), "it is told again, and acknowledged")
+        assert len(hub.event_order) == 1
+
+
 def test_in_quiet_hours_ordinary_clips_wait_and_alarms_do_not(box, tmp_path):
     box.event("service_open", "open", 20.0)
     box.event("intrusion", "present", 12.0)

@@ -14,6 +14,7 @@ import itertools
 import json
 import os
 import signal
+import sqlite3
 import statistics
 import subprocess
 import sys
@@ -21,15 +22,18 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
+from nvr.clock import SystemClock  # noqa: E402
 from tests.uplink.boxes import EventfulBox  # noqa: E402
 from tests.uplink.real_hub import RealHub  # noqa: E402
 from tools.bench.shaped_link import HUB, Shape, ShapedLink  # noqa: E402
 
 PORT = 8443
+SETTLE_S = 180.0  # for the last word of the hub: a connection is given up after 45 s of silence, a new one after 30 s, and again
 
 
 @dataclass
@@ -65,7 +69,9 @@ class Figures:
     heartbeat_gaps_s: list[float] = field(default_factory=list)  # at the hub, outside of the outage
     busiest_kbit_s: float = 0.0  # of any ten seconds
     mean_kbit_s: float = 0.0  # of all ten seconds that were busy
-    waiting: int = 0
+    waiting: int = 0  # events and clips in the outbox on disk, `settled_s` after the hub had stored the last clip
+    settled_s: float = 0.0  # until the outbox was empty, at most SETTLE_S
+    given_up: dict[str, int] = field(default_factory=dict)
     events: int = 0
     lost_share: float = 0.0
 
@@ -92,8 +98,26 @@ class Hub:
         return int(self.real.rows("SELECT count(*) AS n FROM object WHERE kind = 'clip'")[0]["n"])
 
 
+def outbox_on_disk(data_dir: Path) -> tuple[int, dict[str, int]]:
+    """(events and clips that the box has not let go of, what it gave up). Its own word is as old as its last heartbeat."""
+    base = sqlite3.connect(f"file:{data_dir / 'outbox' / 'outbox.db'}?mode=ro", uri=True, timeout=30)
+    with contextlib.closing(base):
+        (number,) = base.execute("SELECT (SELECT count(*) FROM events) + (SELECT count(*) FROM clips)").fetchone()
+        return number, dict(base.execute("SELECT name, number FROM facts WHERE name <> 'cursor'").fetchall())
+
+
+def last_words(data_dir: Path) -> dict[str, Any]:
+    """What the box says in a status that it began to write after this call."""
+    path = data_dir / "run" / "uplink.json"
+    from_ms = SystemClock().mono_ns() // 1_000_000
+    end_s = time.monotonic() + 60
+    while (status := json.loads(path.read_text()))["mono_ms"] <= from_ms and time.monotonic() < end_s:
+        time.sleep(0.2)
+    return dict(status)
+
+
 def measure(folder: Path, plan: Plan, name: str = "upl") -> Figures:
-    """Blocks until everything has arrived, or `longest_s` passed. Needs root."""
+    """Blocks until everything has arrived and the box knows it, or `longest_s` passed. Needs root."""
     box = EventfulBox(folder, seconds=90, picture_bytes=plan.picture_bytes)
     for number in range(plan.clips):
         box.event("service_open", "open", 10 + number % 60)
@@ -130,8 +154,14 @@ def measure(folder: Path, plan: Plan, name: str = "upl") -> Figures:
             if stored >= plan.clips + plan.alarms and resets >= plan.resets:
                 break
         figures.seconds = time.time() - began_s
-        time.sleep(8.0)
-        status = json.loads((box.data_dir / "run" / "uplink.json").read_text())
+        if stored >= plan.clips + plan.alarms:
+            # The hub has all; that the box hears it needs the link once more, and a new connection if one broke just now.
+            until_s = time.monotonic() + SETTLE_S
+            while outbox_on_disk(box.data_dir)[0] and time.monotonic() < until_s:
+                time.sleep(0.2)
+            figures.settled_s = SETTLE_S - (until_s - time.monotonic())
+        figures.waiting, figures.given_up = outbox_on_disk(box.data_dir)
+        status = last_words(box.data_dir)
         figures.resets, figures.link_bytes = link.resets, link.counted["up"].sent_bytes
         figures.lost_share = link.counted["up"].lost / max(link.counted["up"].packets, 1)
         _rates(figures, link.timeline)
@@ -148,7 +178,6 @@ def measure(folder: Path, plan: Plan, name: str = "upl") -> Figures:
     )
     figures.clip_bytes = sum(clip["size_bytes"] for clip in clips)
     figures.resent_bytes, figures.breaks = status["uplink"]["resent_bytes"], status["uplink"]["breaks"]
-    figures.waiting = status["outbox"].get("depth", -1)
     alarms = [event["received_ms"] / 1000 for event in events if event["value"] == 0]
     for stored_s, at_s in zip(told, alarms, strict=False):
         if not any(begin_s - 1 <= stored_s < end_s for begin_s, end_s in outages):  # without a link nothing arrives

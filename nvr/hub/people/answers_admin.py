@@ -158,6 +158,8 @@ class WebhookAnswer(BaseModel):
     waiting: int
     failed: int
     trouble: str
+    last_ms: int | None  # when the receiver was last called
+    last_trouble: str  # and why it did not take it; "": it did
 
 
 class Webhooks(BaseModel):
@@ -202,7 +204,18 @@ class HoldNew(Taken):
     camera_id: Annotated[int, Field(ge=1, le=2**53)] | None = None
     from_ms: Ms
     to_ms: Ms
-    reason: Annotated[str, StringConstraints(min_length=3, max_length=1000, pattern=_CLEAN)]
+    reason: Annotated[str, StringConstraints(strip_whitespace=True, min_length=3, max_length=1000, pattern=_CLEAN)]
+
+
+class HoldRelease(Taken):
+    reason: Annotated[str, StringConstraints(strip_whitespace=True, min_length=3, max_length=1000, pattern=_CLEAN)]
+
+
+class KeptNow(BaseModel):
+    """Clips and stills that the hub has."""
+
+    count: int
+    size_bytes: int
 
 
 class HoldAnswer(BaseModel):
@@ -216,6 +229,8 @@ class HoldAnswer(BaseModel):
     created_ms: int
     released_ms: int | None
     released_by: str
+    release_reason: str
+    kept: KeptNow | None  # what it keeps from being deleted now; null: it was released
 
 
 class Holds(BaseModel):
@@ -234,7 +249,7 @@ class DeletionNew(Taken):
 
 class DeletionDecision(Taken):
     granted: bool
-    answer: Annotated[str, StringConstraints(min_length=3, max_length=2000, pattern=_CLEAN)]
+    answer: Annotated[str, StringConstraints(strip_whitespace=True, min_length=3, max_length=2000, pattern=_CLEAN)]
 
 
 class DeletionAnswer(BaseModel):
@@ -256,6 +271,28 @@ class DeletionAnswer(BaseModel):
     done_ms: int | None
     deleted: int
     kept_by_hold: int
+
+
+class CoveredThing(BaseModel):
+    """One clip or still that a request covers."""
+
+    sha256: str
+    kind: Literal["clip", "still"]
+    place: str | None
+    camera_id: int | None
+    camera: str
+    from_ms: int
+    to_ms: int
+    size_bytes: int
+    is_held: bool
+
+
+class DeletionLook(BaseModel):
+    now_ms: int
+    deletion: DeletionAnswer
+    covered: KeptNow  # what a grant would delete, without what is held
+    held: KeptNow  # what a hold keeps all the same
+    things: list[CoveredThing]  # the newest 200 of both
 
 
 class Deletions(BaseModel):

@@ -14,6 +14,7 @@ from nvr.hub.people.guard import Asked, Needs, Refused
 router = APIRouter()
 
 Administrator = Annotated[Asked, Depends(Needs(roles.ADMINISTER, everywhere=True))]
+THINGS_MOST = 200  # of what a request covers, on a page
 RowId = Annotated[int, Path(ge=1, le=guard.KEY_MOST)]
 
 
@@ -29,19 +30,22 @@ def _names(connection: Connection, tenant_id: int) -> dict[int, str]:
 
 @router.get("/holds", response_model=answers_admin.Holds, tags=["holds"])
 def holds(asked: Annotated[Asked, Depends(Needs(roles.HOLD))]) -> Any:
-    """What must not be deleted, and why; released ones too. Holds of other places are not listed."""
+    """What must not be deleted, why, and how much that is; released ones too. Holds of other places are not listed."""
     table, places = tables.legal_hold, asked.places(roles.HOLD)
     with asked.hub.store.reading() as connection:
         question = select(table).where(table.c.tenant_id == asked.tenant_id).order_by(table.c.id.desc())
         if places is not None:
             question = question.where(table.c.place_id.in_(sorted(places)))
         rows, names = connection.execute(question.limit(1000)).all(), _names(connection, asked.tenant_id)
+        kept = deleting.kept_by_holds(connection, asked.tenant_id)
+    nothing = deleting.Amount(0, 0)
     return {
         "now_ms": asked.now_ms,
         "holds": [
             {"id": row.id, "place": names.get(row.place_id), "camera_id": row.camera_id, "from_ms": row.from_ms, "to_ms": row.to_ms,
              "reason": row.reason, "by": row.by_user, "created_ms": row.created_ms, "released_ms": row.released_ms or None,
-             "released_by": row.released_by}
+             "released_by": row.released_by, "release_reason": row.release_reason,
+             "kept": None if row.released_ms else kept.get(row.id, nothing)._asdict()}
             for row in rows
         ],
     }  # fmt: skip
@@ -74,17 +78,17 @@ def make_hold(body: answers_admin.HoldNew, asked: Annotated[Asked, Depends(Needs
     return {"id": number}
 
 
-@router.delete("/holds/{hold_id}", status_code=204, tags=["holds"])
-def release_hold(hold_id: RowId, asked: Administrator) -> None:
-    """Retention counts again. The hold stays in the list, with who released it."""
+@router.post("/holds/{hold_id}/release", status_code=204, tags=["holds"])
+def release_hold(hold_id: RowId, body: answers_admin.HoldRelease, asked: Administrator) -> None:
+    """Retention counts again. The hold stays in the list, with who released it and why."""
     table = tables.legal_hold
     with asked.hub.store.writing() as connection:
         open_ = table.c.id == hold_id, table.c.tenant_id == asked.tenant_id, table.c.released_ms == 0
-        released = update(table).where(*open_).values(released_ms=asked.now_ms, released_by=asked.person.name)
-        if connection.execute(released).rowcount != 1:
+        values = {"released_ms": asked.now_ms, "released_by": asked.person.name, "release_reason": body.reason}
+        if connection.execute(update(table).where(*open_).values(**values)).rowcount != 1:
             raise guard.not_found("hold")
         deleting.mark_held(connection, asked.tenant_id)
-        asked.log(connection, "hold released", f"hold {hold_id}")
+        asked.log(connection, "hold released", f"hold {hold_id}", reason=body.reason)
 
 
 # -- what persons ask for ------------------------------------------------------------------------------------
@@ -111,6 +115,37 @@ def deletions(asked: Administrator) -> Any:
         ).all()
         names = _names(connection, asked.tenant_id)
     return {"now_ms": asked.now_ms, "deletions": [_deletion(row, names, asked.now_ms) for row in rows]}
+
+
+@router.get("/deletions/{deletion_id}", response_model=answers_admin.DeletionLook, tags=["deletions"])
+def deletion(deletion_id: RowId, asked: Administrator) -> Any:
+    """One request, and what the hub has of what it covers now: to answer the person, and to decide."""
+    table, camera = tables.deletion_request, core.camera
+    with asked.hub.store.reading() as connection:
+        row = connection.execute(
+            select(table).where(table.c.id == deletion_id, table.c.tenant_id == asked.tenant_id)
+        ).one_or_none()
+        if row is None:
+            raise guard.not_found("request")
+        free, held = deleting.covered(connection, row)
+        names = _names(connection, asked.tenant_id)
+        of_tenant = select(camera.c.id, camera.c.name).where(camera.c.tenant_id == asked.tenant_id)
+        cameras = dict(connection.execute(of_tenant).all())
+    asked.log_look("deletion looked at", f"deletion {deletion_id}")
+    things = [(each, False) for each in free] + [(each, True) for each in held]
+    things.sort(key=lambda thing: (-thing[0].from_ms, thing[0].id))
+    return {
+        "now_ms": asked.now_ms,
+        "deletion": _deletion(row, names, asked.now_ms),
+        "covered": deleting.amount(free)._asdict(),
+        "held": deleting.amount(held)._asdict(),
+        "things": [
+            {"sha256": each.sha256, "kind": each.kind, "place": names.get(each.place_id), "camera_id": each.camera_id,
+             "camera": cameras.get(each.camera_id, ""), "from_ms": each.from_ms, "to_ms": each.to_ms, "size_bytes": each.size_bytes,
+             "is_held": is_held}
+            for each, is_held in things[:THINGS_MOST]
+        ],
+    }  # fmt: skip
 
 
 @router.post("/deletions", status_code=201, response_model=answers.Made, tags=["deletions"])

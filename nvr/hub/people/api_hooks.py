@@ -13,6 +13,7 @@ from sqlalchemy import delete, insert, select, update
 from nvr.hub import tables as core
 from nvr.hub.people import answers, answers_admin, guard, notify, outgoing, roles, tables
 from nvr.hub.people.guard import Asked, Needs, Refused
+from nvr.hub.people.webhooks import deliver, is_refused, note_result
 
 router = APIRouter()
 
@@ -31,7 +32,8 @@ def webhooks(asked: Administrator) -> Any:
         depth = depths.get(row.id, outgoing.Depth(0, 0, ""))
         found.append(
             {"id": row.id, "title": row.title, "url": row.url, "what": row.what, "is_on": row.is_on, "by": row.by_user,
-             "waiting": depth.waiting, "failed": depth.failed, "trouble": depth.trouble}
+             "waiting": depth.waiting, "failed": depth.failed, "trouble": depth.trouble, "last_ms": row.last_ms or None,
+             "last_trouble": row.last_trouble}
         )  # fmt: skip
     return {"now_ms": asked.now_ms, "webhooks": found}
 
@@ -70,10 +72,6 @@ def check_url(url: str) -> None:
         raise Refused(422, "url", f"{host} is no address of a receiver", hint="Write https://host/path.")
 
 
-def is_refused(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    return ip.is_link_local or ip.is_multicast or ip.is_unspecified
-
-
 @router.patch("/webhooks/{hook_id}", status_code=204, tags=["webhooks"])
 def switch_webhook(hook_id: HookId, body: answers.Switch, asked: Administrator) -> None:
     _switch(asked, tables.webhook, hook_id, body.is_on, "webhook")
@@ -82,6 +80,29 @@ def switch_webhook(hook_id: HookId, body: answers.Switch, asked: Administrator) 
 @router.delete("/webhooks/{hook_id}", status_code=204, tags=["webhooks"])
 def remove_webhook(hook_id: HookId, asked: Administrator) -> None:
     _remove(asked, tables.webhook, hook_id, outgoing.WEBHOOK)
+
+
+@router.post("/webhooks/{hook_id}/try", status_code=204, tags=["webhooks"])
+def try_webhook(hook_id: HookId, asked: Administrator) -> None:
+    """Deliver `{"what": "test"}` now, signed as everything is; 502 says what the receiver said. Also one that is switched off."""
+    table = tables.webhook
+    with asked.hub.store.writing() as connection:
+        row = connection.execute(
+            select(table).where(table.c.id == hook_id, table.c.tenant_id == asked.tenant_id)
+        ).one_or_none()
+        if row is None:
+            raise guard.not_found("webhook")
+        letter = outgoing.test(connection, asked.tenant_id, hook_id, asked.person.name, asked.now_ms)
+    trouble = deliver(row.url, asked.seal.open(row.secret, "webhook"), letter, asked.now_ms)
+    with asked.hub.store.writing() as connection:
+        if trouble:
+            outgoing.drop(connection, letter)
+        else:
+            outgoing.sent(connection, [letter], asked.now_ms)
+        note_result(connection, hook_id, trouble, asked.now_ms)
+        asked.log(connection, "webhook tried", f"webhook {hook_id}", trouble=trouble)
+    if trouble:
+        raise Refused(502, "not delivered", f"the receiver did not take it: {trouble}", hint="Look at its address.")
 
 
 def _switch(asked: Asked, table: Any, hook_id: int, is_on: bool, what: str) -> None:

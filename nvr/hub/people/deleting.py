@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, delete, insert, select, update
 
@@ -128,29 +128,53 @@ def delete_object(connection: Connection, row: Any, why: str, now_ms: int) -> No
     )  # fmt: skip
 
 
+class Amount(NamedTuple):
+    """Of clips and stills."""
+
+    count: int
+    size_bytes: int
+
+
+def amount(rows: Iterable[Any]) -> Amount:
+    sizes = [int(row.size_bytes) for row in rows]
+    return Amount(len(sizes), sum(sizes))
+
+
+def kept_by_holds(connection: Connection, tenant_id: int) -> dict[int, Amount]:
+    """By hold that was not released: what it keeps now. A thing that two of them keep is counted for both."""
+    table, holds = core.object_, legal_holds(connection, tenant_id)
+    held = table.c.tenant_id == tenant_id, table.c.deleted_ms.is_(None), table.c.held.is_(True)
+    rows = connection.execute(select(table).where(*held)).all() if holds else []
+    return {hold.id: amount(row for row in rows if hold.protects(_kept(row))) for hold in holds}
+
+
+def covered(connection: Connection, request: Any) -> tuple[list[Any], list[Any]]:
+    """Rows of clips and stills that a request of a person covers: those that a grant deletes, and those that a hold keeps."""
+    stored = core.object_
+    holds = legal_holds(connection, request.tenant_id)
+    rows = connection.execute(
+        select(stored)
+        .where(
+            stored.c.tenant_id == request.tenant_id, stored.c.deleted_ms.is_(None), stored.c.kind.in_(("clip", "still")),
+            stored.c.from_ms > 0, stored.c.from_ms < request.to_ms, stored.c.to_ms >= request.from_ms,
+        )
+        .order_by(stored.c.id)
+    ).all()  # fmt: skip
+    places = None if request.place_ids is None else frozenset(request.place_ids)
+    asked = [row for row in rows if retention.is_asked_for(_kept(row), places, request.from_ms, request.to_ms)]
+    held = {row.id for row in asked if any(hold.protects(_kept(row)) for hold in holds)}
+    return [row for row in asked if row.id not in held], [row for row in asked if row.id in held]
+
+
 def carry_out_granted(connection: Connection, now_ms: int) -> int:
     """Some of what granted requests cover; how many things were deleted. A request is done when nothing of it is left but what is held."""
-    table, stored = tables.deletion_request, core.object_
+    table = tables.deletion_request
     count = 0
     for request in connection.execute(select(table).where(table.c.state == "granted").order_by(table.c.id)).all():
-        holds = legal_holds(connection, request.tenant_id)
-        rows = connection.execute(
-            select(stored)
-            .where(
-                stored.c.tenant_id == request.tenant_id, stored.c.deleted_ms.is_(None), stored.c.kind.in_(("clip", "still")),
-                stored.c.from_ms > 0, stored.c.from_ms < request.to_ms, stored.c.to_ms >= request.from_ms,
-            )
-            .order_by(stored.c.id)
-        ).all()  # fmt: skip
-        places = None if request.place_ids is None else frozenset(request.place_ids)
-        asked = [row for row in rows if retention.is_asked_for(_kept(row), places, request.from_ms, request.to_ms)]
-        free = [row for row in asked if not any(hold.protects(_kept(row)) for hold in holds)]
+        free, held = covered(connection, request)
         for row in free[:AT_ONCE]:
             delete_object(connection, row, f"request {request.id}", now_ms)
-        values: dict[str, Any] = {
-            "deleted": request.deleted + len(free[:AT_ONCE]),
-            "kept_by_hold": len(asked) - len(free),
-        }
+        values: dict[str, Any] = {"deleted": request.deleted + len(free[:AT_ONCE]), "kept_by_hold": len(held)}
         if len(free) <= AT_ONCE:
             values |= {"state": "done", "done_ms": now_ms}
             more = {"deleted": values["deleted"], "kept_by_hold": values["kept_by_hold"]}

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, case, delete, func, insert, select, update
 from nvr.hub.people import quiet, tables
 
 NOTIFICATION, WEBHOOK = "notification", "webhook"
+_NEVER_MS = 2**60
 KEPT_MS = 30 * 24 * 3_600_000  # of what was sent or given up
 
 
@@ -96,8 +97,8 @@ def _put(
     body: Mapping[str, Any],
     now_ms: int,
     due_ms: int,
-) -> None:
-    connection.execute(
+) -> int:
+    inserted = connection.execute(
         insert(tables.outgoing).values(
             tenant_id=tenant_id,
             channel=channel,
@@ -108,6 +109,18 @@ def _put(
             due_ms=due_ms,
         )
     )
+    return int(inserted.inserted_primary_key[0])  # type: ignore[index]
+
+
+def test(connection: Connection, tenant_id: int, target_id: int, who: str, now_ms: int) -> Letter:
+    """A letter of no consequence, with a number of its own. It is due never: whoever made it delivers it, and notes that or drops it."""
+    body = {"what": "test", "who": who, "at_ms": now_ms}
+    number = _put(connection, tenant_id, WEBHOOK, target_id, 2, body, now_ms, _NEVER_MS)
+    return Letter(number, tenant_id, WEBHOOK, target_id, 2, body, now_ms, _NEVER_MS, 0)
+
+
+def drop(connection: Connection, letter: Letter) -> None:
+    connection.execute(delete(tables.outgoing).where(tables.outgoing.c.id == letter.id))
 
 
 def waiting(connection: Connection, channel: str, now_ms: int) -> dict[int, list[Letter]]:
@@ -163,6 +176,7 @@ def drop_old(connection: Connection, now_ms: int) -> None:
     old_ms = now_ms - KEPT_MS
     connection.execute(delete(table).where((table.c.sent_ms > 0) & (table.c.sent_ms < old_ms)))
     connection.execute(delete(table).where((table.c.failed_ms > 0) & (table.c.failed_ms < old_ms)))
+    connection.execute(delete(table).where((table.c.due_ms == _NEVER_MS) & (table.c.created_ms < old_ms)))
 
 
 def drop_target(connection: Connection, channel: str, target_id: int) -> None:
@@ -186,7 +200,9 @@ def depths(connection: Connection, tenant_id: int, channel: str) -> dict[int, De
     failed_count = func.sum(case((table.c.failed_ms > 0, 1), else_=0))
     rows = connection.execute(
         select(table.c.target_id, func.count(), failed_count, func.max(table.c.trouble))
-        .where(table.c.tenant_id == tenant_id, table.c.channel == channel, table.c.sent_ms == 0)
+        .where(
+            table.c.tenant_id == tenant_id, table.c.channel == channel, table.c.sent_ms == 0, table.c.due_ms < _NEVER_MS
+        )
         .group_by(table.c.target_id)
     )
     return {

@@ -193,6 +193,8 @@ webhook = Table(
     Column("what", JSON, nullable=False),  # "alerts", "events"; []: all
     Column("is_on", Boolean, nullable=False, default=True),
     Column("by_user", String(100), nullable=False, default=""),
+    Column("last_ms", MS, nullable=False, default=0),  # when the receiver was last called
+    Column("last_trouble", String(300), nullable=False, default=""),  # and why it did not take it; "": it did
 )
 
 outgoing = Table(
@@ -247,6 +249,7 @@ legal_hold = Table(
     Column("created_ms", MS, nullable=False),
     Column("released_ms", MS, nullable=False, default=0),
     Column("released_by", String(100), nullable=False, default=""),
+    Column("release_reason", String(1000), nullable=False, default=""),
 )
 
 deletion_request = Table(

@@ -10,10 +10,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
-from sqlalchemy import select
+from sqlalchemy import Connection, select, update
 
 from nvr.hub.people import outgoing, signing, tables
-from nvr.hub.people.api_hooks import is_refused
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +37,7 @@ def send_waiting(hub: Any, seal: Any, now_ms: int) -> int:
         for number, letter in enumerate(letters):
             trouble = deliver(target.url, secret, letter, hub.now_ms())
             with hub.store.writing() as connection:
+                note_result(connection, target_id, trouble, hub.now_ms())
                 if trouble:
                     log.warning("webhook %d: %s", target_id, trouble)
                     outgoing.failed(connection, letters[number:], trouble, now_ms)
@@ -66,6 +66,16 @@ def deliver(url: str, secret: str, letter: outgoing.Letter, now_ms: int) -> str:
             return "" if 200 <= answer.status_code < 300 else f"the receiver answered {answer.status_code}"
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError) as error:
         return f"{type(error).__name__}: {error}"[:200]
+
+
+def note_result(connection: Connection, target_id: int, trouble: str, now_ms: int) -> None:
+    """What the receiver said last, for whoever looks why nothing arrives; the queue forgets it."""
+    this = update(tables.webhook).where(tables.webhook.c.id == target_id)
+    connection.execute(this.values(last_ms=now_ms, last_trouble=trouble[:300]))
+
+
+def is_refused(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    return ip.is_link_local or ip.is_multicast or ip.is_unspecified
 
 
 def where_it_leads(url: str) -> str:

@@ -85,6 +85,7 @@ ROUTES: dict[str, Line] = {
     "POST /api/v1/webhooks": Line(TENANT, roles.ADMINISTER, body={"title": "w", "url": "https://example.org/"}),
     "PATCH /api/v1/webhooks/{hook_id}": Line(TENANT, roles.ADMINISTER, body={"is_on": True}, has_object=True),
     "DELETE /api/v1/webhooks/{hook_id}": Line(TENANT, roles.ADMINISTER, has_object=True),
+    "POST /api/v1/webhooks/{hook_id}/try": Line(TENANT, roles.ADMINISTER, has_object=True),
     "GET /api/v1/notifications": Line(TENANT, roles.ADMINISTER),
     "POST /api/v1/notifications": Line(TENANT, roles.ADMINISTER, body={"title": "n", "address": "json://127.0.0.1:1/"}),
     "PATCH /api/v1/notifications/{hook_id}": Line(TENANT, roles.ADMINISTER, body={"is_on": True}, has_object=True),
@@ -92,8 +93,11 @@ ROUTES: dict[str, Line] = {
     "POST /api/v1/notifications/{hook_id}/try": Line(TENANT, roles.ADMINISTER, has_object=True),
     "GET /api/v1/holds": Line(LIST, roles.HOLD),
     "POST /api/v1/holds": Line(LIST, roles.HOLD, body={"place": "{place}", "reason": "court", **SPAN}),
-    "DELETE /api/v1/holds/{hold_id}": Line(TENANT, roles.ADMINISTER, has_object=True),
+    "POST /api/v1/holds/{hold_id}/release": Line(
+        TENANT, roles.ADMINISTER, body={"reason": "the court has it"}, has_object=True
+    ),
     "GET /api/v1/deletions": Line(TENANT, roles.ADMINISTER),
+    "GET /api/v1/deletions/{deletion_id}": Line(TENANT, roles.ADMINISTER, has_object=True),
     "POST /api/v1/deletions": Line(TENANT, roles.ADMINISTER, body={"person": "p", "reason": "r", **SPAN}),
     "POST /api/v1/deletions/{deletion_id}/decide": Line(
         TENANT, roles.ADMINISTER, body={"granted": False, "answer": "a crime"}, has_object=True

@@ -8,7 +8,8 @@ from sqlalchemy import insert, select, update
 from nvr.hub import tables as core
 from nvr.hub.people import deleting, retention, roles, tables, worker
 from nvr.hub.people.retention import DAY_MS, Kept, LegalHold
-from tests.hub.people.world import NOW_MS
+from tests.hub.people.world import CLIP as CLIP_BYTES
+from tests.hub.people.world import JPEG, NOW_MS
 
 CLIP = Kept("clip", 1, 7, NOW_MS - 31 * DAY_MS, NOW_MS - 31 * DAY_MS + 60_000, NOW_MS - 31 * DAY_MS)
 
@@ -95,12 +96,55 @@ def test_what_is_held_outlives_its_time_until_the_hold_is_released(world):
     deleting.run(world.hub)
     assert objects(world) == {world.own.clip: True, world.foreign.clip: False, world.other.clip: False}
     administrator = world.as_role(roles.ADMINISTRATOR)
-    assert administrator.delete(f"/api/v1/holds/{hold}").status_code == 204
-    assert administrator.delete(f"/api/v1/holds/{hold}").status_code == 404
+    address = f"/api/v1/holds/{hold}/release"
+    assert administrator.post(address, json={"reason": "     "}).status_code == 422, (
+        "no hold is released without a word"
+    )
+    assert next(each for each in administrator.get("/api/v1/holds").json()["holds"] if each["id"] == hold)["kept"] == {
+        "count": 2, "size_bytes": len(CLIP_BYTES) + len(JPEG),
+    }  # fmt: skip
+    assert administrator.post(address, json={"reason": "perkara selesai"}).status_code == 204
+    assert administrator.post(address, json={"reason": "perkara selesai"}).status_code == 404
     deleting.run(world.hub)
     assert objects(world)[world.own.clip] is False
     listed = administrator.get("/api/v1/holds").json()["holds"]
-    assert next(each for each in listed if each["id"] == hold)["released_by"] == "administrator-all"
+    released = next(each for each in listed if each["id"] == hold)
+    assert (released["released_by"], released["release_reason"], released["kept"]) == (
+        "administrator-all", "perkara selesai", None,
+    )  # fmt: skip
+    told = administrator.get("/api/v1/audit", params={"what": "hold released"}).json()["entries"]
+    assert (told[0]["object"], told[0]["more"]) == (f"hold {hold}", {"reason": "perkara selesai"})
+
+
+def test_before_a_request_is_decided_one_sees_what_it_covers_and_what_a_hold_keeps_of_it(world):
+    administrator = world.as_role(roles.ADMINISTRATOR)
+    body = {
+        "person": "Bapak B",
+        "places": [world.own.place],
+        "from_ms": NOW_MS - 120_000,
+        "to_ms": NOW_MS,
+        "reason": "saya",
+    }
+    number = administrator.post("/api/v1/deletions", json=body).json()["id"]
+    size = len(CLIP_BYTES) + len(JPEG)
+    look = administrator.get(f"/api/v1/deletions/{number}").json()
+    assert (look["covered"], look["held"]) == ({"count": 2, "size_bytes": size}, {"count": 0, "size_bytes": 0})
+    assert {each["kind"] for each in look["things"]} == {"clip", "still"}
+    assert all(
+        (each["place"], each["camera"], each["is_held"]) == (world.own.place, "hall", False) for each in look["things"]
+    )
+    hold = {"camera_id": world.own.camera, "from_ms": NOW_MS - 1000, "to_ms": NOW_MS, "reason": "laporan polisi"}
+    administrator.post("/api/v1/holds", json=hold)
+    look = administrator.get(f"/api/v1/deletions/{number}").json()
+    assert (look["covered"]["count"], look["held"]["count"]) == (0, 2)
+    decision = {"granted": True, "answer": "akan dihapus, kecuali yang ditahan"}
+    assert administrator.post(f"/api/v1/deletions/{number}/decide", json=decision).status_code == 200
+    deleting.run(world.hub)
+    look = administrator.get(f"/api/v1/deletions/{number}").json()
+    done = look["deletion"]
+    assert (done["state"], done["deleted"], done["kept_by_hold"], look["held"]["count"]) == ("done", 0, 2, 2)
+    said = {each["what"] for each in administrator.get("/api/v1/audit").json()["entries"]}
+    assert {"deletion asked for", "deletion looked at", "deletion granted", "deletion done"} <= said
 
 
 def test_an_operator_of_one_place_holds_nothing_elsewhere(world):

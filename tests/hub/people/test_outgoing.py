@@ -305,3 +305,31 @@ def test_the_address_of_a_service_is_neither_stored_in_clear_nor_shown_nor_logge
 def test_what_runs_on_this_machine_or_is_no_address_is_refused(address):
     assert notify.service_of(address) == ""
     assert notify.send(address, "t", "b") != ""
+
+
+def test_a_webhook_is_tried_at_once_and_what_the_receiver_said_last_is_kept(world, receiver):
+    client = world.as_role(roles.ADMINISTRATOR)
+    made = client.post(
+        "/api/v1/webhooks", json={"title": "w", "url": f"{receiver.url}/hook", "what": ["events"]}
+    ).json()
+
+    def listed() -> dict[str, object]:
+        return next(each for each in client.get("/api/v1/webhooks").json()["webhooks"] if each["id"] == made["id"])
+
+    assert (listed()["last_ms"], listed()["last_trouble"]) == (None, "")
+    address = f"/api/v1/webhooks/{made['id']}/try"
+    assert client.post(address).status_code == 204
+    ((headers, body),) = receiver.taken
+    assert signing.is_genuine(made["secret"], body, headers["nvr-signature"], world.clock.now // 1000)
+    assert (receiver.bodies[0]["what"], receiver.bodies[0]["who"]) == ("test", "administrator-all")
+    assert (listed()["last_ms"], listed()["last_trouble"], listed()["waiting"]) == (world.clock.now, "", 0)
+    receiver.answers = [500]
+    refused = client.post(address)
+    assert (refused.status_code, refused.json()["key"]) == (502, "not delivered") and "500" in refused.json()["error"]
+    assert ("500" in listed()["last_trouble"], listed()["waiting"], listed()["failed"]) == (True, 0, 0)
+    tried = client.get("/api/v1/audit", params={"what": "webhook tried"}).json()["entries"]
+    assert ["500" in each["more"]["trouble"] for each in tried] == [True, False]
+    world.clock.pass_s(1)
+    world.store_event("service_open", "closed")
+    assert webhooks.send_waiting(world.hub, world.app.state.seal, world.clock.now) == 1
+    assert (listed()["last_ms"], listed()["last_trouble"]) == (world.clock.now, "")

@@ -26,6 +26,11 @@ const Reports = lazy(() => import("./pages/reports").then((page) => page.Reports
 const Boxes = lazy(() => import("./pages/boxes").then((page) => page.Boxes));
 const Audit = lazy(() => import("./pages/audit").then((page) => page.Audit));
 const Users = lazy(() => import("./pages/users").then((page) => page.Users));
+const Holds = lazy(() => import("./pages/holds").then((page) => page.Holds));
+const Requests = lazy(() => import("./pages/requests").then((page) => page.Requests));
+const RequestPage = lazy(() => import("./pages/request").then((page) => page.RequestPage));
+const Tokens = lazy(() => import("./pages/tokens").then((page) => page.Tokens));
+const Webhooks = lazy(() => import("./pages/webhooks").then((page) => page.Webhooks));
 const Account = lazy(() => import("./pages/account").then((page) => page.Account));
 
 /** The mayor begins with the places, everybody else with the cameras. */
@@ -60,6 +65,11 @@ function Inside() {
           <Route path="/boxes" component={Boxes} />
           <Route path="/audit" component={Audit} />
           <Route path="/users" component={Users} />
+          <Route path="/holds" component={Holds} />
+          <Route path="/requests" component={Requests} />
+          <Route path="/requests/:id" component={RequestPage} />
+          <Route path="/tokens" component={Tokens} />
+          <Route path="/webhooks" component={Webhooks} />
           <Route path="/account" component={Account} />
           <Route default component={NotFound} />
         </Router>

@@ -55,7 +55,9 @@ const colons = (text: string) => text.replaceAll(".", ":");
 export const clock = (ms: number) => colons(format("clock", { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" }).format(ms));
 export const hourMinute = (ms: number) => colons(format("minutes", { hour: "2-digit", minute: "2-digit", hourCycle: "h23" }).format(ms));
 export const dayWords = (ms: number) => format("day", { weekday: "long", day: "numeric", month: "long", year: "numeric" }).format(ms);
-export const shortDay = (ms: number) => format("short", { day: "numeric", month: "short" }).format(ms);
+/** With its year where that is another than now. */
+export const shortDay = (ms: number) =>
+  isoDay(ms).slice(0, 4) === isoDay(hubNow()).slice(0, 4) ? format("short", { day: "numeric", month: "short" }).format(ms) : format("shortyear", { day: "numeric", month: "short", year: "numeric" }).format(ms);
 export const monthWords = (ms: number) => format("month", { month: "long", year: "numeric" }).format(ms);
 
 /** The day in the city as 2026-07-01. */

@@ -115,6 +115,15 @@ export const Account = () => (
     <div class="boxes">
       <Password />
       <SecondStep />
+      <section class="card">
+        <h2>{t("tokensTitle")}</h2>
+        <p class="hint">{t("tokensHint")}</p>
+        <p class="bar end">
+          <a class="button" href="/tokens">
+            {t("show")}
+          </a>
+        </p>
+      </section>
     </div>
   </>
 );

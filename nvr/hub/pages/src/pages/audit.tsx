@@ -2,6 +2,7 @@
 
 import { useState } from "preact/hooks";
 import { useAnswer } from "../api";
+import { Sections } from "../parts/sections";
 import { Empty, Shown } from "../parts/small";
 import { clock, shortDay } from "../time";
 import { said, t } from "../words";
@@ -85,6 +86,7 @@ export function Audit() {
   const [pages, setPages] = useState<(number | null)[]>([null]);
   return (
     <>
+      <Sections here="audit" />
       <div class="head">
         <h1>{t("audit")}</h1>
       </div>

@@ -4,6 +4,7 @@ import { useState } from "preact/hooks";
 import { ApiFault, ask, titled, useAnswer, type Place } from "../api";
 import { Badge, Dialog, Fault, Field, Shown, input } from "../parts/small";
 import { Icon } from "../parts/icon";
+import { Sections } from "../parts/sections";
 import { moment } from "../time";
 import { said, t } from "../words";
 
@@ -140,6 +141,7 @@ export function Users() {
   const [chosen, setChosen] = useState<User | "new" | null>(null);
   return (
     <>
+      <Sections here="users" />
       <div class="head">
         <h1>{t("users")}</h1>
         <button type="button" class="main" onClick={() => setChosen("new")}>

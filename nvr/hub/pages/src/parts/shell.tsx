@@ -7,6 +7,7 @@ import { ask, forgetAll, heardMs, isMayor, may, session, titled, useAnswer } fro
 import { clock, hourMinute, hubNow, now, second } from "../time";
 import { chooseLanguage, language, t, type Key } from "../words";
 import { Icon, type IconName } from "./icon";
+import { mySections } from "./sections";
 
 const GONE_MS = 13_000; // the hub is asked every ten seconds; two more and a half for a slow link
 
@@ -16,6 +17,7 @@ interface Part {
   key: IconName & Key;
   address: string;
   isFor: () => boolean;
+  alsoAt?: string[];
 }
 
 const everybody = () => true;
@@ -26,12 +28,14 @@ const PARTS: Part[] = [
   { key: "alerts", address: "/alerts", isFor: everybody },
   { key: "reports", address: "/reports", isFor: () => may("report") },
   { key: "boxes", address: "/boxes", isFor: () => may("health") },
-  { key: "users", address: "/users", isFor: () => may("administer") },
-  { key: "audit", address: "/audit", isFor: () => may("administer") },
 ];
+
+const isAt = (path: string, address: string) => path === address || path.startsWith(`${address}/`);
 
 const parts = () => {
   const mine = PARTS.filter((each) => each.isFor());
+  const behind = mySections().map((each) => each.address);
+  if (behind.length) mine.push({ key: "manage", address: behind[0]!, isFor: everybody, alsoAt: behind });
   return isMayor() ? [mine[1]!, mine[0]!, ...mine.slice(2)] : mine;
 };
 
@@ -43,8 +47,8 @@ function NewAlerts() {
 
 function PartLink(props: { part: Part; onClick?: () => void }) {
   const { path } = useLocation();
-  const { key, address } = props.part;
-  const isHere = path === address || path.startsWith(`${address}/`) || (key === "wall" && path.startsWith("/cameras/"));
+  const { key, address, alsoAt } = props.part;
+  const isHere = [address, ...(alsoAt ?? [])].some((each) => isAt(path, each)) || (key === "wall" && path.startsWith("/cameras/"));
   return (
     <a href={address} aria-current={isHere ? "page" : undefined} onClick={props.onClick}>
       <Icon name={key} />
@@ -121,7 +125,7 @@ export function Shell(props: { children: ComponentChildren }) {
   }, [path]);
   const title = titled(session.value?.city?.title) || "nvr";
   const mine = parts();
-  const here = mine.find((each) => path.startsWith(each.address));
+  const here = mine.find((each) => [each.address, ...(each.alsoAt ?? [])].some((address) => isAt(path, address)));
   useEffect(() => void (document.title = here ? `${t(here.key)} · ${title}` : title), [path, language.value, title]);
   return (
     <>

@@ -109,8 +109,14 @@ export function Field(props: { label: string; hint?: string; children: Component
 
 /** Choices of which one holds; links, so that an address can be kept and the keyboard works as everywhere. */
 export function Tabs(props: { label: string; items: [string, string, ComponentChildren, string | number | null][]; chosen: string }) {
+  const place = useRef<HTMLElement>(null);
+  useEffect(() => {
+    // On a phone they stand in one row that scrolls: the chosen one is seen. Not scrollIntoView(), which moves the page as well.
+    const chosen = place.current?.querySelector<HTMLElement>("[aria-current]");
+    if (chosen) place.current!.scrollLeft = chosen.offsetLeft - place.current!.offsetLeft - 16;
+  }, [props.chosen]);
   return (
-    <nav class="tabs" aria-label={props.label}>
+    <nav class="tabs" aria-label={props.label} ref={place}>
       {props.items.map(([key, address, words, count]) => (
         <a key={key} href={address} aria-current={key === props.chosen ? "true" : undefined}>
           {words}
