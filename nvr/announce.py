@@ -19,6 +19,7 @@ from typing import Any
 from nvr.media import ClockState, FragmentRecord, Position
 
 SOCKET_NAME = "announce.sock"
+SEEN_SOCKET = "seen.sock"  # where `detect` announces what it sees, in the same way
 QUEUE_LENGTH = 256  # 16 cameras for 16 s; more would only be older
 LISTENERS_MAX = 64  # a box has three, and a page a few more; descriptors belong to cameras and segments first
 _WELCOMES_MAX = 16  # in one turn: whoever connects without end must not keep the cameras waiting

@@ -44,6 +44,7 @@ STATUS_EVERY_S = 5.0
 TOLD_MOST = 50
 WEAR_EVERY_S = 600.0  # the account of what was written is kept this often: a power cut costs ten minutes of it
 STATUS_NAME = "scrub.json"
+STATUS_MOST_BYTES = 100_000
 
 
 @dataclass
@@ -210,8 +211,8 @@ class Scrub:
 def read_status(data_dir: Path) -> dict[str, Any]:
     """What the scrub told last; empty when it has not told anything."""
     try:
-        found = json.loads((data_dir / "run" / STATUS_NAME).read_bytes())
-    except (OSError, ValueError):
+        found = json.loads((data_dir / "run" / STATUS_NAME).read_bytes()[:STATUS_MOST_BYTES])
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

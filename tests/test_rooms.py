@@ -38,6 +38,7 @@ ROOMS: dict[str, str] = {
     "site": "scene ring",  # of the ring only layout.py: what a budget takes of the disk
     "ledger": "ring clock journal",
     "announce": "media",
+    "hearing": "announce",
     "stream": "source ring journal",
     "recorder": "stream source ring announce journal systemd",
     "detect": "scene media h264",
@@ -47,8 +48,8 @@ ROOMS: dict[str, str] = {
     "scrub": "ring systemd priority wear clock",
     "looking": "detect rules events recorder priority",  # the detect process around the pure files of detect/
     "clips": "ring evidence ledger verify_clip",
-    "uplink": "wire clips ledger events announce site systemd scrub priority detect looking",
-    "web": "announce clips ledger site systemd events scrub",
+    "uplink": "wire clips ledger events hearing site systemd scrub priority detect looking",
+    "web": "hearing clips ledger site systemd events scrub",
     "hub": "wire evidence verify_clip systemd",
     "box": EVERYTHING,
     "cli": EVERYTHING,

@@ -247,10 +247,12 @@ def run_city(options: argparse.Namespace, folder: Path) -> int:
                     log_path=box_folder / "log",
                 )
             )
-        codes = json.dumps({name: code for name, code in furnished.codes.items() if name not in REAL_BOXES})
+        codes = json.dumps({"codes": {name: code for name, code in furnished.codes.items() if name not in REAL_BOXES}})
         arguments = ["--hub", address, "--keys", str(keys), "--without", ",".join(sorted(REAL_PLACES))]
         parts.append(
-            Part("the light boxes", [sys.executable, "-m", "tools.city", *arguments], ready="ready", says=codes)
+            Part(
+                "the light boxes", [sys.executable, "-m", "tools.city", "light", *arguments], ready="ready", says=codes
+            )
         )
         print(f"starting the hub, {len(REAL_BOXES)} boxes and {len(light.boxes)} light ones ...", flush=True)
 
@@ -271,6 +273,7 @@ class Part:
     arguments: list[str]
     ready: str = ""  # what it prints when the next one may start
     says: str = ""  # on its standard input
+    is_talking: bool = False  # more will be said
     log_path: Path | None = None  # where its words go; None: here
     process: subprocess.Popen[str] | None = None
 
@@ -285,10 +288,18 @@ class Part:
         if out is not None:
             out.close()
         if self.says and self.process.stdin is not None:
-            with contextlib.suppress(BrokenPipeError), self.process.stdin as stdin:
-                stdin.write(self.says)
+            with contextlib.suppress(BrokenPipeError):
+                self.say(self.says)
+                if not self.is_talking:
+                    self.process.stdin.close()
         if self.ready:
             self._wait()
+
+    def say(self, text: str) -> None:
+        """Raises BrokenPipeError when it has ended."""
+        assert self.process is not None and self.process.stdin is not None
+        self.process.stdin.write(text)
+        self.process.stdin.flush()
 
     def _wait(self) -> None:
         process = self.process

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nvr.announce import Announcer, Subscriber, fragment_of
+from nvr.announce import SEEN_SOCKET, Announcer, Subscriber, fragment_of
 from nvr.arena import Arena
 from nvr.clock import Clock, SystemClock, boot_id
 from nvr.detect.feeds import (
@@ -52,7 +52,6 @@ from nvr.source import Source
 
 log = logging.getLogger(__name__)
 
-SEEN_SOCKET = "seen.sock"
 NS_PER_S = 1_000_000_000
 SILENT_NS = 3 * NS_PER_S  # fragments come every second, and late ones a little later
 BLIND_NS = 15 * NS_PER_S  # media that comes and gives no frame at all: damaged beyond decoding

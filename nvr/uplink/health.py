@@ -15,9 +15,9 @@ from nvr.media import ClockState
 from nvr.site_settings import Site
 
 
-def disk(data_dir: Path, trouble: str, run_dir: Path) -> dict[str, Any]:
+def disk(data_dir: Path, trouble: str) -> dict[str, Any]:
     """Of the disk that holds the data; what nobody knows of it is None. Wear and what does not read back are told by `scrub.py`."""
-    said = _scrubbed(run_dir)
+    said = scrub.read_status(data_dir)
     wear, forgotten = (_object(said.get(key)) for key in ("wear", "forgotten"))
     lost = sorted(str(stream) for stream, number in forgotten.items() if number)
     if lost:
@@ -44,14 +44,6 @@ def disk(data_dir: Path, trouble: str, run_dir: Path) -> dict[str, Any]:
 
 def _object(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
-
-
-def _scrubbed(run_dir: Path) -> dict[str, Any]:
-    try:
-        said = json.loads((run_dir / scrub.STATUS_NAME).read_bytes()[:100_000])
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return _object(said)
 
 
 def temperature_c() -> float | None:

@@ -1,4 +1,4 @@
-"""What other processes of the box announce, heard in the event loop: `record` on announce.sock, `detect` on seen.sock."""
+"""What `record` and `detect` announced last (nvr/hearing.py), as far as the hub is to know it."""
 
 from __future__ import annotations
 
@@ -9,44 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from nvr.announce import SOCKET_NAME, Subscriber, fragment_of
+from nvr.announce import SEEN_SOCKET, SOCKET_NAME, fragment_of
+from nvr.hearing import messages
 from nvr.media import FragmentRecord, Position
 
 log = logging.getLogger(__name__)
 
-AGAIN_S = 0.5
-AT_ONCE = 64  # messages; then the loop serves somebody else
 Fragment = tuple[Position, FragmentRecord]
-
-
-async def listen(run_dir: Path, name: str, take: Callable[[dict[str, Any]], None]) -> None:
-    """Give every message to `take`, however often the other process starts anew. Runs until cancelled."""
-    loop = asyncio.get_running_loop()
-    while True:
-        try:
-            subscriber = Subscriber(run_dir, name)
-        except OSError:
-            await asyncio.sleep(AGAIN_S)
-            continue
-        readable = asyncio.Event()
-        loop.add_reader(subscriber.fileno(), readable.set)
-        try:
-            while True:
-                await readable.wait()
-                readable.clear()
-                for _ in range(AT_ONCE):
-                    message = subscriber.receive(0)
-                    if message is None:
-                        break
-                    take(message)
-                else:
-                    readable.set()
-                    await asyncio.sleep(0)
-        except (OSError, ValueError):
-            await asyncio.sleep(AGAIN_S)
-        finally:
-            loop.remove_reader(subscriber.fileno())
-            subscriber.close()
 
 
 class Heard:
@@ -64,8 +33,12 @@ class Heard:
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(listen(self._run_dir, SOCKET_NAME, self._of_record))
-            tasks.create_task(listen(self._run_dir, "seen.sock", self._of_detect))
+            tasks.create_task(self._hear(SOCKET_NAME, self._of_record))
+            tasks.create_task(self._hear(SEEN_SOCKET, self._of_detect))
+
+    async def _hear(self, name: str, take: Callable[[dict[str, Any]], None]) -> None:
+        async for message in messages(self._run_dir, name):
+            take(message)
 
     def _of_record(self, message: dict[str, Any]) -> None:
         if message.get("kind") == "fragment":

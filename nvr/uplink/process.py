@@ -276,7 +276,7 @@ class Uplink:
                 "at_ms": reading.wall_ns // 1_000_000 if reading.state is not ClockState.UNKNOWN else 0,
                 "mono_ms": reading.mono_ns // 1_000_000, "boot_id": self.boot_id,
                 "clock": heartbeat.clock_body(self.heard.record, reading), "cameras": cameras, "states": states, "ledger": self._ledger,
-                "disk": health.disk(self.data_dir, ", ".join(sorted(causes)) or self.standing.trouble, self.run_dir), "temperature_c": health.temperature_c(),
+                "disk": health.disk(self.data_dir, ", ".join(sorted(causes)) or self.standing.trouble), "temperature_c": health.temperature_c(),
                 "load": health.load(), "uplink": self._uplink_body(rtt_ms), "outbox": self._depth, "shed": self._shed(detect),
                 "slot": health.slot(), "update": health.update(self.run_dir),
             }

@@ -25,8 +25,9 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-from nvr.announce import Subscriber, fragment_of
+from nvr.announce import SOCKET_NAME, fragment_of
 from nvr.clock import Clock, SystemClock
+from nvr.hearing import messages
 from nvr.media import FragmentRecord, Position
 
 log = logging.getLogger(__name__)
@@ -34,8 +35,6 @@ log = logging.getLogger(__name__)
 QUEUE_LENGTH = 4  # fragments of one stream that wait for one page: 4 s, older ones are of no use for live
 WINDOW = 3  # fragments of one stream on the way to one page; 3 s of a link's delay
 RECENT_LENGTH = 12  # since the last keyframe, so that a page shows a picture at once; a longer GOP waits for the next
-MESSAGES_AT_ONCE = 64  # then the loop serves somebody else
-RECONNECT_S = 0.5
 
 Fragment = tuple[Position, FragmentRecord]
 
@@ -173,33 +172,8 @@ class Live:
 
     async def listen(self) -> None:
         """Run until cancelled."""
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                subscriber = Subscriber(self._run_dir)
-            except OSError:
-                await asyncio.sleep(RECONNECT_S)
-                continue
-            readable = asyncio.Event()
-            loop.add_reader(subscriber.fileno(), readable.set)
-            try:
-                while True:
-                    await readable.wait()
-                    readable.clear()
-                    for _ in range(MESSAGES_AT_ONCE):
-                        message = subscriber.receive(0)
-                        if message is None:
-                            break
-                        self.take(message)
-                    else:
-                        readable.set()
-                        await asyncio.sleep(0)
-            except (OSError, ValueError) as error:
-                log.info("the recorder is gone (%s), waiting for the next one", error)
-                await asyncio.sleep(RECONNECT_S)
-            finally:
-                loop.remove_reader(subscriber.fileno())
-                subscriber.close()
+        async for message in messages(self._run_dir, SOCKET_NAME):
+            self.take(message)
 
     async def tell(self) -> None:
         """Tell every page once a second how things are, also when the recorder is silent. Run until cancelled."""

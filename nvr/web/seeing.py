@@ -27,9 +27,10 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from nvr import site, site_edit
-from nvr.announce import Subscriber
+from nvr.announce import SEEN_SOCKET
 from nvr.errors import NvrError
 from nvr.events import Events, EventsUnreadable, State
+from nvr.hearing import packets
 from nvr.site_edit import CannotEdit, ChangedMeanwhile, Drawing, Drawn
 from nvr.web.answers import SECURITY_HEADERS, NotFound, Unavailable, WrongQuestion, error_answer, json_answer, json_body
 from nvr.web.guard import Guard, is_same_origin
@@ -37,11 +38,10 @@ from nvr.web.settings import PageSettings
 
 log = logging.getLogger(__name__)
 
-SEEN_SOCKET = "seen.sock"
 SILENT_S = (
     20.0  # detect tells its state every second, but a busy box gives it little CPU; when it is gone its socket ends
 )
-RECONNECT_S = 1.0
+LOOK_S = 1.0  # what it told is looked at again so often, while detection says nothing
 WATCHERS_MOST = 40
 WAITING_MOST = 30  # messages for one page: some seconds of one camera
 EVENTS_MOST = 200  # in one answer
@@ -110,38 +110,17 @@ class Seeing:
 
     async def listen(self) -> None:
         """Run until cancelled."""
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                subscriber = Subscriber(self._run_dir, SEEN_SOCKET)
-            except OSError:
-                await asyncio.sleep(RECONNECT_S)
-                await self._tell_states()
-                continue
-            readable = asyncio.Event()
-            loop.add_reader(subscriber.fileno(), readable.set)
-            try:
-                while True:
-                    with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(readable.wait(), RECONNECT_S)
-                    readable.clear()
-                    for _ in range(64):
-                        packet = subscriber.packet(0)
-                        if packet is None:
-                            break
+        async with contextlib.aclosing(packets(self._run_dir, SEEN_SOCKET, idle_s=LOOK_S)) as heard:
+            async for packet in heard:
+                if packet is None:
+                    self._heard_s = float("-inf")
+                elif packet:
+                    try:
                         await self._take(packet)
-                    else:
-                        readable.set()
-                        await asyncio.sleep(0)
-                    if not self.is_looking:
-                        await self._tell_states()
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                log.info("detection is gone (%s), waiting for the next one", error)
-                await asyncio.sleep(RECONNECT_S)
-            finally:
-                self._heard_s = float("-inf")
-                loop.remove_reader(subscriber.fileno())
-                subscriber.close()
+                    except (ValueError, KeyError, TypeError) as error:
+                        log.warning("detection said something that cannot be understood: %r", error)
+                if not self.is_looking:
+                    await self._tell_states()
 
     async def _take(self, packet: bytes) -> None:
         is_seen = packet.startswith(b'{"kind":"seen"')

@@ -10,11 +10,10 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from nvr import site
-from nvr.announce import Announcer
+from nvr.announce import SEEN_SOCKET, Announcer
 from nvr.events import EventLog, Evidence
 from nvr.scene import Event
 from nvr.web.access import create_one_time_link
-from nvr.web.seeing import SEEN_SOCKET
 from nvr.web.server import Page
 from nvr.web.settings import PageSettings
 

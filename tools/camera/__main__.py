@@ -9,6 +9,7 @@ import pathlib
 import signal
 import ssl
 import sys
+import time
 
 from nvr.errors import NvrError
 from tools.camera.access import Access
@@ -53,6 +54,9 @@ def _options() -> argparse.Namespace:
         "--session-s", type=int, default=60, help="drop a client that is silent for so long (default %(default)s)"
     )
     parser.add_argument("--keep-alive", choices=("GET_PARAMETER", "OPTIONS"), default="GET_PARAMETER")
+    parser.add_argument(
+        "--sent", metavar="FILE", help="note every picture: wall time in ns, camera, to how many it was sent"
+    )
     parser.add_argument("--tls", metavar="PEM", help="certificate and key: serve rtsps")
     return parser.parse_args()
 
@@ -74,6 +78,16 @@ def _cameras(options: argparse.Namespace) -> list[PretendCamera]:
     return cameras
 
 
+def _note_pictures(cameras: list[PretendCamera], path: str) -> None:
+    notes = open(path, "a", buffering=1)  # line by line: whoever reads it may come at any moment
+
+    def note(name: str, watchers: int) -> None:
+        notes.write(f"{time.time_ns()} {name} {watchers}\n")
+
+    for camera in cameras:
+        camera.on_picture = note
+
+
 def _manners(options: argparse.Namespace) -> Manners:
     return Manners(options.session_s, keep_alive=options.keep_alive, pace_bytes_per_s=int(options.pace_mbit * 1e6 / 8))
 
@@ -84,6 +98,8 @@ async def _serve(options: argparse.Namespace, cameras: list[PretendCamera]) -> N
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.load_cert_chain(options.tls)
     access = Access(options.user, options.password, options.scheme)
+    if options.sent:
+        _note_pictures(cameras, options.sent)
     server = PretendServer(cameras, access=access, manners=_manners(options))
     await server.start(options.bind, options.port, tls)
     host = f"[{options.bind}]" if ":" in options.bind else options.bind

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Protocol
 
@@ -81,6 +82,9 @@ class PretendCamera:
         self.faults = Faults()
         self.watchers: list[Watcher] = []
         self.pictures = self.packets = self.lost = self.skipped = 0
+        self.on_picture: Callable[[str, int], None] = lambda name, watchers: (
+            None
+        )  # each picture, and to how many it went
         self._all = footage
         self._footage = footage[0]
         self._speed, self._loops, self._rewinds = speed, loops, rewinds
@@ -172,6 +176,7 @@ class PretendCamera:
         self.packets += len(template.offsets)
         self._payload_bytes += template.payload_bytes
         if faults.silent or not self.watchers:
+            self.on_picture(self.name, 0)
             return
         data = packets.filled(template, first, self._rtp_base + ticks, self.ssrc)
         offsets: list[int] | tuple[int, ...] = template.offsets
@@ -183,12 +188,16 @@ class PretendCamera:
             for watcher in self.watchers:
                 watcher.send_raw(nonsense)
         self._send_report(ticks)
+        taken = 0
         for watcher in tuple(self.watchers):
             if watcher.waits_for_keyframe and not shown.is_keyframe:
                 continue
             watcher.waits_for_keyframe = False
             if data and not watcher.send_picture(data, offsets):
                 self.skipped += 1
+            elif data:
+                taken += 1
+        self.on_picture(self.name, taken)
 
     def _send_report(self, ticks: int) -> None:
         """The camera's clock runs with its pictures, so that a fast or late sender tells no nonsense."""

@@ -26,13 +26,19 @@ FILMS = (
 )  # fmt: skip
 
 
-def draw(path: Path, place: city_room.Place, camera: str, length_s: int = LENGTH_S) -> None:
-    """The film appears under its name when it is whole."""
+def draw(
+    path: Path,
+    place: city_room.Place,
+    camera: str,
+    length_s: int = LENGTH_S,
+    size: tuple[int, int] = (pictures.WIDTH, pictures.HEIGHT),
+) -> None:
+    """The film appears under its name when it is whole. `size`: width and height in pixels."""
     unfinished = path.with_suffix(".unfinished")
     name = place.camera_name(camera)
     with av.open(str(unfinished), "w", format="mp4") as out:
         stream = out.add_stream("libx264", rate=FPS)
-        stream.width, stream.height, stream.pix_fmt = pictures.WIDTH, pictures.HEIGHT, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
         stream.gop_size = FPS
         stream.options = {
             "preset": "ultrafast",
