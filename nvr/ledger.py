@@ -106,6 +106,12 @@ class StreamLedger:
     def gaps(self) -> list[Part]:
         return [part for part in self.parts if part.cause is not None]
 
+    def since_the_first(self) -> StreamLedger:
+        """Without what lies before the stream was first recorded, which nobody misses."""
+        if not self.parts or self.parts[0].detail != BEFORE_FIRST:
+            return self
+        return replace(self, from_ns=self.parts[0].to_ns, parts=self.parts[1:])
+
     def to_json(self) -> dict[str, Any]:
         """As `nvr ledger --json` prints it. Seconds are rounded to milliseconds so that the sums still hold."""
         causes = self.by_cause_ns()

@@ -340,6 +340,9 @@ def test_a_camera_added_later_is_not_missing_before():
     box.record(100)
     ledger = box.account()
     assert {part.detail for part in ledger.gaps()} == {"before this stream was first recorded"}
+    assert ledger.since_the_first().missing_ns == 0
+    assert ledger.since_the_first().recorded_ns == ledger.recorded_ns
+    assert ledger.since_the_first().since_the_first() == ledger.since_the_first()
 
 
 def test_a_stream_nobody_knows_has_one_part():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -37,7 +38,9 @@ def films(folder: Path) -> dict[str, Path]:
     """Four films by camera name, drawn once. Raises DemoFailed."""
     if len(list(folder.glob("*.mp4"))) < 4:
         print("drawing four films for the demo (once, half a minute) ...", flush=True)
-        made = subprocess.run([sys.executable, "-m", "tools.city.films", str(folder)], cwd=ROOT, check=False)
+        made = subprocess.run(
+            [sys.executable, "-m", "tools.city.films", str(folder)], cwd=ROOT, check=False, stdout=subprocess.DEVNULL
+        )
         if made.returncode != 0:
             raise DemoFailed(
                 "the films could not be drawn.\nRun `make setup` again; PyAV and numpy are needed for this."
@@ -180,7 +183,22 @@ def write_secret(path: Path, text: str) -> None:
 def run(options: argparse.Namespace) -> int:
     folder: Path = options.data
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return run_box(options, folder) if options.cameras else run_city(options, folder)
+    with alone_in(folder):
+        return run_box(options, folder) if options.cameras else run_city(options, folder)
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Another demo in the same folder would write over the settings of the one that runs. Raises DemoFailed."""
+    with open(folder / "lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DemoFailed(
+                f"a demo is running in {folder}.\nUse that one, stop it with Ctrl-C, or run another beside it: "
+                ".venv/bin/python -m tools.demo --data FOLDER"
+            ) from None
+        yield
 
 
 def run_box(options: argparse.Namespace, folder: Path) -> int:

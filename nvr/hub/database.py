@@ -121,8 +121,10 @@ def upsert(connection: Connection, table: Any) -> Any:
 # -- migrations ---------------------------------------------------------------------------------------------------
 
 
+logging.getLogger("alembic").setLevel(logging.WARNING)  # that it looked is nobody's news
+
+
 def _config() -> Config:
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # that it looked is nobody's news
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     return config

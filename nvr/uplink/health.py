@@ -11,7 +11,7 @@ from typing import Any
 from nvr import ledger, scrub
 from nvr.clock import Clock, boot_id
 from nvr.errors import NvrError
-from nvr.media import ClockState
+from nvr.media import Cause, ClockState
 from nvr.site_settings import Site
 
 
@@ -86,7 +86,10 @@ def update(run_dir: Path, firmware: Path = LAST_UPDATE) -> dict[str, Any]:
 
 
 def ledger_today(site: Site, data_dir: Path, clock: Clock) -> dict[str, Any]:
-    """Recorded and missing seconds of each main stream since midnight at the site; {} while nobody knows when that was."""
+    """Recorded and missing seconds of each main stream since midnight at the site; {} while nobody knows when that was.
+
+    A day on which a camera was put up begins with its first picture. A stream of which the journal is not written yet is left out.
+    """
     now = clock.read()
     if now.state is ClockState.UNKNOWN:
         return {}
@@ -103,6 +106,9 @@ def ledger_today(site: Site, data_dir: Path, clock: Clock) -> dict[str, Any]:
         return {}
     told = {}
     for account in accounts:
+        account = account.since_the_first()
+        if account.parts and all(part.cause is Cause.NOT_KNOWN for part in account.parts):
+            continue  # seconds after the first start
         fields = account.to_json()
         told[account.stream.partition("/")[0]] = {key: fields[key] for key in ("recorded_s", "missing_s", "by_cause")}
     return told

@@ -25,7 +25,8 @@ class Heard:
         self._run_dir = run_dir
         self.record: dict[str, Any] = {}
         self.detect: dict[str, Any] = {}
-        self.record_s = self.detect_s = float("-inf")
+        self.record_s = time.monotonic()  # silent since we listen
+        self.detect_s = float("-inf")
         self.keyframes: dict[str, Fragment] = {}
         self.on_fragment: list[Callable[[Fragment], None]] = []
         self.on_status: list[Callable[[dict[str, Any]], None]] = []

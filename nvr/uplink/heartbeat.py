@@ -84,14 +84,17 @@ def states_body(states: Iterable[State], life: str, box_id: bytes) -> list[dict[
     return bodies
 
 
-def cameras_body(site: Site, record: Mapping[str, Any], silent_s: float, looks: Mapping[str, Any]) -> dict[str, Any]:
-    """Per camera: recorded or not, and why; `looks`: what `detect` says of each."""
+def cameras_body(
+    site: Site, record: Mapping[str, Any], silent_s: float, looks: Mapping[str, Any], now_ms: int = 0
+) -> dict[str, Any]:
+    """Per camera: recorded or not, and why; `looks`: what `detect` says of each. `now_ms`: wall time, 0 where nobody knows it."""
     told = record.get("streams")
     streams = told if isinstance(told, dict) and silent_s <= SILENT_S else {}
+    silent_since_ms = now_ms - round(silent_s * 1000) if now_ms else 0
     body = {}
     for camera in site.cameras:
         stream = streams.get(f"{camera.name}/main") or {
-            "recording": False, "cause": Cause.BOX_OFF.value, "detail": "the recorder says nothing", "since_ms": 0,
+            "recording": False, "cause": Cause.BOX_OFF.value, "detail": "the recorder says nothing", "since_ms": silent_since_ms,
         }  # fmt: skip
         body[camera.name] = {
             "recording": bool(stream.get("recording")),

@@ -266,15 +266,15 @@ class Uplink:
             )
         except EventsUnreadable:
             states = []
+        at_ms = reading.wall_ns // 1_000_000 if reading.state is not ClockState.UNKNOWN else 0
         cameras = heartbeat.cameras_body(
-            self.site, self.heard.record, self.heard.silent_s(), looks if isinstance(looks, dict) else {}
+            self.site, self.heard.record, self.heard.silent_s(), looks if isinstance(looks, dict) else {}, at_ms
         )
         causes = {str(each["cause"]) for each in cameras.values() if str(each["cause"] or "").startswith("disk")}
         rtt_ms = self.budget.rtt_ms()
         body: dict[str, Any] = (
             {
-                "at_ms": reading.wall_ns // 1_000_000 if reading.state is not ClockState.UNKNOWN else 0,
-                "mono_ms": reading.mono_ns // 1_000_000, "boot_id": self.boot_id,
+                "at_ms": at_ms, "mono_ms": reading.mono_ns // 1_000_000, "boot_id": self.boot_id,
                 "clock": heartbeat.clock_body(self.heard.record, reading), "cameras": cameras, "states": states, "ledger": self._ledger,
                 "disk": health.disk(self.data_dir, ", ".join(sorted(causes)) or self.standing.trouble), "temperature_c": health.temperature_c(),
                 "load": health.load(), "uplink": self._uplink_body(rtt_ms), "outbox": self._depth, "shed": self._shed(detect),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import Counter
 
 import numpy as np
 import pytest
 
+from tools import demo
 from tools.city import city as city_room
 from tools.city import day, pictures
 from tools.city.story import Story
@@ -91,3 +94,15 @@ def test_what_is_seen_differs_from_what_is_not():
     dark = pictures.picture(place, camera, day.Scene(fault="covered"), 5.0)
     assert float(np.abs(empty - full).mean()) > 3
     assert float(dark.mean()) < 40 < float(empty.mean())
+
+
+def test_a_second_demo_in_the_same_folder_is_refused_before_it_touches_anything(tmp_path):
+    with demo.alone_in(tmp_path):
+        second = subprocess.run(
+            [sys.executable, "-m", "tools.demo", "--data", str(tmp_path)], capture_output=True, text=True, timeout=120, check=False
+        )  # fmt: skip
+    assert (second.returncode, second.stdout) == (1, "")
+    assert f"a demo is running in {tmp_path}" in second.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+    with demo.alone_in(tmp_path):
+        pass

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections import deque
 
 import pytest
-from clocks import record
+from clocks import ManualClock, record
 
-from nvr import wire
+from nvr import ledger, wire
+from nvr.clock import NS_PER_S
 from nvr.events import Evidence, State, Stored
-from nvr.media import Position
+from nvr.ledger import Part, StreamLedger
+from nvr.media import Cause, Position
 from nvr.scene import Event
 from nvr.site_settings import Hub
-from nvr.uplink import heartbeat, ladder
+from nvr.uplink import health, heartbeat, ladder
 from nvr.uplink.ladder import Ladder, step, strain_of
 from nvr.uplink.relay import Relay, Watched
 from nvr.uplink.upload import PIECE_LEAST_BYTES, PIECE_MOST_BYTES, Counts, piece_bytes
@@ -169,5 +171,34 @@ def test_a_recorder_that_says_nothing_is_not_recording(tmp_path):
     record_says = {"streams": {"gate/main": {"recording": True, "pictures_per_s": 25.0, "bits_per_s": 4_000_000}}}
     now = heartbeat.cameras_body(settings, record_says, 1.0, {})["gate"]
     assert (now["recording"], now["fps"], now["kbit_s"], now["looked_at"]) == (True, 25.0, 4000, "no")
-    silent = heartbeat.cameras_body(settings, record_says, 11.0, {})["gate"]
+    silent = heartbeat.cameras_body(settings, record_says, 11.0, {}, now_ms=1_800_000_000_000)["gate"]
     assert (silent["recording"], silent["cause"]) == (False, "box off")
+    assert silent["since_ms"] == 1_799_999_989_000, "a hub must not believe that it lasts as long as the machine is up"
+    assert heartbeat.cameras_body(settings, record_says, 11.0, {})["gate"]["since_ms"] == 0, "nobody knows the time"
+
+
+def test_the_day_of_a_new_camera_begins_with_its_first_picture(tmp_path, monkeypatch):
+    from nvr import site
+
+    clock = ManualClock()
+    now = clock.read()
+    put_up_ns, seen_ns, from_ns = (now.wall_ns - seconds * NS_PER_S for seconds in (300, 100, 900))
+    told = [
+        StreamLedger(
+            "new/main", from_ns, now.wall_ns, (
+                Part(from_ns, put_up_ns, Cause.BOX_OFF, ledger.BEFORE_FIRST),
+                Part(put_up_ns, seen_ns, None),
+                Part(seen_ns, now.wall_ns, Cause.CAMERA),
+            ),
+        ),
+        StreamLedger("newest/main", from_ns, now.wall_ns, (Part(from_ns, now.wall_ns, Cause.NOT_KNOWN),)),
+    ]  # fmt: skip
+    (tmp_path / "site.yaml").write_text(
+        "site: a\nbox: b\ntime_zone: UTC\ncameras:\n"
+        '  new: {main: {source: rtsp, url: "rtsp://10.0.0.1/"}, ring_gb: 0.02}\n'
+        '  newest: {main: {source: rtsp, url: "rtsp://10.0.0.2/"}, ring_gb: 0.02}\n'
+    )
+    monkeypatch.setattr(ledger.reader, "streams", lambda data_dir: {each.stream: data_dir for each in told})
+    monkeypatch.setattr(ledger, "ledger", lambda *_, **__: told)
+    day = health.ledger_today(site.load(tmp_path / "site.yaml"), tmp_path, clock)
+    assert day == {"new": {"recorded_s": 200.0, "missing_s": 100.0, "by_cause": {"camera": 100.0}}}
