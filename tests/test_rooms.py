@@ -22,6 +22,7 @@ ROOMS: dict[str, str] = {
     "scene": "",
     "clock": "media",
     "systemd": "",
+    "http_connection": "",
     "priority": "",
     "wire": "media scene errors",
     "h264": "media errors",
@@ -49,8 +50,8 @@ ROOMS: dict[str, str] = {
     "looking": "detect rules events recorder priority",  # the detect process around the pure files of detect/
     "clips": "ring evidence ledger verify_clip",
     "uplink": "wire clips ledger events hearing site systemd scrub priority detect looking",
-    "web": "hearing clips ledger site systemd events scrub",
-    "hub": "wire evidence verify_clip systemd",
+    "web": "hearing clips ledger site systemd events scrub http_connection",
+    "hub": "wire evidence verify_clip systemd http_connection",
     "box": EVERYTHING,
     "cli": EVERYTHING,
 }
@@ -81,7 +82,7 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "starlette": ("web/", "hub/"),
     "systemd": ("systemd.py",),
     "tflite_runtime": ("detect/objects.py",),
-    "uvicorn": ("web/", "hub/"),
+    "uvicorn": ("web/", "hub/", "http_connection.py"),
     "websockets": ("web/", "uplink/", "hub/"),
     "yaml": ("site", "hub/settings.py"),
 }

@@ -63,8 +63,11 @@ class BoxRoutes:
         if hub.tries.too_many(address):
             return fault("too many wrong codes from this address", "Wait a minute.", 429, {"retry-after": "60"})
         try:
-            body = wire.parse_object(await bounded_body(request, ENROL_BYTES_MOST))
+            async with asyncio.timeout(BODY_SILENT_S):  # a stranger's: all of it, not each part
+                body = wire.parse_object(await bounded_body(request, ENROL_BYTES_MOST))
             box_id = await run_in_threadpool(enrol, hub.store, body, hub.now_ms())
+        except TimeoutError:
+            return fault("the body did not come in time", "Send it again.", 408)
         except Refused as refused:
             if refused.status == 403:
                 hub.tries.failed(address)

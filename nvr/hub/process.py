@@ -11,6 +11,7 @@ import uvicorn
 
 from nvr import wire
 from nvr.errors import NvrError
+from nvr.http_connection import Impatient, connections_most
 from nvr.hub.app import create
 from nvr.hub.settings import HubSettings
 
@@ -54,13 +55,14 @@ def serve(settings: HubSettings, on_listening: Callable[[str], None] = lambda ad
             app,
             ssl_certfile=settings.certificate_path,
             ssl_keyfile=settings.key_path,
+            http=Impatient,
             ws="websockets-sansio",
             ws_max_size=wire.BINARY_BYTES_MOST,
             ws_max_queue=WAITING_MESSAGES,
             ws_per_message_deflate=False,  # JPEG and video do not shrink; this would only cost CPU and memory
             ws_ping_interval=20.0,
             ws_ping_timeout=30.0,
-            limit_concurrency=CONNECTIONS_MOST,
+            limit_concurrency=connections_most(CONNECTIONS_MOST),
             timeout_graceful_shutdown=5,
             timeout_keep_alive=30,
             h11_max_incomplete_event_size=32 << 10,

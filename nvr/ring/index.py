@@ -23,7 +23,7 @@ from nvr.media import PAGE_BYTES, ClockState, FragmentRecord, Position
 from nvr.ring import layout
 from nvr.ring.disk import Directory, failing
 from nvr.ring.layout import INDEX_HEADER_BYTES, INDEX_NAME, DamagedHeader, Row, SegmentState, State
-from nvr.ring.walk import Walked, read_header, walk
+from nvr.ring.walk import Walked, foreigner, read_header, walk
 
 NEW_INDEX_NAME = "index.new"  # while it is made; renamed when it is complete
 
@@ -311,8 +311,12 @@ def rebuild_ring(directory: Directory, stream: str) -> int:
     fragments = 0
     for number in numbers:
         fd = directory.open(layout.segment_name(number), write=False)
-        walked = walk(directory, fd, stream, number, segment_bytes)
-        directory.close_file(fd)
+        try:
+            if foreigner(directory, fd, stream, number, segment_bytes):
+                continue  # no slot: the next start puts it aside
+            walked = walk(directory, fd, stream, number, segment_bytes)
+        finally:
+            directory.close_file(fd)
         directory.write(index.fd, slot_of(walked, segment_bytes), index.offset(number))
         fragments += len(walked.rows)
     index.sync()

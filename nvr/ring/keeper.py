@@ -260,6 +260,8 @@ class Keeper:
         # Held segments have a budget of their own: while they are kept, the ring may have as many more.
         allowed = self.settings.ring_bytes // segment_bytes + min(len(kept), hold_segments)
         in_use = self._handed | ring.refused
+        while ring.aside and len(ring.states) + len(ring.aside) >= allowed:
+            self._remove_aside(ring)
         while len(ring.states) > allowed:
             surplus = layout.segment_to_reuse(ring.states.values(), kept | in_use)
             if surplus is None:
@@ -268,6 +270,9 @@ class Keeper:
         reused = layout.segment_to_reuse(ring.states.values(), kept | in_use)
         if len(ring.states) < allowed and (reused is None or self._clock.mono_ns() >= self._grow_again_ns):
             segment = self._grown(ring)
+            while segment is None and ring.aside:
+                self._remove_aside(ring)
+                segment = self._grown(ring)
             if segment is not None:
                 return segment
         if reused is None:
@@ -370,6 +375,18 @@ class Keeper:
                 raise failed(error, f"removing segment {number}") from error
         del ring.states[number]
         log.info("%s: segment %d removed, the ring's budget became smaller", self.settings.stream, number)
+
+    def _remove_aside(self, ring: OpenRing) -> None:
+        """Files of another ring, which recovery put aside, make room before anything of our own does."""
+        name = ring.aside[0]
+        try:
+            ring.directory.remove(name)
+            ring.directory.sync_names()
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                raise failed(error, f"removing {name}") from error
+        del ring.aside[0]
+        log.warning("%s: %s removed, its room is needed", self.settings.stream, name)
 
     def _let_old_go(self) -> None:
         """Make footage unreadable that is older than the law allows. Raises DiskFailed."""

@@ -41,6 +41,7 @@ SLOT_MIN_BYTES = PAGE_BYTES
 INDEX_HEADER_BYTES = PAGE_BYTES
 
 INDEX_NAME = "index"
+ASIDE_PREFIX = "not-of-this-ring-"
 
 NS_PER_S = 1_000_000_000
 ZERO_HASH = bytes(32)
@@ -156,6 +157,11 @@ def segment_number(name: str) -> int | None:
     if stem == name or not stem.isascii() or not stem.isdigit() or segment_name(int(stem)) != name:
         return None
     return int(stem)
+
+
+def aside_name(number: int, token: str) -> str:
+    """For a file that stands where segment `number` belongs and is of another ring."""
+    return f"{ASIDE_PREFIX}{token}-{segment_name(number)}"
 
 
 def fragment_limit_bytes(segment_bytes: int) -> int:

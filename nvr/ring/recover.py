@@ -1,13 +1,15 @@
 """What the last power cut left open, and how a ring goes on from there.
 
 Reads the index; walks the segments whose slots are open or cannot be read, and no others. Repairs the chain of atoms
-where the cut broke it: a hole becomes a `free` atom. No good byte is deleted. All segments but the newest are
+where the cut broke it: a hole becomes a `free` atom. No good byte is deleted; a file that is whole and of another ring
+(a camera's folder was renamed, cards were mixed up) is put aside under another name. All segments but the newest are
 sealed; recording goes on in that one, with the next sequence number. Doing it twice changes nothing more.
 """
 
 from __future__ import annotations
 
 import logging
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -27,7 +29,7 @@ from nvr.ring.index import (
 )
 from nvr.ring.layout import INDEX_NAME, HeaderFlag, RingSettings, SegmentHeader, SegmentState, State
 from nvr.ring.segment import OpenSegment, write_header
-from nvr.ring.walk import SCAN_BYTES, Walked, walk
+from nvr.ring.walk import SCAN_BYTES, Walked, foreigner, walk
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +71,7 @@ class OpenRing:
     index: Index
     states: dict[int, SegmentState]
     refused: set[int]  # segments that the disk does not read
+    aside: list[str]  # files of other rings; they count against the budget, and go first
     resume: OpenSegment | None  # where recording may go on
     sequence: int
     run: int
@@ -114,6 +117,7 @@ class _Recovery:
 
     def run(self) -> OpenRing:
         budget = self._settings.ring_bytes // (self._settings.segment_bytes or layout.SEGMENT_MIN_BYTES)
+        self._aside = [name for name in self._directory.names() if name.startswith(layout.ASIDE_PREFIX)]
         numbers, strays = segment_numbers(self._directory, self._settings.stream, budget)
         self._report.unreadable += [f"{name} is not a segment of this ring; left as it is" for name in strays]
         index, is_new_index = self._open_index(numbers)
@@ -142,7 +146,9 @@ class _Recovery:
             sequence = max(sequence, resumed.last_sequence)
             run = max(run, max(row.record.run for row in resumed.rows()))
         self._report.sequence, self._report.segments = sequence, len(self._states)
-        return OpenRing(self._directory, index, self._states, self._refused, resumed, sequence, run, self._report)
+        return OpenRing(
+            self._directory, index, self._states, self._refused, self._aside, resumed, sequence, run, self._report
+        )  # fmt: skip
 
     # -- the index ---------------------------------------------------------------------------------
 
@@ -172,6 +178,11 @@ class _Recovery:
         slot = self._index.state(number)
         try:
             fd = self._directory.open(layout.segment_name(number))
+            foreign = foreigner(self._directory, fd, self._settings.stream, number, size_bytes)
+            if foreign:
+                self._directory.close_file(fd)
+                self._put_aside(number, foreign)
+                return
             if self._directory.size(fd) != size_bytes:
                 # Cut while it was being made: the name was durable before the blocks were.
                 self._directory.allocate(fd, size_bytes)
@@ -192,6 +203,14 @@ class _Recovery:
         self._report.fragments_walked += len(walked.rows)
         self._walked.append((fd, walked))
         self._slot_laps[number] = slot.lap if slot else 0
+
+    def _put_aside(self, number: int, what: str) -> None:
+        """Somebody renamed a camera's folder, or mixed up two cards: what was recorded elsewhere is not ours to write over."""
+        name = layout.aside_name(number, secrets.token_hex(3))
+        self._directory.rename(layout.segment_name(number), name)
+        self._directory.sync_names()
+        self._aside.append(name)
+        self._report.unreadable.append(f"segment {number} is {what}; put aside as {name}")
 
     def _newest_open(self) -> Walked | None:
         """Where recording may go on: the open segment that holds the newest fragment of the ring."""

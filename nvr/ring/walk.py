@@ -62,6 +62,23 @@ def read_header(directory: Directory, fd: int) -> SegmentHeader:
         return layout.parse_header(directory.read(fd, 64 * PAGE_BYTES, 0))  # parameter sets of more than a page
 
 
+def foreigner(directory: Directory, fd: int, stream: str, number: int, segment_bytes: int) -> str:
+    """What a file is whose header is whole and says that it belongs elsewhere; "" for one of ours, or a damaged one.
+
+    Raises OSError.
+    """
+    try:
+        header = read_header(directory, fd)
+    except DamagedHeader:
+        return ""
+    is_ours = (header.stream, header.segment, header.segment_bytes) == (stream, number, segment_bytes)
+    return "" if is_ours else what_it_is(header)
+
+
+def what_it_is(header: SegmentHeader) -> str:
+    return f"segment {header.segment} of {header.stream}, {header.segment_bytes} bytes long"
+
+
 def walk(
     directory: Directory, fd: int, stream: str, number: int, segment_bytes: int, *,
     scan_bytes: int = 0, verify_from: int | None = None, from_row: Row | None = None,
@@ -76,9 +93,7 @@ def walk(
     try:
         header = read_header(directory, fd)
         if header.stream != stream or header.segment != number or header.segment_bytes != segment_bytes:
-            walked.header_fault = (
-                f"this is segment {header.segment} of {header.stream}, {header.segment_bytes} bytes long"
-            )
+            walked.header_fault = f"this is {what_it_is(header)}"
         else:
             walked.header, walked.lap, walked.end = header, header.lap, header.header_bytes
     except DamagedHeader as fault:

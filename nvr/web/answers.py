@@ -5,6 +5,7 @@ Times in requests are ISO 8601 with an offset, or whole milliseconds since 1970 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from datetime import UTC, date, datetime, timedelta
@@ -17,6 +18,7 @@ from starlette.responses import Response
 from nvr.errors import NvrError
 
 BODY_BYTES = 16 << 10  # the largest question is a clip with two times
+BODY_S = 30.0
 LATEST_MS = 253_402_300_799_000  # the last second of the year 9999
 STREAM = re.compile(r"[a-z0-9](?:[a-z0-9_.-]{0,62}[a-z0-9])?/(?:main|small)", re.ASCII | re.IGNORECASE)
 
@@ -138,10 +140,14 @@ async def json_body(request: Request, most_bytes: int = BODY_BYTES) -> dict[str,
     if request.headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
         raise WrongQuestion("the body is not JSON", hint="Send content-type: application/json.")
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > most_bytes:
-            raise WrongQuestion(f"the body is longer than {most_bytes} bytes", hint="Send less.")
+    try:
+        async with asyncio.timeout(BODY_S):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > most_bytes:
+                    raise WrongQuestion(f"the body is longer than {most_bytes} bytes", hint="Send less.")
+    except TimeoutError:
+        raise WrongQuestion(f"the body did not come within {BODY_S:.0f} s", hint="Send it again.") from None
     try:
         content = json.loads(bytes(body))
     except (ValueError, RecursionError):

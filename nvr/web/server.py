@@ -23,6 +23,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from nvr.clock import Clock, SystemClock
 from nvr.errors import NvrError
+from nvr.http_connection import Impatient
 from nvr.media import Position
 from nvr.web.access import SESSION_VALID_S, Access
 from nvr.web.answers import SECURITY_HEADERS, error_answer, json_answer, json_body
@@ -269,6 +270,7 @@ def serve(
             page.app(),
             ssl_certfile=certificate_path,
             ssl_keyfile=key_path,
+            http=Impatient,
             ws_max_size=MESSAGE_BYTES,
             ws_per_message_deflate=False,  # video does not shrink; this would only cost CPU
             ws_ping_interval=10.0,

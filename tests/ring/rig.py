@@ -51,14 +51,15 @@ class Rig:
 
     def __init__(
         self, disk: MemoryDisk | Path, *, segments: int = 4, segment_bytes: int = SMALL_SEGMENT_BYTES, seed: int = 1,
-        boot: int = 1, clock: ManualClock | None = None, identity: Identity | None = BOX, **settings: object,
+        boot: int = 1, clock: ManualClock | None = None, identity: Identity | None = BOX, stream: str = STREAM,
+        **settings: object,
     ) -> None:  # fmt: skip
         self.disk = disk
         self.clock = clock or ManualClock()
         self.random = random.Random(seed)
-        path = Path("/rings") / STREAM if isinstance(disk, MemoryDisk) else disk / "rings" / STREAM
+        path = Path("/rings") / stream if isinstance(disk, MemoryDisk) else disk / "rings" / stream
         self.settings = RingSettings(
-            STREAM,
+            stream,
             path,
             segments * segment_bytes,
             segment_bytes=segment_bytes,
@@ -118,7 +119,7 @@ class Rig:
         self.syncer.stop()
 
     def faults(self) -> list[Fault]:
-        return check_ring(self.directory(), STREAM)
+        return check_ring(self.directory(), self.settings.stream)
 
 
 def memory_directory(disk: MemoryDisk) -> MemoryDirectory:

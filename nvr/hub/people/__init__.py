@@ -26,6 +26,7 @@ class PeopleSettingsFaulty(NvrError):
 
 def install(app: FastAPI, hub: Any) -> None:
     """Add all of it to the hub's application. Raises PeopleSettingsFaulty, SealBroken, MqttFaulty for settings that cannot be."""
+    from nvr.hub.bodies import BoundedBodies
     from nvr.hub.people import alerting, guard, live, metrics, mqtt, worker
     from nvr.hub.people.sealed import Seal
 
@@ -44,6 +45,7 @@ def install(app: FastAPI, hub: Any) -> None:
     app.state.seal = Seal.of(hub.settings.data_dir)
     guard.install_errors(app)
     app.include_router(api())
+    app.add_middleware(BoundedBodies, prefix=PREFIX)
     app.include_router(metrics.router)
     hub.on_events.append(lambda connection, rows: alerting.take_events(connection, hub, rows, hub.now_ms()))
     hub.may_watch = live.may_watch
