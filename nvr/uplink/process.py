@@ -78,7 +78,7 @@ class Uplink:
         self.identity = Identity.load_or_create(data_dir / "identity" / "key")
         self.outbox = Outbox(data_dir / "outbox")
         self.link = Link(self.hub.url, self.hub.fingerprint, self.identity, self.clock)
-        self.budget = Budget(self.hub.cap_kbit_s, self.hub.floor_kbit_s)
+        self.budget = Budget(self.hub.cap_kbit_s, self.hub.floor_kbit_s, yields=self.hub.yields)
         self.heard = Heard(self.run_dir)
         self.relay = Relay(data_dir, self.clock)
         self.cutter = Cutter(site, data_dir, self.outbox, self.identity, self.clock, self.boot_id)
@@ -288,6 +288,7 @@ class Uplink:
     def _uplink_body(self, rtt_ms: float | None) -> dict[str, Any]:
         return {
             "sent_bytes": self.budget.sent_bytes, "resent_bytes": self.counts.resent_bytes, "cap_kbit_s": self.budget.cap_kbit_s,
+            "yields_kbit_s": None if self.budget.courtesy is None else round(self.budget.courtesy.bytes_s / 125),
             "rtt_ms": None if rtt_ms is None else round(rtt_ms), "breaks": self.counts.breaks, "stored": self.counts.stored,
         }  # fmt: skip
 
