@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from nvr.detect.decoder import Pixels
+from nvr.detect.loops import LoopLook
 from nvr.detect.motion import Luma, Motion
 from nvr.scene import Tamper
 
@@ -28,15 +29,6 @@ EVERY_ROW = 4  # rows that are looked at for sharpness
 SHIFT_EVERY_NS = 1_000_000_000
 SAME_LEVELS = 0.25  # mean difference that coding alone makes of the same picture
 SAME_MOST = 4.0
-LOOP_CORRELATION = 0.9
-LOOP_HISTORY = 1500  # frames; 5 minutes at 5 a second, 3.5 MB
-LOOP_LAG_LEAST = 15  # frames; whatever sways repeats itself within seconds
-LOOP_RESTS = 5  # frames without anything to compare that do not end a loop
-LOOP_HITS = 12  # frames that must repeat: one car drives by like another, for some frames
-LOOP_CLIP = 4.0  # a cell that changes much counts no more than so many quiet ones: a headlight is not the whole picture
-LOOP_QUIET = 0.05  # levels; coding leaves quiet cells exactly as they were
-LIVELY = 0.35  # levels, mean of a difference picture: below it there is nothing but coding noise to compare
-_GRID = (18, 32)
 
 
 class TamperLook:
@@ -54,7 +46,7 @@ class TamperLook:
         self._older: tuple[int, Luma] | None = None
         self._shift: tuple[tuple[float, float], float] = ((0.0, 0.0), 0.0)
         self._shift_ns = -SHIFT_EVERY_NS
-        self._loop = _LoopLook()
+        self._loop = LoopLook()
         self.last = Tamper(0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, (0.0, 0.0), 0.0, 0, 0, 0, 0)
 
     def look(self, luma: Pixels, motion: Motion, at_ns: int) -> Tamper:
@@ -135,66 +127,6 @@ class TamperLook:
                 return at_ns - self._first_ns
         self._first, self._first_ns = small, at_ns
         return 0
-
-
-class _LoopLook:
-    """Noise never repeats itself. Where differences between frames look like those of minutes ago, frame by frame, they are the same ones."""
-
-    def __init__(self) -> None:
-        self._history = np.zeros((LOOP_HISTORY, _GRID[0] * _GRID[1]), np.float32)
-        self._times = np.zeros(LOOP_HISTORY, np.int64)
-        self._count = 0
-        self._before: Luma | None = None
-        self._since = np.zeros(LOOP_HISTORY, np.int64)  # by lag in frames: since when it repeats; 0 for not
-        self._rests = np.zeros(LOOP_HISTORY, np.int32)
-        self._hits = np.zeros(LOOP_HISTORY, np.int32)  # frames that repeated, since then
-
-    def look(self, small: Luma, at_ns: int) -> tuple[int, int]:
-        """(how long it has repeated, how long ago that was shown)."""
-        grid = _shrunk(small)
-        before, self._before = self._before, grid
-        if before is None or before.shape != grid.shape:
-            return 0, 0
-        difference = (grid - before).ravel()
-        difference -= difference.mean()
-        size = float(np.abs(difference).mean())
-        most = LOOP_CLIP * max(float(np.median(np.abs(difference))), LOOP_QUIET)
-        np.clip(difference, -most, most, out=difference)
-        length = float(np.sqrt((difference * difference).sum()))
-        lively = size > LIVELY and length > 0
-        vector = difference / length if lively else np.zeros_like(difference)
-        loop_ns = period_ns = 0
-        known = min(self._count, LOOP_HISTORY)
-        if known > LOOP_LAG_LEAST:
-            # Row of the frame `lag` frames ago, for lag = 1, 2 ...
-            rows = (self._count - 1 - np.arange(known)) % LOOP_HISTORY
-            alike = (self._history[:known] @ vector if known < LOOP_HISTORY else self._history @ vector)[rows]
-            since, rests, hits = self._since[:known], self._rests[:known], self._hits[:known]
-            same = alike > LOOP_CORRELATION
-            rests[:] = np.where(same, 0, rests + 1)
-            since[:] = np.where(
-                same & (since == 0), at_ns, np.where(rests > (LOOP_RESTS if lively else 10 * LOOP_RESTS), 0, since)
-            )
-            since[:LOOP_LAG_LEAST] = 0
-            hits[:] = np.where(since == 0, 0, hits + same)
-            running = np.flatnonzero(hits >= LOOP_HITS)
-            if running.size:
-                best = int(running[np.argmin(since[running])])
-                loop_ns = int(at_ns - since[best])
-                period_ns = int(at_ns - self._times[rows[best]])
-        place = self._count % LOOP_HISTORY
-        self._history[place] = vector
-        self._times[place] = at_ns
-        self._count += 1
-        return (loop_ns, period_ns) if loop_ns else (0, 0)
-
-
-def _shrunk(small: Luma) -> Luma:
-    rows, columns = small.shape[0] // _GRID[0], small.shape[1] // _GRID[1]
-    if not rows or not columns:
-        return np.zeros(_GRID, np.float32)
-    part = small[: rows * _GRID[0], : columns * _GRID[1]]
-    return part.reshape(_GRID[0], rows, _GRID[1], columns).mean((1, 3))
 
 
 def _edges(small: Luma) -> Any:

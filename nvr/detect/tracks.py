@@ -217,8 +217,7 @@ class Tracker:
             return IMPOSSIBLE
         is_new = thing.detections < FIRST_DETECTIONS  # nobody knows how large it is
         is_beside = any(
-            (is_new or one.rect.overlap(each.rect) < PART_SHARE * one.rect.area)
-            and self._cost(thing, one) < IMPOSSIBLE
+            (is_new or one.rect.overlap(each.rect) < PART_SHARE * one.rect.area) and self._cost(thing, one) < IMPOSSIBLE
             for one in sure
         )
         return self._cost(thing, each) + (BESIDE_COST if is_beside else WEAK_COST)

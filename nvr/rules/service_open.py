@@ -24,7 +24,7 @@ from nvr.scene import PERSON, Event, Facts, InZone, Rect, ZoneFacts
 
 OPEN, CLOSED = "open", "closed"
 
-# How far back tamper.py recognises a loop (LOOP_HISTORY, 5 minutes), what must repeat before rules/tamper.py believes it (5 s), and some
+# How far back loops.py recognises a loop (HISTORY_NS, 5 minutes), what must repeat before rules/tamper.py believes it (5 s), and some
 # frames more. Everything else that blinds a camera shows itself within seconds.
 CONFIRM_S = 310.0
 

@@ -1,6 +1,6 @@
 """Films for the real boxes of the city: `python -m tools.city.films FOLDER`. Drawn once, kept.
 
-They are longer than a box remembers pictures (nvr/detect/tamper.py, LOOP_HISTORY: five minutes): of a shorter film that begins again it says, rightly,
+They are longer than a box remembers pictures (nvr/detect/loops.py, HISTORY_NS: five minutes): of a shorter film that begins again it says, rightly,
 that its camera is shown a loop. Five pictures a second, so that drawing them takes half a minute and recording them hardly any disk.
 """
 
