@@ -45,6 +45,9 @@ class Speaker:
     connection_id: str
     cameras: dict[str, tuple[int, int]] = field(default_factory=dict)  # name -> (camera_id, place_id)
     states_digest: bytes = b""
+    wall_says: frozenset[tuple[str, bool, bool]] = (
+        frozenset()
+    )  # of its last heartbeat, what tiles show: name, recording, frozen
     minute: int = 0  # of the last row in the history
 
 
@@ -169,6 +172,7 @@ class Intake:
                 history.append({"box_id": speaker.box.id, "minute": minute, "body": small_heartbeat(item.message.body)})
                 self._after.append(functools.partial(setattr, speaker, "minute", minute))
             self._states(connection, speaker, item)
+            self._wall(speaker, item.message.body)
         if history:
             connection.execute(
                 upsert(connection, tables.heartbeat_history).on_conflict_do_nothing(
@@ -177,6 +181,19 @@ class Intake:
                 history,
             )
         self._news["boxes"].update(item.box.box.id for item in items)
+
+    def _wall(self, speaker: Speaker, body: Row) -> None:
+        """Pages hear at once of a camera that went down or froze, and of one that is back."""
+        cameras = body.get("cameras")
+        says = frozenset(
+            (name, camera.get("recording") is not False, bool(camera.get("same_since_ms")))
+            for name, camera in (cameras if isinstance(cameras, dict) else {}).items()
+            if isinstance(camera, dict)
+        )
+        if says != speaker.wall_says:
+            changed = {name for name, _, _ in says ^ speaker.wall_says}
+            self._news["wall"].update(camera_id for name, (camera_id, _) in speaker.cameras.items() if name in changed)
+            self._after.append(lambda: setattr(speaker, "wall_says", says))
 
     def _states(self, connection: Connection, speaker: Speaker, item: Item) -> None:
         """What a heartbeat says is true now is true now, whatever events say that were told late."""

@@ -84,8 +84,10 @@ def states_body(states: Iterable[State], life: str, box_id: bytes) -> list[dict[
     return bodies
 
 
-def cameras_body(site: Site, record: Mapping[str, Any], silent_s: float, looks: Mapping[str, Any]) -> dict[str, Any]:
-    """Per camera: recorded or not, and why; `looks`: what `detect` says of each."""
+def cameras_body(
+    site: Site, record: Mapping[str, Any], silent_s: float, looks: Mapping[str, Any], same_since_ms: Mapping[str, int]
+) -> dict[str, Any]:
+    """Per camera: recorded or not, and why; `looks`: what `detect` says of each; `same_since_ms`: see frozen.py."""
     told = record.get("streams")
     streams = told if isinstance(told, dict) and silent_s <= SILENT_S else {}
     body = {}
@@ -102,6 +104,7 @@ def cameras_body(site: Site, record: Mapping[str, Any], silent_s: float, looks: 
             "kbit_s": round((stream.get("bits_per_s") or 0) / 1000),
             "lost_packets": stream.get("lost_packets") or 0,
             "looked_at": _looked_at(camera, looks),
+            "same_since_ms": same_since_ms.get(camera.name, 0),
         }
     return body
 
