@@ -19,6 +19,7 @@ from nvr.hub.blobs import open_blobs
 from nvr.hub.box_routes import BoxRoutes
 from nvr.hub.changes import Changes
 from nvr.hub.committer import Committer
+from nvr.hub.compressed import Compressed
 from nvr.hub.control import Control
 from nvr.hub.database import open_store
 from nvr.hub.identity import Tries
@@ -119,6 +120,7 @@ def create(settings: HubSettings, now_ms: Callable[[], int] = now_ms) -> FastAPI
 
     app = FastAPI(title="nvr hub", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.hub = hub
+    app.add_middleware(Compressed)
     app.router.routes += [
         *BoxRoutes(hub).routes(),
         WebSocketRoute("/box/v1/control", hub.control.serve),

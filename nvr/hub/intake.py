@@ -45,6 +45,9 @@ class Speaker:
     connection_id: str
     cameras: dict[str, tuple[int, int]] = field(default_factory=dict)  # name -> (camera_id, place_id)
     states_digest: bytes = b""
+    wall_says: frozenset[tuple[str, bool, bool]] = (
+        frozenset()
+    )  # of its last heartbeat, what tiles show: name, recording, frozen
     minute: int = 0  # of the last row in the history
 
 
@@ -97,14 +100,14 @@ class Intake:
         for item in of_kind.get("hello", ()):
             self._hello(connection, item)
         self._seen(connection, items)
-        self._heartbeats(connection, of_kind.get("heartbeat", []))
+        has_turned = self._heartbeats(connection, of_kind.get("heartbeat", []))
         self._stills_kept(connection, of_kind.get("kept", []))  # before their events, which look for them
         self._events(connection, of_kind.get("event", []))
         self._stills_newest(connection, of_kind.get("still", []))
         for item in of_kind.get("reply", ()):
             if not commands.answered(connection, item.box.box.id, item.message, item.received_ms):
                 item.refusal = "no such command"
-        self._tell(connection, urgent="event" in of_kind or "hello" in of_kind)
+        self._tell(connection, urgent=has_turned or "event" in of_kind or "hello" in of_kind)
 
     def _seen(self, connection: Connection, items: list[Item]) -> None:
         """Every box that said something is here; those that were not are back."""
@@ -146,9 +149,10 @@ class Intake:
         self._news["wall"].update(camera_id for camera_id, _ in speaker.cameras.values())
         self._news["places"].update(place_id for _, place_id in speaker.cameras.values())
 
-    def _heartbeats(self, connection: Connection, items: list[Item]) -> None:
+    def _heartbeats(self, connection: Connection, items: list[Item]) -> bool:
+        """Whether a camera went down, froze or is back."""
         if not items:
-            return
+            return False
         table = tables.box
         connection.execute(
             update(table)
@@ -162,13 +166,14 @@ class Intake:
                 for item in items
             ],
         )  # fmt: skip
-        history = []
+        history, has_turned = [], False
         for item in items:
             speaker, minute = item.box, item.received_ms // 60_000
             if minute != speaker.minute:
                 history.append({"box_id": speaker.box.id, "minute": minute, "body": small_heartbeat(item.message.body)})
                 self._after.append(functools.partial(setattr, speaker, "minute", minute))
             self._states(connection, speaker, item)
+            has_turned = self._wall(speaker, item.message.body) or has_turned
         if history:
             connection.execute(
                 upsert(connection, tables.heartbeat_history).on_conflict_do_nothing(
@@ -177,6 +182,22 @@ class Intake:
                 history,
             )
         self._news["boxes"].update(item.box.box.id for item in items)
+        return has_turned
+
+    def _wall(self, speaker: Speaker, body: Row) -> bool:
+        """Pages hear at once of a camera that went down or froze, and of one that is back."""
+        cameras = body.get("cameras")
+        says = frozenset(
+            (name, camera.get("recording") is not False, bool(camera.get("same_since_ms")))
+            for name, camera in (cameras if isinstance(cameras, dict) else {}).items()
+            if isinstance(camera, dict)
+        )
+        has_turned = says != speaker.wall_says
+        if has_turned:
+            changed = {name for name, _, _ in says ^ speaker.wall_says}
+            self._news["wall"].update(camera_id for name, (camera_id, _) in speaker.cameras.items() if name in changed)
+            self._after.append(lambda: setattr(speaker, "wall_says", says))
+        return has_turned
 
     def _states(self, connection: Connection, speaker: Speaker, item: Item) -> None:
         """What a heartbeat says is true now is true now, whatever events say that were told late."""

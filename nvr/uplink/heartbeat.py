@@ -85,9 +85,9 @@ def states_body(states: Iterable[State], life: str, box_id: bytes) -> list[dict[
 
 
 def cameras_body(
-    site: Site, record: Mapping[str, Any], silent_s: float, looks: Mapping[str, Any], now_ms: int = 0
-) -> dict[str, Any]:
-    """Per camera: recorded or not, and why; `looks`: what `detect` says of each. `now_ms`: wall time, 0 where nobody knows it."""
+    site: Site, record: Mapping[str, Any], silent_s: float, looks: Mapping[str, Any], same_since_ms: Mapping[str, int], now_ms: int = 0,
+) -> dict[str, Any]:  # fmt: skip
+    """Per camera: recorded or not, and why; `looks`: what `detect` says of each; `same_since_ms`: see frozen.py. `now_ms`: wall time, 0 where nobody knows it."""
     told = record.get("streams")
     streams = told if isinstance(told, dict) and silent_s <= SILENT_S else {}
     silent_since_ms = now_ms - round(silent_s * 1000) if now_ms else 0
@@ -105,6 +105,7 @@ def cameras_body(
             "kbit_s": round((stream.get("bits_per_s") or 0) / 1000),
             "lost_packets": stream.get("lost_packets") or 0,
             "looked_at": _looked_at(camera, looks),
+            "same_since_ms": same_since_ms.get(camera.name, 0),
         }
     return body
 

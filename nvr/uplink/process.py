@@ -27,7 +27,7 @@ from nvr.clock import Clock, SystemClock, boot_id, offer_reading
 from nvr.errors import NvrError
 from nvr.events import EventsUnreadable
 from nvr.evidence import Identity
-from nvr.media import ClockState
+from nvr.media import ClockState, FragmentRecord
 from nvr.site_settings import Site
 from nvr.uplink import health, heartbeat, ladder
 from nvr.uplink.budget import Budget
@@ -37,6 +37,7 @@ from nvr.uplink.control import Control, Outgoing
 from nvr.uplink.cutting import Cutter
 from nvr.uplink.enrol import Enrolment, enrol
 from nvr.uplink.feed import TAKE_MOST, Feed
+from nvr.uplink.frozen import Frozen
 from nvr.uplink.hearing import Heard
 from nvr.uplink.link import ASK_TIME_S, HubFailed, Link, NotWelcome
 from nvr.uplink.outbox import Outbox, OutboxFailed
@@ -84,6 +85,7 @@ class Uplink:
         self.cutter = Cutter(site, data_dir, self.outbox, self.identity, self.clock, self.boot_id)
         self.enrolment = Enrolment(data_dir / "outbox" / "enrolled", self.hub.url, self.link.box_id)
         self.standing = Standing()
+        self.frozen = Frozen(data_dir, tuple(camera.name for camera in site.cameras), self._newest_keyframe)
         self.feed = Feed(self.hub, data_dir, self.outbox, self.heard, self.identity, self.clock)
         self.control = Control(
             self.link, self.budget, self.relay, hello=self._hello, next_events=self._next_events, acknowledged=self._acknowledged,
@@ -107,7 +109,7 @@ class Uplink:
         self._offered_s = float("-inf")
 
     async def run(self) -> None:
-        self.heard.on_fragment.append(self._take_fragment)
+        self.heard.on_fragment += (self._take_fragment, self.frozen.take)
         self.heard.on_status.append(self._take_status)
         self.heard.on_event = self._new_events.set
         swept = await asyncio.to_thread(self.outbox.sweep)
@@ -116,7 +118,7 @@ class Uplink:
         lanes = [partial(self.sending.send, number) for number in range(len(LANES))]
         works: list[Callable[[], Awaitable[None]]] = [
             self.heard.run, self._stay_connected, self._take_events, self._beat, self._make_stills, self.sending.cut, self.sending.hold,
-            self._settle, self._tell_status, self._look_slowly, self.bundles.run, *lanes,
+            self._settle, self._tell_status, self._look_slowly, self._look_for_frozen, self.bundles.run, *lanes,
         ]  # fmt: skip
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -268,7 +270,7 @@ class Uplink:
             states = []
         at_ms = reading.wall_ns // 1_000_000 if reading.state is not ClockState.UNKNOWN else 0
         cameras = heartbeat.cameras_body(
-            self.site, self.heard.record, self.heard.silent_s(), looks if isinstance(looks, dict) else {}, at_ms
+            self.site, self.heard.record, self.heard.silent_s(), looks if isinstance(looks, dict) else {}, self.frozen.since_ms, at_ms
         )
         causes = {str(each["cause"]) for each in cameras.values() if str(each["cause"] or "").startswith("disk")}
         rtt_ms = self.budget.rtt_ms()
@@ -361,6 +363,15 @@ class Uplink:
         alive = [each for each in found if each is not None and now_ns - each[1].mono_ns < 60_000_000_000]
         return alive[0] if alive else None
 
+    async def _look_for_frozen(self) -> None:
+        await self.frozen.run(self._taken_ms, self._beat_now.set)
+
+    def _taken_ms(self, record: FragmentRecord) -> int:
+        """By the hub's time where it is known: that is who reads it."""
+        now_ns = self.link.now_ns()
+        taken_ns = record.wall_ns if now_ns is None else now_ns - (self.clock.mono_ns() - record.mono_ns)
+        return taken_ns // 1_000_000
+
     def _captured(self, made: Any) -> tuple[int, str, int]:
         """(wall time, clock state, error): the recorder's, or the hub's own where the box does not know the time."""
         record = made.record
@@ -400,8 +411,11 @@ class Uplink:
 
     async def _tell_status(self) -> None:
         while True:
+            began_s = time.monotonic()
+            self._depth = await asyncio.to_thread(self.outbox.depth)
+            took_s = time.monotonic() - began_s  # tens of milliseconds where weeks of clips wait
             await asyncio.to_thread(write_status, self.run_dir, self.status())
-            await asyncio.sleep(STATUS_S)
+            await asyncio.sleep(max(STATUS_S, SLOW_FACTS_PART * took_s))
 
     def status(self) -> dict[str, Any]:
         """DATA/run/uplink.json."""

@@ -10,7 +10,7 @@ import time
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import insert, select, text
+from sqlalchemy import func, insert, select, text
 
 from nvr import wire
 from nvr.evidence import Identity
@@ -251,6 +251,26 @@ def test_a_newer_heartbeat_takes_the_place_of_one_that_waits(hub, speaker):
     assert hub.committer.depth == 1
     commit(hub)
     assert rows(hub, tables.box)[0].heartbeat == {"number": 99}
+
+
+def test_pages_hear_at_once_of_a_camera_that_froze_or_stopped_and_of_nothing_else(hub, speaker):
+    """They ask again every ten seconds anyway, and a frozen tile must say so within fifteen."""
+
+    def told(**camera):
+        with hub.store.reading() as connection:
+            before = connection.execute(select(func.count()).select_from(tables.change)).scalar_one()
+        camera = {"recording": True, "same_since_ms": 0, "fps": 25, **camera}
+        item = Item("heartbeat", speaker, message("heartbeat", cameras={"gate": camera}), NOW_MS)
+        with hub.store.writing() as connection:
+            hub.intake.apply(connection, [item])
+        hub.intake.committed()
+        return [row.what for row in rows(hub, tables.change)[before:]].count("wall")
+
+    told()
+    assert [told(fps=24), told(fps=20, lost_packets=3)] == [0, 0]
+    assert [told(same_since_ms=NOW_MS), told(same_since_ms=NOW_MS), told()] == [1, 0, 1]
+    assert [told(recording=False), told(recording=False), told()] == [1, 0, 1]
+    assert told(same_since_ms="nonsense", recording=None) == 1
 
 
 def test_who_hears_of_events_is_in_the_same_transaction_and_may_fail(hub, speaker):

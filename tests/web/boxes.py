@@ -43,13 +43,18 @@ class DiskBox:
         self.syncer = Syncer([self.writer], clock=self.clock, loss_bound_s=5.0, identity=self.identity)
         self.syncer.open()
 
-    def record(self, seconds: int, *, keyframe_every_s: int = 1, picture_bytes: int = 900) -> list[Written]:
-        """One run of so many seconds."""
+    def record(
+        self, seconds: int, *, keyframe_every_s: int = 1, picture_bytes: int = 900, forms: int = 251
+    ) -> list[Written]:
+        """One run of so many seconds. `forms`: how many different pictures there are, in turn."""
         self.journal.note_stream("gate/main", self.clock.read(), None)
         written = self.writer.start_run(RunStarted(SMALL, 320, 240), self.clock.read())
         for number in range(seconds * PER_SECOND):
             is_keyframe = number % (PER_SECOND * keyframe_every_s) == 0
-            unit = bytes((0x65 if is_keyframe else 0x41,)) + bytes((number % 251,)) * picture_bytes
+            unit = (
+                bytes((0x65 if is_keyframe else 0x41,))
+                + bytes((number // PER_SECOND % forms if forms < 251 else number % forms,)) * picture_bytes
+            )
             payload = Gather()
             payload.append(memoryview(len(unit).to_bytes(4, "big") + unit))
             ticks = number * TICKS_PER_S // PER_SECOND

@@ -226,6 +226,9 @@ def conditions(
         found.append(Condition("", "disk", "worn", now_ms, {"life_left_percent": life}))
     for name, camera in _object(heartbeat.get("cameras")).items():
         camera = _object(camera)
+        same_ms = camera.get("same_since_ms")
+        if isinstance(same_ms, int) and not isinstance(same_ms, bool) and same_ms > 0:
+            found.append(Condition(name, "tamper", "frozen", same_ms, {}))
         since_ms = camera.get("since_ms")
         if camera.get("recording") is not False or isinstance(since_ms, bool) or not isinstance(since_ms, int):
             continue

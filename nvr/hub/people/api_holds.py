@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path
@@ -45,7 +46,7 @@ def holds(asked: Annotated[Asked, Depends(Needs(roles.HOLD))]) -> Any:
             {"id": row.id, "place": names.get(row.place_id), "camera_id": row.camera_id, "from_ms": row.from_ms, "to_ms": row.to_ms,
              "reason": row.reason, "by": row.by_user, "created_ms": row.created_ms, "released_ms": row.released_ms or None,
              "released_by": row.released_by, "release_reason": row.release_reason,
-             "kept": None if row.released_ms else kept.get(row.id, nothing)._asdict()}
+             "kept": None if row.released_ms else asdict(kept.get(row.id, nothing))}
             for row in rows
         ],
     }  # fmt: skip
@@ -137,8 +138,8 @@ def deletion(deletion_id: RowId, asked: Administrator) -> Any:
     return {
         "now_ms": asked.now_ms,
         "deletion": _deletion(row, names, asked.now_ms),
-        "covered": deleting.amount(free)._asdict(),
-        "held": deleting.amount(held)._asdict(),
+        "covered": asdict(deleting.amount(free)),
+        "held": asdict(deleting.amount(held)),
         "things": [
             {"sha256": each.sha256, "kind": each.kind, "place": names.get(each.place_id), "camera_id": each.camera_id,
              "camera": cameras.get(each.camera_id, ""), "from_ms": each.from_ms, "to_ms": each.to_ms, "size_bytes": each.size_bytes,

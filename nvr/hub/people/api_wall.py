@@ -32,11 +32,11 @@ def wall_camera(each: current.CameraNow, now_ms: int) -> dict[str, Any]:
 
 @router.get("/wall", response_model=answers_see.Wall, responses={304: {"description": "nothing changed"}})
 def wall(asked: Annotated[Asked, Depends(Needs(roles.SEE))], request: Request, response: Response) -> Any:
-    """All cameras with how each stands. The ETag leaves out `now_ms`; 304 means that nothing else changed."""
+    """All cameras with how each stands. The ETag leaves out `now_ms`, and is weak because of it and of compression; 304 means that nothing else changed."""
     with asked.hub.store.reading() as connection:
         found = current.cameras_now(connection, asked.tenant_id, asked.places())
     cameras = [wall_camera(each, asked.now_ms) for each in found]
-    etag = '"' + sha256(repr(cameras).encode()).hexdigest()[:32] + '"'
+    etag = 'W/"' + sha256(repr(cameras).encode()).hexdigest()[:32] + '"'
     watched(asked)
     if request.headers.get("if-none-match") == etag:
         return Response(status_code=304, headers={"ETag": etag})

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
@@ -128,7 +129,8 @@ def delete_object(connection: Connection, row: Any, why: str, now_ms: int) -> No
     )  # fmt: skip
 
 
-class Amount(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Amount:
     """Of clips and stills."""
 
     count: int

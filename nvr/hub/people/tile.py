@@ -18,7 +18,6 @@ TILES = (LIVE, LATE, SILENT, TAMPERED, DARK, DOWN, UNKNOWN)
 LATE_S = 15.0  # a still comes every 10 s; half as much again is late
 AHEAD_S = 60.0  # a picture from the future: the box's clock is wrong
 CONFIRMED_S = 45.0  # each heartbeat repeats what is true; four missed ones are a box that does not look any more
-SAME_STILLS_S = 25.0  # three stills in a row with the same bytes: no living camera makes them
 BLIND = (TAMPERED, DARK, DOWN, SILENT, UNKNOWN)  # a verdict that rests on such a camera says `cannot tell`
 
 _TAMPERED = ("covered", "out of focus", "moved", "frozen", "looped")
@@ -49,7 +48,6 @@ class Camera:
     captured_ms: int = 0  # newest still; 0: the box did not know the time
     received_ms: int = 0  # 0: there is none
     heartbeat_ms: int = 0  # when the last heartbeat came: it repeats all states that are true
-    same_since_ms: int = 0  # since when stills have had the same bytes; 0: they differ
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +100,8 @@ def _verdict(camera: Camera, taken_ms: int, now_ms: int) -> tuple[str, dict[str,
             return DARK, {"key": "dark", "since_ms": each.since_ms}
     if not taken_ms:
         return UNKNOWN, {"key": "no picture yet"}
-    if camera.same_since_ms and now_ms - camera.same_since_ms > SAME_STILLS_S * 1000:
-        return TAMPERED, {"key": "same picture", "since_ms": camera.same_since_ms}
+    if since_ms := _ms(camera.heard.get("same_since_ms")):  # the box compared keyframes byte by byte
+        return TAMPERED, {"key": "same picture", "since_ms": since_ms}
     if now_ms - taken_ms > LATE_S * 1000:
         return LATE, {"key": "picture late", "since_ms": taken_ms}
     if camera.captured_ms > camera.received_ms + AHEAD_S * 1000:
