@@ -92,7 +92,9 @@ class Uplink:
             site, data_dir, self.outbox, self.relay, self.heard, self.clock, reply=self.control.reply,
             want_still=self._want_still, now_ns=self.link.now_ns,
         )  # fmt: skip
-        self.sending = Sending(site, self.link, self.budget, self.outbox, self.cutter, self.control, self.standing)
+        self.sending = Sending(
+            site, self.link, self.budget, self.outbox, self.cutter, self.control, self.standing, take_back=self.commands.take_back,
+        )  # fmt: skip
         self.counts = self.sending.counts
         self._new_events, self._beat_now = asyncio.Event(), asyncio.Event()
         self._heartbeat_s, self._still_s = wire.HEARTBEAT_S, self.hub.still_s
@@ -205,6 +207,7 @@ class Uplink:
         ]
         self.budget.set_cap(min(caps, default=None))
         log.info("the hub welcomes us")
+        self.commands.welcomed()
         self.standing.last_error = ""
         self._beat_now.set()
 
