@@ -271,6 +271,8 @@ class Uplink:
             self.site, self.heard.record, self.heard.silent_s(), looks if isinstance(looks, dict) else {}
         )
         causes = {str(each["cause"]) for each in cameras.values() if str(each["cause"] or "").startswith("disk")}
+        if (slow := self.heard.record.get("disk_slow")) and self.heard.silent_s() < heartbeat.SILENT_S:
+            causes.add(f"disk slow: {str(slow)[: heartbeat.DETAIL_MOST]}")
         rtt_ms = self.budget.rtt_ms()
         body: dict[str, Any] = (
             {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,22 @@ def test_a_clip_that_was_promised_and_cannot_be_cut_is_taken_back_and_that_answe
         with Running(box, path):
             until(lambda: hub.reply_to(id), "it is told again, in case the answer was lost", 120)
             assert hub.reply_to(id)["ok"] is False
+
+
+def test_the_heartbeat_names_a_disk_that_is_too_slow_and_takes_it_back(box, tmp_path):
+    with served(tmp_path) as hub, Running(box, box.site_file(hub.url, hub.fingerprint)) as running:
+        until(lambda: hub.hub.heartbeats, "a heartbeat")
+        heard = running.uplink.heard
+
+        def beats(text: str, trouble: str) -> bool:
+            heard.record, heard.record_s = {"disk_slow": text}, time.monotonic()
+            assert running._loop is not None
+            running._loop.call_soon_threadsafe(running.uplink._beat_now.set)
+            return hub.hub.heartbeats[-1]["disk"]["trouble"] == trouble
+
+        text = "making footage durable takes 25 s"
+        until(lambda: beats(text, f"disk slow: {text}"), "it is named")
+        until(lambda: beats("", ""), "it is taken back")
 
 
 def test_a_store_of_events_that_began_anew_is_read_from_its_beginning(box, tmp_path):
