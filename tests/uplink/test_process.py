@@ -150,7 +150,7 @@ def test_the_heartbeat_names_a_disk_that_is_too_slow_and_takes_it_back(box, tmp_
             heard.record, heard.record_s = {"disk_slow": text}, time.monotonic()
             assert running._loop is not None
             running._loop.call_soon_threadsafe(running.uplink._beat_now.set)
-            return hub.hub.heartbeats[-1]["disk"]["trouble"] == trouble
+            return hub.hub.heartbeats[-1][1]["disk"]["trouble"] == trouble
 
         text = "making footage durable takes 25 s"
         until(lambda: beats(text, f"disk slow: {text}"), "it is named")
