@@ -27,6 +27,7 @@ FAULTS: dict[tuple[str, str], tuple[float, float]] = {
     ("card", "errors"): (5.0, 25.0),
     ("card", "read-only"): (5.0, 25.0),
     ("card", "slow"): (15.0, 30.0),  # every sync takes five seconds
+    ("card", "stuck"): (3.0, 12.0),  # every write takes five seconds
     ("camera", "silent"): (4.0, 45.0),
     ("camera", "gone"): (3.0, 45.0),  # with all cameras of its box: their switch has no power
     ("camera", "other size"): (10.0, 30.0),
