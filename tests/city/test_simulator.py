@@ -60,6 +60,9 @@ def test_a_script_leaves_time_before_and_after_and_hurts_nothing_twice_at_once(s
             assert fault.kind == "link"
     for one, other in pairwise(sorted(drawn.faults, key=lambda fault: (fault.kind, fault.target, fault.at_s))):
         assert (one.kind, one.target) != (other.kind, other.target) or one.end_s < other.at_s
+    for gone in [fault for fault in drawn.faults if fault.how == "gone"]:
+        mine = [each for each in drawn.faults if each.kind == "camera" and each.target in REAL[gone.target]]
+        assert not any(each.at_s < gone.end_s and gone.at_s < each.end_s for each in mine)
     for ask in drawn.asks:
         assert 0 <= ask.from_s < ask.to_s < ask.at_s < 600
 
