@@ -48,6 +48,7 @@ NS_PER_S = 1_000_000_000
 STATUS_EVERY_NS = NS_PER_S
 # Turns that come so late are told: cameras keep a second or two for us, and then leave out pictures.
 LATE_NS, TELL_LATE_NS = 2 * NS_PER_S, 60 * NS_PER_S
+CAUGHT_UP_NS = 10 * NS_PER_S  # longer than what waited in the sockets takes to arrive, and a GOP
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +163,8 @@ class Recorder:
         self._has_stopped = threading.Event()
         self._late_ns = 0
         self._told_late_ns = -TELL_LATE_NS
+        self._waited_for_disk: tuple[int, str] | None = None  # when recording waited for writes last, and how long
+        self._is_held_up = False  # and the streams' journal says so
         self._lost_fragments = 0
 
     def _identity(self, path: Path) -> Identity:
@@ -255,6 +258,7 @@ class Recorder:
                 now_ns = self.clock.mono_ns()
                 if now_ns >= status_ns:
                     status_ns = max(status_ns + STATUS_EVERY_NS, now_ns)
+                    self._look_whether_held_up(now_ns)
                     if self._announce_again:
                         self._listen_again()
                     self.announcer.welcome()
@@ -294,16 +298,39 @@ class Recorder:
     def _note_late(self, late_ns: int, now_ns: int) -> None:
         """A turn took too long: writes that waited for the disk, or other programs. Nobody else can tell afterwards."""
         self._late_ns = max(self._late_ns, late_ns)
-        if late_ns < LATE_NS or now_ns - self._told_late_ns < TELL_LATE_NS:
+        if late_ns < LATE_NS:
+            return
+        write_ns = max((stream.writer.longest_write_ns for stream in self.streams), default=0)
+        is_disk = write_ns > late_ns // 8
+        text = f"recording waited {late_ns / 1e9:.1f} s; the longest write so far took {write_ns / 1e9:.1f} s"
+        if is_disk:
+            self._waited_for_disk = (now_ns, text)
+            if not self._is_held_up:
+                self._is_held_up = True
+                reading = self.clock.read()
+                for stream in self.streams:
+                    stream.held_up(reading, late_ns, text)
+        if now_ns - self._told_late_ns < TELL_LATE_NS:
             return
         self._told_late_ns = now_ns
-        write_ns = max((stream.writer.longest_write_ns for stream in self.streams), default=0)
-        text = f"recording waited {late_ns / 1e9:.1f} s; the longest write so far took {write_ns / 1e9:.1f} s"
         log.warning("%s: cameras leave out pictures when they wait so long", text)
         if self.journal is not None:
-            self.journal.note(
-                Kind.DISK, self.clock.read(), text, "", Cause.DISK_SLOW if write_ns > late_ns // 8 else None
-            )
+            self.journal.note(Kind.DISK, self.clock.read(), text, "", Cause.DISK_SLOW if is_disk else None)
+
+    def _look_whether_held_up(self, now_ns: int) -> None:
+        """What is missing from now on is not because of the disk any more, once it held up nothing for a while."""
+        if self._is_held_up and self._waited_for_disk is not None and now_ns - self._waited_for_disk[0] > CAUGHT_UP_NS:
+            self._is_held_up = False
+            reading = self.clock.read()
+            for stream in self.streams:
+                stream.caught_up(reading)
+
+    def _slow_disk(self, now_ns: int) -> str:
+        """Whether the disk keeps up, in words; "" when it does. A write that held up recording is told for a minute."""
+        text = self.syncer.slow_text()
+        if not text and self._waited_for_disk is not None and now_ns - self._waited_for_disk[0] < TELL_LATE_NS:
+            text = self._waited_for_disk[1]
+        return text
 
     def turn(self) -> None:
         """Drain every stream once. A fault of one stream stays with it."""
@@ -332,6 +359,7 @@ class Recorder:
             "boot_id": self.boot_id.hex(),
             "box_id": self.identity.box_id.hex(),
             "sync": self.syncer.facts(),
+            "disk_slow": self._slow_disk(reading.mono_ns),
             "lost_fragments": self._lost_fragments,
             "identity_fault": self.identity_fault,
             "journal_fault": self.journal.fault if self.journal is not None else "not open",

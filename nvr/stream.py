@@ -184,6 +184,19 @@ class Stream:
         else:
             log.info("%s: not recording, %s: %s", self.name, now[0].value, now[1], extra={"stream": self.name})
 
+    def held_up(self, reading: ClockReading, late_ns: int, detail: str) -> None:
+        """The disk has held up recording for `late_ns`: what a camera left out meanwhile is missing because of that.
+
+        It is still recorded, and says so; only the journal knows, until caught_up().
+        """
+        if self._journal is not None and self._told is not None and self._told[0] is None:
+            began = _earlier(reading, reading.mono_ns - late_ns)
+            self._journal.note_stream(self.name, began, Cause.DISK_SLOW, detail)
+
+    def caught_up(self, reading: ClockReading) -> None:
+        if self._journal is not None and self._told is not None and self._told[0] is None:
+            self._journal.note_stream(self.name, reading, None)
+
     def status(self, now_ns: int) -> dict[str, Any]:
         """What people and other processes are told; called once a second, because rates are counted by it."""
         cause, detail = self._told or (Cause.CAMERA, "starting")

@@ -93,7 +93,32 @@ def test_a_turn_that_waited_for_the_disk_is_told_and_stays_in_the_journal(box, t
     told = [entry for entry in journal.read(tmp_path / "journal").entries if entry.kind is journal.Kind.DISK]
     assert [(entry.cause, entry.detail[:23]) for entry in told] == [(Cause.DISK_SLOW, "recording waited 2.5 s;")]
     assert caplog.text.count("recording waited") == 1
-    assert box.status()["late_ms"] == 3000
+    status = box.status()
+    assert status["late_ms"] == 3000
+    assert status["disk_slow"].startswith("recording waited 3.0 s;")
+    box.clock.advance(61 * 10**9)
+    assert box.status()["disk_slow"] == "", "it is told for a minute"
+
+
+def test_what_is_missing_while_the_disk_held_up_recording_is_not_blamed_on_the_camera(box, tmp_path):
+    """The city simulator, and a disk whose writes took five seconds: the ledger said that the camera had sent nothing."""
+    for _ in range(3):
+        box.turn()
+        box.clock.advance(200_000_000)
+    began_ns = box.clock.mono_ns()
+    box.clock.advance(8 * 10**9)
+    box.streams[0].writer.longest_write_ns = 5 * 10**9
+    box._note_late(8 * 10**9, box.clock.mono_ns())
+    box.clock.advance(5 * 10**9)
+    box._look_whether_held_up(box.clock.mono_ns())
+    box.clock.advance(6 * 10**9)
+    box._look_whether_held_up(box.clock.mono_ns())
+    box.journal.sync(box.clock.read())
+    entries = journal.read(tmp_path / "journal").entries
+    for each in box.streams:
+        told = [entry for entry in entries if entry.kind is journal.Kind.STREAM and entry.stream == each.name]
+        assert [entry.cause for entry in told[-2:]] == [Cause.DISK_SLOW, None]
+        assert [entry.reading.mono_ns - began_ns for entry in told[-2:]] == [0, 19 * 10**9]
 
 
 class FallsSilent(Scripted):

@@ -71,12 +71,14 @@ def sent(connection: Connection, command_ids: list[str], now_ms: int) -> None:
 
 
 def answered(connection: Connection, box_id: str, reply: wire.Message, now_ms: int) -> bool:
-    """Keep the first answer. False: no such command of this box."""
+    """Keep the first answer; but a no takes back a yes: what it said would come does not. False: no such command of this box."""
     table = tables.command
     this = (table.c.id == reply.id(), table.c.box_id == box_id)
+    is_open, is_yes = table.c.answered_ms.is_(None), table.c.ok.is_(True)
+    is_news = is_open if reply.body["ok"] else is_open | is_yes
     connection.execute(
         update(table)
-        .where(*this, table.c.answered_ms.is_(None))
+        .where(*this, is_news)
         .values(answered_ms=now_ms, ok=reply.body["ok"], detail=reply.body["detail"], more=reply.body.get("more"))
     )
     return connection.execute(select(table.c.id).where(*this)).first() is not None

@@ -147,6 +147,11 @@ def sync_interval_s(loss_bound_s: float, fragment_s: float, sync_s: float) -> fl
     return max(0.1, loss_bound_s - fragment_s - 0.2 - 1.5 * sync_s)
 
 
+def at_risk_s(loss_bound_s: float, fragment_s: float, sync_s: float) -> float:
+    """What a power cut costs at most while a burst takes `sync_s`; no more than `loss_bound_s` unless that is too long."""
+    return fragment_s + 0.2 + sync_interval_s(loss_bound_s, fragment_s, sync_s) + sync_s
+
+
 def segment_name(number: int) -> str:
     return f"{number:06}.mp4"
 

@@ -63,6 +63,7 @@ class Syncer:
         self.last_burst_s = 0.0
         self.longest_burst_s = 0.0
         self._usual_burst_s = 0.0
+        self._burst_began_ns: int | None = None  # of the one that is not over yet
         for keeper in self._keepers:
             keeper.writer.wake_syncer = self._wake.set
 
@@ -97,6 +98,19 @@ class Syncer:
     def interval_s(self) -> float:
         return layout.sync_interval_s(self._loss_bound_s, self._fragment_s * 1.1, self._usual_burst_s)
 
+    def slow_text(self) -> str:
+        """What a disk that is too slow for the loss bound costs, in words; "" while it keeps up. For any thread.
+
+        A burst that has not ended counts as long as it has lasted: one that never ends is told, too.
+        """
+        began_ns, burst_s = self._burst_began_ns, self._usual_burst_s
+        if began_ns is not None:
+            burst_s = max(burst_s, (self._clock.mono_ns() - began_ns) / NS_PER_S)
+        risk_s = layout.at_risk_s(self._loss_bound_s, self._fragment_s * 1.1, burst_s)
+        if burst_s <= _SLOW_S or risk_s <= self._loss_bound_s:
+            return ""
+        return f"making footage durable takes {burst_s:.0f} s: a power cut would cost up to {risk_s:.0f} s of video, not {self._loss_bound_s:g} s"
+
     def _run(self) -> None:
         next_ns = self._clock.mono_ns() + round(self.interval_s() * NS_PER_S)
         while not self._stopping:
@@ -121,9 +135,12 @@ class Syncer:
 
     def burst(self) -> None:
         """Sync all streams, tell what is durable, then do the housekeeping."""
-        began_ns = self._clock.mono_ns()
-        for keeper in self._keepers:
-            keeper.sync()
+        began_ns = self._burst_began_ns = self._clock.mono_ns()
+        try:
+            for keeper in self._keepers:
+                keeper.sync()
+        finally:
+            self._burst_began_ns = None
         took_s = (self._clock.mono_ns() - began_ns) / NS_PER_S
         self.bursts += 1
         self.last_burst_s = took_s

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 
+from nvr.media import Cause
 from nvr.rules.debounce import Debounced
 from nvr.rules.rule import NS_PER_S, event, seconds
 from nvr.scene import Event, Facts, Health
@@ -19,6 +20,10 @@ CLOCK_ERROR_NS = 30 * NS_PER_S  # what is burned into its pictures then misleads
 LOST_PER_MIN = 20  # one lost picture every few seconds, at some ten packets each
 DAMAGED_PER_MIN = 10
 _MINUTE_NS = 60 * NS_PER_S
+# Why a picture may be missing without any fault of the camera: it may send as well as ever, and nobody knows.
+_OF_THE_BOX = frozenset(
+    each.value for each in (Cause.BOX_OFF, Cause.DISK_SLOW, Cause.DISK_FULL, Cause.DISK_FAILED, Cause.HELD_BACK)
+)
 
 _HOLD_S: dict[str, dict[bool, float]] = {
     DOWN: {True: 5.0, False: 5.0},  # on top of stall_s, after which `record` says so
@@ -33,7 +38,8 @@ def troubles(health: Health, lost_per_min: float, damaged_per_min: float) -> dic
     """Each trouble: there, not there, or None where nobody can say."""
     has_size = health.width_px > 0 and health.wanted_px is not None
     if not health.is_sending:
-        return {DOWN: True, WRONG_CLOCK: None, WRONG_SIZE: None, LOSING: None, DAMAGED: None}
+        is_down = None if health.cause in _OF_THE_BOX else True
+        return {DOWN: is_down, WRONG_CLOCK: None, WRONG_SIZE: None, LOSING: None, DAMAGED: None}
     error_ns = health.camera_clock_error_ns
     return {
         DOWN: False,

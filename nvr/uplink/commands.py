@@ -64,6 +64,7 @@ class Commands:
         self._reply, self._want_still, self._now_ns = reply, want_still, now_ns
         self._cameras = {camera.name for camera in site.cameras}
         self._later: set[asyncio.Task[None]] = set()
+        self._tells_again = False
 
     async def take(self, message: Message) -> None:
         """Do what is asked, and reply. Raises WireError for what is no command."""
@@ -104,8 +105,21 @@ class Commands:
             await asyncio.to_thread(self._outbox.answered, id, {"ok": ok, "detail": detail, "more": more})
         self._reply(id, ok, detail, more)
 
+    async def take_back(self, id: str, why: str) -> None:
+        """What was answered with yes cannot be done after all; told now, and after every welcome, because answers get lost."""
+        answer = {"ok": False, "detail": why, "more": {}, "taken_back": True}
+        await asyncio.to_thread(self._outbox.answered, id, answer)
+        self._reply(id, False, why)
+
+    def welcomed(self) -> None:
+        self._tells_again = True
+
     async def final(self) -> None:
-        """After a start: how the trial of a site file that the hub sent ended."""
+        """After a welcome or a start: what could not be done after all, and how the trial of a site file that the hub sent ended."""
+        if self._tells_again:
+            self._tells_again = False
+            for id, why in await asyncio.to_thread(self._outbox.taken_back):
+                self._reply(id, False, why)
         result = site_trial.result(self._data_dir)
         if result is not None and wire.is_sha256(result.digest) and re.fullmatch(r"[0-9a-f]{32}", result.command):
             await self._finish(result.command, "site", result.is_kept, result.detail, {"digest": result.digest})

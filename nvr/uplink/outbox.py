@@ -317,6 +317,12 @@ class Outbox:
             base.execute("INSERT OR REPLACE INTO commands VALUES (?, ?, ?)", (id, turn, text))
             base.execute("DELETE FROM commands WHERE turn <= ?", (turn - COMMANDS_KEPT,))
 
+    def taken_back(self) -> list[tuple[str, str]]:
+        """Commands that were answered with yes and could not be done after all, and why; the newest hundred."""
+        return self._ask(
+            "SELECT id, json_extract(answer, '$.detail') FROM commands WHERE json_extract(answer, '$.taken_back') ORDER BY turn DESC LIMIT 100"
+        )
+
     # -- what is told of it
 
     def depth(self) -> dict[str, Any]:

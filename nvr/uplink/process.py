@@ -96,7 +96,9 @@ class Uplink:
             site, data_dir, self.outbox, self.relay, self.heard, self.clock, bundles=self.bundles, reply=self.control.reply,
             want_still=self._want_still, now_ns=self.link.now_ns,
         )  # fmt: skip
-        self.sending = Sending(site, self.link, self.budget, self.outbox, self.cutter, self.control, self.standing)
+        self.sending = Sending(
+            site, self.link, self.budget, self.outbox, self.cutter, self.control, self.standing, take_back=self.commands.take_back,
+        )  # fmt: skip
         self.counts = self.sending.counts
         self._new_events, self._beat_now = asyncio.Event(), asyncio.Event()
         self._heartbeat_s, self._still_s = wire.HEARTBEAT_S, self.hub.still_s
@@ -209,6 +211,7 @@ class Uplink:
         ]
         self.budget.set_cap(min(caps, default=None))
         log.info("the hub welcomes us")
+        self.commands.welcomed()
         self.standing.last_error = ""
         self._beat_now.set()
 
@@ -273,6 +276,8 @@ class Uplink:
             self.site, self.heard.record, self.heard.silent_s(), looks if isinstance(looks, dict) else {}, self.frozen.since_ms, at_ms
         )
         causes = {str(each["cause"]) for each in cameras.values() if str(each["cause"] or "").startswith("disk")}
+        if (slow := self.heard.record.get("disk_slow")) and self.heard.silent_s() < heartbeat.SILENT_S:
+            causes.add(f"disk slow: {str(slow)[: heartbeat.DETAIL_MOST]}")
         rtt_ms = self.budget.rtt_ms()
         body: dict[str, Any] = (
             {

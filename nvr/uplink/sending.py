@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 
 from nvr.site_settings import Site
@@ -35,7 +36,10 @@ class Sending:
         cutter: Cutter,
         control: Control,
         standing: Standing,
+        *,
+        take_back: Callable[[str, str], Awaitable[None]],
     ) -> None:
+        """`take_back(command, why)` tells the hub that a clip it asked for does not come."""
         assert site.hub is not None
         self.site, self.hub = site, site.hub
         self.link, self.budget, self.outbox, self.cutter, self.control, self.standing = (
@@ -46,6 +50,7 @@ class Sending:
             control,
             standing,
         )
+        self._take_back = take_back
         self.counts = Counts()
         self.lanes = [Lane(link, budget, self.counts, outbox.clips_path, name=name) for name in LANES]
         self._sending: set[str] = set()
@@ -74,14 +79,18 @@ class Sending:
             try:
                 await asyncio.to_thread(self.cutter.cut, clip)
             except Gone as error:
-                await asyncio.to_thread(self.outbox.give_up_clip, clip.id, str(error))
-                if clip.wanted.command:
-                    self.control.reply(clip.wanted.command, False, str(error))
+                await self._give_up(clip, str(error))
             except CannotCut as error:
                 log.warning("clip %s: %s", clip.id, error)
                 await asyncio.sleep(5.0)
             for event in self._new_clips:
                 event.set()
+
+    async def _give_up(self, clip: Clip, why: str) -> None:
+        """Remembered first, so that a process that ends between the two tells it when it starts again."""
+        if clip.wanted.command:
+            await self._take_back(clip.wanted.command, why)
+        await asyncio.to_thread(self.outbox.give_up_clip, clip.id, why)
 
     async def hold(self) -> None:
         """Have the ring keep what is owed. Runs until cancelled."""
@@ -132,9 +141,7 @@ class Sending:
             except Yielded:
                 failures = 0
             except Refused as error:
-                await asyncio.to_thread(self.outbox.give_up_clip, clip.id, str(error))
-                if clip.wanted.command:
-                    self.control.reply(clip.wanted.command, False, str(error))
+                await self._give_up(clip, str(error))
             except Spoilt as error:
                 log.warning("clip %s is cut again: %s", clip.id, error)
                 await asyncio.to_thread(self.outbox.cut_again, clip.id)

@@ -136,8 +136,11 @@ class Api:
             total, free = disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize
         except OSError as error:
             return {"total_bytes": None, "free_bytes": None, "cause": "disk failed", "detail": error.strerror}
-        if not trouble and (count := sum(read_status(self._data_dir).get("forgotten", {}).values())):
+        forgotten = read_status(self._data_dir).get("forgotten")
+        if not trouble and isinstance(forgotten, dict) and (count := sum(forgotten.values())):
             trouble = {"cause": "disk failed", "detail": f"{count} fragments do not read back: replace this disk"}
+        if not trouble and (slow := self._live.status.get("disk_slow")):
+            trouble = {"cause": "disk slow", "detail": slow}
         return {
             "total_bytes": total,
             "free_bytes": free,

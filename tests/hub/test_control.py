@@ -234,6 +234,27 @@ def test_a_command_waits_for_a_box_that_is_away(hub, box):
     wait_for(lambda: hub.rows(tables.command, tables.command.c.id == command_id)[0]["answered_ms"], "answered")
 
 
+def test_a_no_takes_back_a_yes_and_never_the_other_way(hub, box):
+    """A box says at once that a clip will come, and may find out later that nothing is there to cut."""
+    command_id = ask(hub, box, "fetch", camera="street", from_ms=1, to_ms=2)
+    box.join()
+    box.hear("command")
+
+    def row() -> dict:
+        return hub.rows(tables.command, tables.command.c.id == command_id)[0]
+
+    box.send("reply", id=command_id, ok=True, detail="it will come")
+    wait_for(lambda: row()["ok"] is True, "yes")
+    box.send("reply", id=command_id, ok=False, detail="nothing is recorded there")
+    wait_for(lambda: row()["ok"] is False, "no")
+    box.send("reply", id=command_id, ok=True, detail="it will come")
+    box.send("reply", id=command_id, ok=False, detail="another reason")
+    event = box.event()
+    box.send("event", **event)
+    box.hear_acks(event["id"])  # what was sent before it has been taken
+    assert row()["detail"] == "nothing is recorded there"
+
+
 def test_a_command_of_another_box_cannot_be_answered(hub, box):
     command_id = ask(hub, box, "still", camera="street")
     other = hub.box("waihaong-3")

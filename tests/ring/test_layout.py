@@ -197,3 +197,12 @@ def test_a_hold_by_sequence_finds_footage_whose_clock_was_wrong():
 )
 def test_only_our_own_file_names_are_segments(name, number):
     assert layout.segment_number(name) == number
+
+
+@pytest.mark.parametrize("burst_s", [0.0, 0.1, 1.0, 2.0])
+def test_a_disk_that_keeps_up_keeps_the_loss_bound(burst_s):
+    assert layout.at_risk_s(5.0, 1.1, burst_s) <= 5.0 + 1e-9
+
+
+def test_a_disk_that_is_too_slow_costs_its_whole_burst():
+    assert layout.at_risk_s(5.0, 1.1, 25.0) == pytest.approx(1.1 + 0.2 + 0.1 + 25.0)

@@ -85,6 +85,22 @@ def test_what_is_wrong_with_a_camera_is_told_and_ends(health, what):
     assert states(events) == [(what, False), (what, True)]
 
 
+@pytest.mark.parametrize("cause", ["disk failed", "disk full", "disk slow", "held back", "box off"])
+def test_a_camera_is_not_accused_of_what_the_box_fails_at(cause):
+    """The city simulator: a card became read-only, and three cameras that sent as well as ever were told to be down."""
+    looks = [
+        *span(0, 60, health=WELL),
+        *span(60, 200, health=Health(is_sending=False, cause=cause)),
+        *span(200, 300, health=WELL),
+    ]
+    assert told(CameraRule(), looks) == []
+    down = [
+        *span(0, 60, health=Health(is_sending=False, cause="network")),
+        *span(60, 120, health=Health(is_sending=False, cause=cause)),
+    ]
+    assert states(told(CameraRule(), down)) == [("down", False)]  # and one that was down is not said to be well
+
+
 def test_a_camera_that_keeps_losing_packets_is_told_and_a_single_burst_is_not():
     steady = [look(step, health=replace(WELL, lost_packets=step * 2)) for step in range(200)]
     assert states(told(CameraRule(), steady)) == [("losing packets", False)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from pathlib import Path
 
 import pytest
@@ -155,6 +156,44 @@ def test_footage_that_is_gone_is_given_up_by_name(box, tmp_path):
         until(lambda: running.uplink.outbox.depth()["given_up"].get("clips given up"), "it is given up")
         assert "nothing is recorded" in running.uplink.outbox.depth()["given_up_why"]
         until(lambda: hub.hub.events, "the event is told")
+
+
+def test_a_clip_that_was_promised_and_cannot_be_cut_is_taken_back_and_that_answer_cannot_be_lost(
+    box, tmp_path, monkeypatch
+):
+    """The city simulator: somebody asked for a span in which the card was read-only, in the middle of a segment. The box said "it will
+    come", found nothing to cut, and the hub kept the first answer: whoever asked waited for ever."""
+    monkeypatch.setattr("nvr.uplink.commands.may_have", lambda *_: True)  # of a segment only both ends are known
+    with served(tmp_path) as listening:
+        hub, path = listening.hub, box.site_file(listening.url, listening.fingerprint)
+        with Running(box, path) as running:
+            until(lambda: running.uplink.control.is_connected, "it is connected")
+            from_ms = box.written[-1].record.wall_ns // 1_000_000 + 20_000
+            id = hub.ask("fetch", camera="gate", from_ms=from_ms, to_ms=from_ms + 4000)
+            until(lambda: (hub.reply_to(id) or {}).get("ok") is False, "it is taken back", 120)
+            answers = [reply for reply in hub.replies if reply["id"] == id]
+            assert [reply["ok"] for reply in answers] == [True, False]
+            assert "nothing is recorded" in answers[1]["detail"]
+        hub.replies.clear()
+        with Running(box, path):
+            until(lambda: hub.reply_to(id), "it is told again, in case the answer was lost", 120)
+            assert hub.reply_to(id)["ok"] is False
+
+
+def test_the_heartbeat_names_a_disk_that_is_too_slow_and_takes_it_back(box, tmp_path):
+    with served(tmp_path) as hub, Running(box, box.site_file(hub.url, hub.fingerprint)) as running:
+        until(lambda: hub.hub.heartbeats, "a heartbeat")
+        heard = running.uplink.heard
+
+        def beats(text: str, trouble: str) -> bool:
+            heard.record, heard.record_s = {"disk_slow": text}, time.monotonic()
+            assert running._loop is not None
+            running._loop.call_soon_threadsafe(running.uplink._beat_now.set)
+            return hub.hub.heartbeats[-1][1]["disk"]["trouble"] == trouble
+
+        text = "making footage durable takes 25 s"
+        until(lambda: beats(text, f"disk slow: {text}"), "it is named")
+        until(lambda: beats("", ""), "it is taken back")
 
 
 def test_a_store_of_events_that_began_anew_is_read_from_its_beginning(box, tmp_path):

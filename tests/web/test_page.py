@@ -435,6 +435,20 @@ def test_clips_are_kept_within_their_budget_and_the_newest_stays(visitor, page):
         visitor.send("DELETE", f"/api/clips/{name}")
 
 
+def test_a_disk_that_is_too_slow_is_named_though_everything_is_recorded(tmp_path):
+    box = DiskBox(tmp_path / "data")
+    box.record(3)
+    box.close()
+    page = Page(box.data_dir, SETTINGS, box.clock)
+    visitor = Visitor(page).enter()
+    assert visitor.get("/api/status").json()["disk"]["cause"] is None
+    page.live.take({"kind": "status", "streams": {}, "disk_slow": "making footage durable takes 25 s"})
+    disk = visitor.get("/api/status").json()["disk"]
+    assert (disk["cause"], disk["detail"]) == ("disk slow", "making footage durable takes 25 s")
+    page.live.take({"kind": "status", "streams": {}, "disk_slow": ""})
+    assert visitor.get("/api/status").json()["disk"]["cause"] is None
+
+
 def test_a_page_whose_disk_is_away_makes_nothing_in_its_place(tmp_path):
     box = DiskBox(tmp_path / "mount" / "data")
     box.record(3)

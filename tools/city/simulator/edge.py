@@ -40,7 +40,7 @@ class Setting:
 HEALTHY = Setting()
 CARDS = {
     "full": Setting(error=errno.ENOSPC), "errors": Setting(error=errno.EIO), "read-only": Setting(error=errno.EROFS),
-    "slow": Setting(sync_ms=5000),
+    "slow": Setting(sync_ms=5000), "stuck": Setting(write_ms=5000),
 }  # fmt: skip
 
 

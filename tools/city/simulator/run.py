@@ -40,7 +40,7 @@ from tools.city.story import Story
 from tools.demo import DemoFailed
 
 LOOK_EVERY_S = 2.0
-READY_S = 180.0  # until every real camera is recorded, on a machine that does other things too
+READY_S = 300.0  # until every real camera is recorded, on a machine that does other things too
 SETTLE_S = 120.0  # until everything that is owed lies at the hub
 OTHER_SIZE = (320, 192)
 

@@ -27,6 +27,7 @@ FAULTS: dict[tuple[str, str], tuple[float, float]] = {
     ("card", "errors"): (5.0, 25.0),
     ("card", "read-only"): (5.0, 25.0),
     ("card", "slow"): (15.0, 30.0),  # every sync takes five seconds
+    ("card", "stuck"): (3.0, 12.0),  # every write takes five seconds
     ("camera", "silent"): (4.0, 45.0),
     ("camera", "gone"): (3.0, 45.0),  # with all cameras of its box: their switch has no power
     ("camera", "other size"): (10.0, 30.0),
@@ -82,6 +83,7 @@ def draw(seed: int, length_s: float, real: Mapping[str, Sequence[str]], light: S
     if end_s - begin_s < 10:
         raise ValueError(f"{length_s:g} s are too short: {QUIET_BEFORE_S + QUIET_AFTER_S + 10:g} s at least")
     faults: list[Fault] = []
+    box_of = {camera: box for box, cameras in real.items() for camera in cameras}
     wanted = max(4, round((end_s - begin_s) / EVERY_S))
     order: list[tuple[str, str]] = []
     for _ in range(wanted):
@@ -90,7 +92,7 @@ def draw(seed: int, length_s: float, real: Mapping[str, Sequence[str]], light: S
         kind, how = order.pop()
         for _ in range(50):  # until it fits; in a short time not everything does
             fault = _fault(chance, kind, how, begin_s, end_s, real, light)
-            if not any(_collide(fault, other) for other in faults):
+            if not any(_collide(fault, other, box_of) for other in faults):
                 faults.append(fault)
                 break
     faults.sort(key=lambda fault: (fault.at_s, fault.kind, fault.target))
@@ -112,9 +114,12 @@ def _fault(
     return Fault(at_s, for_s, kind, how, target)
 
 
-def _collide(one: Fault, other: Fault) -> bool:
-    """The same thing twice at once, or so soon that nobody could tell which of the two it was."""
-    is_same = (one.kind, one.target) == (other.kind, other.target)
+def _collide(one: Fault, other: Fault, box_of: Mapping[str, str]) -> bool:
+    """The same thing twice at once, or so soon that nobody could tell which of the two it was. A camera that is gone cannot be switched."""
+    targets = [one.target, other.target]
+    if one.kind == "camera" and "gone" in (one.how, other.how):
+        targets = [box_of.get(target, target) for target in targets]
+    is_same = one.kind == other.kind and targets[0] == targets[1]
     return is_same and one.at_s < other.end_s + 15 and other.at_s < one.end_s + 15
 
 

@@ -59,6 +59,8 @@ def windows(done: Iterable[Done], camera: str, box: str) -> list[Window]:
             found.append(Window(begin_s - 2, end_s + DIALLED_S, _AWAY, what))
         elif fault.kind == "card" and fault.how in ("errors", "read-only"):
             found.append(Window(begin_s - LOSS_BOUND_S, end_s + TRIED_S, _DISK, what))
+        elif fault.kind == "card" and fault.how == "stuck":
+            found.append(Window(begin_s - 2, end_s + TRIED_S, frozenset((Cause.DISK_SLOW,)), what))
         elif fault.kind == "card" and fault.how == "full":
             # A ring that cannot grow takes its oldest segment: that footage was there, and made room.
             found.append(Window(0.0, end_s + TRIED_S, frozenset((Cause.RECYCLED,)), what))
