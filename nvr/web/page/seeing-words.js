@@ -29,7 +29,7 @@ addWords({
     middle: "Place it in the middle", leaveUnsaved: "Leave without saving?",
   },
   id: {
-    seeing: "Yang dilihat kotak", showSeen: "Gambar di atas video", editZones: "Gambar zona dan garis", events: "Kejadian", noEvents: "Belum ada kejadian",
+    seeing: "Yang dilihat kotak", showSeen: "Tampilkan di atas video", editZones: "Gambar zona dan garis", events: "Kejadian", noEvents: "Belum ada kejadian",
     noStates: "Belum ada yang diketahui", older: "Tampilkan yang lebih lama", withMoments: "Semua yang lewat juga", playEvent: "Putar dari {0}", stillOf: "Gambar: {0}",
     looking: "Melihat {0} kali per detik", lookingSome: "Melihat gambar", byModel: "mengenali benda dengan {0}", noModel: "melihat apa yang bergerak, bukan apa bendanya (tanpa model objek)", keyframesOnly: "hanya gambar utuh dari aliran besar",
     notLooking: "Deteksi tidak berjalan. Perekaman tetap jalan.", nothingToDo: "Kamera ini hanya direkam. Gambar sebuah zona agar juga dilihat.",

@@ -1,5 +1,6 @@
-// What rules say in a sentence, in Indonesian; what is not here stays as the rule said it.
+// What rules say in a sentence; in Indonesian what is not here stays as the rule said it.
 
+import { howLong } from "./dom.js";
 import { language } from "./words.js";
 
 const SENTENCES = {
@@ -14,6 +15,7 @@ const SENTENCES = {
 const NOBODY = /^nobody seen, for less than (\d+) s$/;
 
 export function detailWords(text) {
-  if (language() !== "id") return text;
-  return SENTENCES[text] ?? text.replace(NOBODY, "tidak ada orang, belum sampai $1 dtk");
+  const isIndonesian = language() === "id";
+  const told = isIndonesian ? (SENTENCES[text] ?? text) : text;
+  return told.replace(NOBODY, (_, seconds) => `${isIndonesian ? "tidak ada orang, belum sampai" : "nobody seen, for less than"} ${howLong(seconds * 1000)}`);
 }
