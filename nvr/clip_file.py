@@ -367,4 +367,4 @@ def _move_into_place(draft: Path, path: Path, replace: bool) -> None:
 
 
 def _taken(path: Path) -> ClipFailed:
-    return ClipFailed(f"{path} is there already", hint="Choose another name, or say that it may be replaced.")
+    return ClipFailed(f"{path} is there already", hint="Choose another name, or say --replace.")

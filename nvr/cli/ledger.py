@@ -91,6 +91,9 @@ def _fields(place: Place, account: StreamLedger, with_gaps: bool) -> dict[str, A
 def _print(place: Place, account: StreamLedger, gaps_shown: int | None) -> None:
     """One stream: a line for each fate with its part of 100 %, then the gaps."""
     begin, end = place.iso(account.from_ns), place.iso(account.to_ns)
+    if not account.total_ns and not account.unplaced_ns:
+        click.echo(f"{account.stream}  nothing was recorded in this span yet")
+        return
     click.echo(f"{account.stream}  {begin} to {end}  {_duration(account.total_ns)}")
     fates = [("recorded", account.recorded_ns), *((cause.value, ns) for cause, ns in account.by_cause_ns().items())]
     for (name, length_ns), percent in zip(fates, percents([ns for _, ns in fates]), strict=True):

@@ -251,7 +251,7 @@ def listening_socket(listen: str) -> socket.socket:
     except (OSError, ValueError) as error:
         raise ListenFailed(
             f"the page cannot listen on {listen}: {error}",
-            hint="Give an address of this machine and a free port, such as 0.0.0.0:8080.",
+            hint="Write an address of this machine and a free port into the site file, such as `web: {port: 8090}`. Recording goes on meanwhile.",
         ) from error
 
 

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from recorded_box import ROOT, Box, call, program, told
 
 from nvr.cli.ledger import percents
+from nvr.ledger import StreamLedger
 
 ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+09:00")
 
@@ -172,6 +173,13 @@ def test_the_ledger_as_text_shows_percents_that_add_up_and_each_gap(recorded):
     assert shown[0][0] == "recorded"
     assert sum(round(100 * float(part)) for _, part in shown) == 10_000
     assert any(re.fullmatch(rf"    {ISO.pattern} to {ISO.pattern} .*box off: before .*", line) for line in lines)
+
+
+def test_a_camera_that_never_sent_anything_is_not_recorded_to_a_hundred_percent(recorded, monkeypatch):
+    monkeypatch.setattr("nvr.ledger.ledger", lambda *_, **__: [StreamLedger("street/main", 5, 5, ())])
+    result = call("ledger", *recorded.at)
+    assert result.exit_code == 0
+    assert result.stdout == "street/main  nothing was recorded in this span yet\n"
 
 
 @given(st.lists(st.integers(0, 10**18), min_size=1, max_size=9))

@@ -112,8 +112,9 @@ def test_whatever_answers_is_a_camera_or_no_answer(raw):
 
 
 def test_nobody_there_is_no_answer():
-    with pytest.raises(NoAnswer):
+    with pytest.raises(NoAnswer) as refused:
         look(f"http://127.0.0.1:{free_port()}/onvif/device_service", "", "")
+    assert "Connection refused" in str(refused.value) and "ONVIF switched on" in refused.value.hint
 
 
 @given(st.binary(max_size=300))
@@ -240,9 +241,11 @@ def test_as_json_it_is_for_programs():
     assert (found["maker"], found["streams"][2]["height"], found["uses_ntp"]) == ("Acme", 360, True)
 
 
-def test_no_camera_is_exit_1_with_what_to_look_at():
-    result = find("--no-knock")
+def test_no_camera_is_exit_1_with_what_to_look_at_and_leaves_no_table_in_the_way(tmp_path):
+    table = tmp_path / "cameras.csv"
+    result = find("--no-knock", "--table", str(table))
     assert result.exit_code == 1 and "no camera answered" in result.stdout
+    assert not table.exists() and "Next:" not in result.stdout
 
 
 def test_a_table_that_somebody_worked_on_is_not_written_over(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 
 import pytest
 from click.testing import CliRunner
@@ -66,3 +67,20 @@ def test_an_unknown_group_is_wrong_use():
     result = call("cards")
     assert result.exit_code == 2 and "No such command" in result.output
     assert set(program.GROUPS) >= {"site", "camera", "card", "box", "hub", "image", "doctor"}
+
+
+def test_images_are_built_in_a_checkout_from_any_folder(tmp_path):
+    said = subprocess.run(
+        [sys.executable, "-c", "from tools.nvrctl import main; main()", "image", "ls"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert said.returncode == 0, said.stderr
+    assert "virt-x86" in said.stdout
+
+
+def test_without_a_checkout_building_says_where_it_is_done(monkeypatch, tmp_path):
+    from tools.nvrctl import image
+
+    monkeypatch.setattr(image, "ROOT", tmp_path)
+    result = call("image", "ls")
+    assert result.exit_code == 1 and "checkout" in result.output and "make setup" in result.output

@@ -120,7 +120,8 @@ def find(
         click.echo(f"{len(sightings)} answered; knocking at {many(len(hosts), 'host')}", err=True)
         sightings += discovery.knocked(hosts, ports or discovery.PORTS)
     found, silent = _asked(sightings, user, password)
-    if table_path is not None:
+    is_written = table_path is not None and bool(found)  # an empty one would only stand in the way of the next try
+    if table_path is not None and is_written:
         _write_table(table_path, box, found, user)
     if as_json:
         print_json(
@@ -128,7 +129,7 @@ def find(
         )
     else:
         _print_found(found, silent, user)
-        if table_path is not None:
+        if is_written:
             click.echo(f"Next: look over {table_path}, then nvrctl site new --table {table_path}")
     context.exit(0 if found or silent else 1)
 

@@ -65,7 +65,7 @@ def refusal(disk: DiskFacts, needed_bytes: int, *, even_if_not_removable: bool =
         )
     if disk.system_mounts:
         return CardRefused(
-            f"{disk.path} is a disk this machine runs from: {', '.join(disk.system_mounts)} lie on it",
+            f"{disk.path} is a disk this machine runs from: {', '.join(disk.system_mounts)} {'lie' if len(disk.system_mounts) > 1 else 'lies'} on it",
             hint="nvrctl card ls shows which disks are cards.",
         )
     if disk.mounts:

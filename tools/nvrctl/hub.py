@@ -79,7 +79,6 @@ def init(folder: Path, url: str, listen: str, self_signed: bool, as_json: bool) 
         click.echo(
             f"TLS: put a web server with a certificate for {urlsplit(url).hostname} in front of {listen}, or begin again with --self-signed."
         )
-    click.echo(f"Next: nvr hub run --data {folder}")
 
 
 hub.add_command(user)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import click
@@ -10,6 +11,7 @@ import click
 from nvr.errors import NvrError
 from tools.nvrctl.image_look import check, show
 
+ROOT = Path(__file__).resolve().parents[2]
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -28,6 +30,17 @@ def image() -> None:
 
 image.add_command(show)
 image.add_command(check)
+
+
+def _find_builder() -> None:
+    """Makes `image/` importable, which comes with a checkout only and is no installed package. Raises NvrError."""
+    if not (ROOT / "image" / "__init__.py").is_file():
+        raise NvrError(
+            "images are built in a checkout of nvr; this nvrctl was installed without one",
+            hint="git clone it, run `make setup` there, then .venv/bin/nvrctl image build RECIPE",
+        )
+    if str(ROOT) not in sys.path:
+        sys.path.append(str(ROOT))
 
 
 @image.command("build")
@@ -61,6 +74,7 @@ def build_command(
     Example:
         nvrctl image build virt-x86 -o out
     """
+    _find_builder()
     from image import build, keys, release
     from image import recipe as recipes
     from nvr import __version__
@@ -107,6 +121,7 @@ def ls_command(as_json: bool) -> None:
     Example:
         nvrctl image ls
     """
+    _find_builder()
     from image import recipe as recipes
 
     found = []

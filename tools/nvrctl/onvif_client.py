@@ -192,7 +192,10 @@ class OnvifCamera:
                     if len(content) > onvif.ANSWER_BYTES:
                         raise BadOnvif(f"{self.host} answers with more than {onvif.ANSWER_BYTES >> 20} MB")
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-            raise NoAnswer(f"{self.host}: {type(error).__name__}: {error or 'no answer'}") from None
+            raise NoAnswer(
+                f"{self.host} gives no ONVIF answer: {str(error) or type(error).__name__}",
+                hint="Is it on, and at this address? Many cameras need ONVIF switched on on their own page. `nvrctl camera find` shows what answers.",
+            ) from None
         if answer.status_code in (401, 403):
             raise _WantsDigest(is_digest="digest" in answer.headers.get("www-authenticate", "").lower())
         try:

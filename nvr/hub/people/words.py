@@ -35,8 +35,8 @@ _HAPPENED: dict[str, dict[str, str]] = {
     "camera/damaged stream": {"id": "Data kamera rusak", "en": "Camera sends damaged data"},
     "not recording/not recording": {"id": "Tidak merekam", "en": "Not recording"},
     "footage missing/missing": {"id": "Rekaman hilang", "en": "Footage is missing"},
-    "box silent/silent": {"id": "Boks tidak terdengar", "en": "Box is silent"},
-    "disk/trouble": {"id": "Masalah disk boks", "en": "Disk trouble on the box"},
+    "box silent/silent": {"id": "Kotak diam", "en": "Box is silent"},
+    "disk/trouble": {"id": "Masalah disk kotak", "en": "Disk trouble on the box"},
     "disk/worn": {"id": "Kartu memori hampir aus", "en": "Memory card nearly worn out"},
     "asked/asked": {"id": "Instruksi", "en": "Instruction"},
 }

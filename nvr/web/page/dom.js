@@ -66,7 +66,8 @@ export function howLong(ms) {
 }
 
 export const number = (value, digits = 0) =>
-  new Intl.NumberFormat(language() === "id" ? "id-ID" : "en-GB", { maximumFractionDigits: digits }).format(value);
+  new Intl.NumberFormat(language() === "id" ? "id-ID" : "en-GB", { maximumFractionDigits: digits })
+    .format(Math.abs(value) < 0.5 / 10 ** digits ? 0 : value); // never "-0"
 
 /** Bytes as people count them: 3.2 GB. */
 export function size(bytes) {

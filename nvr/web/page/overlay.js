@@ -213,8 +213,10 @@ export class Overlay {
     return this.states.filter((state) => state.is_now && state.zone === place);
   }
 
+  /** Where several rules judge one place, each is named: "open, cannot tell" would contradict itself. */
   wordsOf(place) {
-    return this.statesOf(place).map((state) => shortState(state)).join(", ");
+    const states = this.statesOf(place);
+    return states.map((state) => (states.length > 1 ? `${t(`rule.${state.kind}`)} ${shortState(state)}` : shortState(state))).join(", ");
   }
 
   moodOf(place) {

@@ -74,7 +74,7 @@ function SecondStep() {
   };
   return (
     <section class="card">
-      <h2>{t("secondStep")}</h2>
+      <h2>{t("secondStepTitle")}</h2>
       <p>
         <Badge tone={isOn ? "good" : "quiet"} icon={isOn ? "seal" : "question"}>
           {isOn ? t("totpOn") : t("totpOff")}

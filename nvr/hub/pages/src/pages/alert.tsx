@@ -11,7 +11,7 @@ function stepNote(step: Step): string {
   const more = step.more ?? {};
   const term = typeof more.due_ms === "number" ? t("dueBy", moment(more.due_ms)) : "";
   const to = more.to;
-  return [to ? `→ ${String(to)}` : "", more.what && step.what !== "opened" ? String(more.what) : "", term, more.note ? String(more.note) : ""].filter(Boolean).join(" · ");
+  return [to ? `→ ${String(to)}` : "", more.to && more.what ? String(more.what) : "", term, more.note ? String(more.note) : ""].filter(Boolean).join(" · ");
 }
 
 export function AlertPage(props: { id: string }) {

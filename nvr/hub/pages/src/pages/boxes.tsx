@@ -68,7 +68,7 @@ function BoxCard(props: { box: Box; again: () => void }) {
   const bad = box.state === "here" ? troubles(box) : [];
   const cameras = Object.values(heard.cameras ?? {});
   const recording = cameras.filter((each) => each.recording).length;
-  const missing_s = Object.values(heard.ledger ?? {}).reduce((sum, each) => sum + (each.missing_s ?? 0), 0);
+  const missing_s = Math.max(0, ...Object.values(heard.ledger ?? {}).map((each) => each.missing_s ?? 0)); // of the camera that lacks most
   const { disk, uplink, outbox } = heard;
   const fullPercent = disk?.total_bytes ? (100 * (disk.free_bytes ?? 0)) / disk.total_bytes : 100;
   const load = Array.isArray(heard.load) ? heard.load[0] : heard.load;

@@ -21,6 +21,7 @@ interface CameraAnswer extends WallCamera {
 interface Timeline {
   spans: Span[];
   events: StoredEvent[];
+  ledger: { recorded_s?: number; missing_s?: number }; // the box's own count of today
 }
 
 interface Command {
@@ -126,6 +127,7 @@ function Day(props: { camera: CameraAnswer; title: string; atMs: number | null; 
   const clips = (mayFootage && stored.data?.clips) || [];
   const events = (answer.data?.events ?? []).filter((each) => !each.is_moment);
   const spans = answer.data?.spans ?? [];
+  const ledger = answer.data?.ledger;
   const fetching = spans.filter((each) => each.what === "fetching");
   const gaps = spans.filter((each) => each.what === "missing");
   const choose = (ms: number) => {
@@ -170,8 +172,12 @@ function Day(props: { camera: CameraAnswer; title: string; atMs: number | null; 
                 </section>
                 <section class="card">
                   <h2>{t("gaps")}</h2>
+                  <p class="hint">{t("gapsHint")}</p>
+                  {day === isoDay(hubNow()) && typeof ledger?.missing_s === "number" && typeof ledger.recorded_s === "number" && (
+                    <p>{t("ledgerToday", howLong(ledger.recorded_s * 1000), howLong(ledger.missing_s * 1000))}</p>
+                  )}
                   {gaps.length === 0 ? (
-                    <p class="hint">{spans.length ? t("noGaps") : t("nothingKnown")}</p>
+                    <p class="hint">{spans.some((each) => each.what === "recorded") ? t("noGaps") : t("nothingKnown")}</p>
                   ) : (
                     <div class="scroll">
                       <table>

@@ -104,12 +104,12 @@ function Opening(props: { month: string }) {
                 <thead>
                   <tr>
                     <th scope="col">{t("office")}</th>
+                    <th scope="col">{t("keptShare")}</th>
                     {days.map((day) => (
                       <th key={day} scope="col">
                         {day}
                       </th>
                     ))}
-                    <th scope="col">{t("keptShare")}</th>
                   </tr>
                 </thead>
                 <tbody>
@@ -122,10 +122,10 @@ function Opening(props: { month: string }) {
                         <th scope="row">
                           <a href={`/places/${encodeURIComponent(name)}`}>{title}</a>
                         </th>
+                        <td class="share">{judged_s ? percent(open_s / judged_s) : "–"}</td>
                         {days.map((day) => (
                           <DayMark key={day} row={byDay.get(day)} />
                         ))}
-                        <td class="share">{judged_s ? percent(open_s / judged_s) : "–"}</td>
                       </tr>
                     );
                   })}

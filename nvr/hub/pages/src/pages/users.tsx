@@ -154,7 +154,7 @@ export function Users() {
             {users.map((user) => (
               <li key={user.name} data-user={user.name}>
                 <div class="words">
-                  <b>{user.full_name || user.name}</b> <small>{user.name}</small>
+                  <b>{user.full_name || user.name}</b> {user.full_name && user.full_name !== user.name && <small>{user.name}</small>}
                   <br />
                   <small>
                     {user.roles.map((each) => `${said("role", each.role)} (${each.place ?? t("allPlaces")})`).join(", ")} ·{" "}

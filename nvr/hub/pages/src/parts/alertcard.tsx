@@ -113,7 +113,7 @@ export function AlertCard(props: { alert: Alert }) {
   return (
     <article class={`alert ${alert.state}`} data-alert={alert.id} data-kind={alert.kind}>
       <a class="shot" href={`/alerts/${alert.id}`} tabIndex={-1} aria-hidden="true">
-        {still && !noShot && <img src={still} alt="" loading="lazy" onError={() => setNoShot(true)} />}
+        {still && !noShot ? <img src={still} alt="" loading="lazy" onError={() => setNoShot(true)} /> : <Icon name={alert.camera_id ? "down" : "boxes"} />}
       </a>
       <div>
         <p class="bar">

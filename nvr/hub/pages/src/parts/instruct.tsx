@@ -58,7 +58,12 @@ export function alertWords(alert: Alert): string {
   return words !== `${alert.kind}/${alert.what}` ? words : `${said("event", alert.kind)}: ${said("state", alert.what)}`;
 }
 
-export const alertPlace = (alert: Alert): string => titled(alert.place_title) || alert.box_name || alert.place || "";
+/** "Puskesmas Waihaong (loket)": a place may have several cameras, and an alert is of one. */
+export function alertPlace(alert: Alert): string {
+  const where = titled(alert.place_title) || alert.box_name || alert.place || "";
+  const own = alert.camera && alert.place && alert.camera.startsWith(`${alert.place}-`) ? alert.camera.slice(alert.place.length + 1).replaceAll("-", " ") : alert.camera;
+  return own && own !== where ? `${where} (${own})` : where;
+}
 
 export const lastInstruction = (alert: Alert): Instruction | null => alert.instructions[0] ?? null;
 
