@@ -232,6 +232,22 @@ def test_nothing_is_old_while_the_clock_is_not_synced(tmp_path):
         assert len(list(ring.rows())) == len(rig.written)
 
 
+def test_a_time_server_that_is_wrong_by_years_takes_nothing_away(tmp_path):
+    rig = Rig(tmp_path, segments=10, keep_days=30).open()
+    rig.start_run()
+    rig.record(100, burst_every=5)
+    rig.clock.set_wall(rig.clock.read().wall_ns + 3650 * 86_400 * 10**9)
+    for _ in range(5):
+        rig.record(20, burst_every=5)
+        rig.clock.advance(61 * 10**9)
+        rig.syncer.burst()
+    rig.clock.set_wall(rig.clock.read().wall_ns - 3650 * 86_400 * 10**9)
+    rig.clock.advance(61 * 10**9)
+    rig.syncer.burst()
+    with Ring(rig.settings.path) as ring:
+        assert len(list(ring.rows())) == len(rig.written)
+
+
 def test_a_held_span_outlives_the_ring_and_the_ring_grows_by_its_budget(tmp_path):
     rig = Rig(tmp_path, hold_bytes=2 * 32 * 4096).open()
     rig.start_run()
