@@ -440,7 +440,7 @@ def expired(segments: Iterable[SegmentState], now_ns: int, keep_days: float, ste
     """
     cutoff_ns = now_ns - round(keep_days * 86_400 * NS_PER_S)
     used = sorted((segment for segment in segments if segment.fragments), key=lambda segment: segment.last_sequence)
-    timed = [segment for segment in used if segment.wall_to_ns and not segment.unknown_clock]
+    timed: Sequence[SegmentState] = [s for s in used if s.wall_to_ns and not s.unknown_clock]
     if steady_ns < SETTLE_NS:
         timed = _since_jump(timed, now_ns)
     newest_old = max((s.last_sequence for s in timed if s.wall_to_ns < cutoff_ns), default=0)
