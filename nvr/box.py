@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 
 DATA_DIR_MODE = 0o700  # footage, a key and sessions: nobody else's business
 STATUS_TOO_OLD_S = 10.0  # record reports every second; ten missed reports are not a hiccup
+HUNG_S = 60.0  # as long as systemd waits (firmware/units/nvr.service); a write that waits for a dying card may take half of that
+TURN_MOST_S = 1.0  # of one turn of the loop, of its own silence: a box that was stopped itself has heard nobody either
 STOP_S = 20.0  # record needs one sync burst to stop; on a slow card that takes seconds
 BACK_OFF_S = (0.2, 1.0, 2.0, 5.0, 10.0, 30.0)
 STEADY_S = 60.0  # a process that ran so long starts again without back-off
@@ -300,6 +302,7 @@ class Box:
         self.streams = streams
         self.health = Health()
         self._subscriber: Subscriber | None = None
+        self._silent_s = 0.0  # how long the recorder has said nothing while we listened
         self._stopping = False
         self._lock: TextIO | None = None
 
@@ -326,7 +329,9 @@ class Box:
                 if self._trial is not None and self._trial.wants_start(self.health, now_s):
                     goes_on = True
                     return START_ANEW
-                if self._listen(now_s):
+                is_heard = self._listen(now_s)
+                self._end_hung(is_heard, now_s)
+                if is_heard:
                     self._keep_lock()
                     on_status(self.health.status)
                 is_good = self.health.is_good(self.streams, now_s)
@@ -348,6 +353,20 @@ class Box:
                 self._subscriber.close()
             if self._lock is not None:
                 self._lock.close()
+
+    def _end_hung(self, is_heard: bool, now_s: float) -> None:
+        """A recorder that hangs does not record, and does not end either: it is killed, and poll() starts another.
+
+        One that has not spoken yet is left alone: opening rings may take minutes. Other processes may hang; that costs no footage.
+        """
+        if is_heard or self._subscriber is None or self.health.heard_s < self.record.started_s:
+            self._silent_s = 0.0
+            return
+        self._silent_s += min(time.monotonic() - now_s, TURN_MOST_S)
+        if self._silent_s > HUNG_S and self.record.process is not None:
+            log.error("record has said nothing for %.0f s and is killed", self._silent_s)
+            self._silent_s = 0.0
+            self.record.process.kill()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._stopping = True

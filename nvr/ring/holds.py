@@ -1,7 +1,8 @@
 """Spans that must not be recycled: evidence, and clips that are not safe elsewhere yet.
 
 One small JSON file, DATA/holds.json, replaced as a whole by whoever changes it; the syncer of `record` reads it again
-when it has changed. A hold names wall time; where footage lies whose clock was wrong, it also names the
+when it has changed. It carries a CRC-32C, and there is a copy beside it, DATA/holds.copy.json: evidence must not be recycled because a
+bit flipped. Where holds.json cannot be read the copy counts, and the next change writes both anew. A hold names wall time; where footage lies whose clock was wrong, it also names the
 sequence numbers (the timeline knows them), and what either of the two covers is kept.
 """
 
@@ -9,20 +10,25 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import crc32c
+
 from nvr.errors import NvrError
 from nvr.ring.disk import failed, write_file
 from nvr.ring.layout import SegmentState
+
+log = logging.getLogger(__name__)
 
 HOLDS_NAME = "holds.json"
 
 
 class HoldsDamaged(NvrError):
-    """DATA/holds.json is not what we wrote. Nothing is recycled by age or reuse that was held when it was last readable."""
+    """DATA/holds.json is not what we wrote, and neither is its copy. What was held when it was last readable stays held until the next start."""
 
 
 class NoSuchHold(NvrError):
@@ -57,6 +63,34 @@ class Hold:
 def load(path: Path) -> list[Hold]:
     """All holds; none when there is no file. Raises HoldsDamaged, or DiskFailed."""
     try:
+        return _load(path)
+    except HoldsDamaged as damaged:
+        copy = copy_of(path)
+        if not copy.exists():
+            raise
+        found = _load(copy)
+        log.warning("%s; its copy counts", damaged)
+        return found
+
+
+def _is_damaged(path: Path) -> bool:
+    try:
+        _load(path)
+    except HoldsDamaged:
+        return True
+    return False
+
+
+def copy_of(path: Path) -> Path:
+    return path.with_name(f"{path.stem}.copy{path.suffix}")
+
+
+def _crc(holds: object) -> int:
+    return int(crc32c.crc32c(json.dumps(holds, sort_keys=True, separators=(",", ":")).encode()))
+
+
+def _load(path: Path) -> list[Hold]:
+    try:
         text = path.read_bytes()
     except FileNotFoundError:
         return []
@@ -64,6 +98,8 @@ def load(path: Path) -> list[Hold]:
         raise failed(error, f"reading {path}") from error
     try:
         found = json.loads(text)
+        if found.get("crc32c", _crc(found["holds"])) != _crc(found["holds"]):  # one made by hand has none
+            raise ValueError("its checksum is wrong")
         holds = [Hold(**fields) for fields in found["holds"]]
         for hold in holds:
             if not (isinstance(hold.id, str) and isinstance(hold.stream, str) and isinstance(hold.reason, str)):
@@ -71,7 +107,7 @@ def load(path: Path) -> list[Hold]:
             for number in (hold.from_ns, hold.to_ns, hold.from_sequence, hold.to_sequence):
                 if type(number) is not int:
                     raise TypeError("times and sequences must be whole numbers")
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise HoldsDamaged(
             f"{path}: {error}", hint="Put it back from a copy, or remove it: then nothing is held."
         ) from None
@@ -79,10 +115,12 @@ def load(path: Path) -> list[Hold]:
 
 
 def save(path: Path, holds: Iterable[Hold]) -> None:
-    """Replace the file. Raises DiskFailed."""
-    text = json.dumps({"version": 1, "holds": [asdict(hold) for hold in holds]}, indent=1)
+    """Replace the file and its copy. Raises DiskFailed."""
+    fields = [asdict(hold) for hold in holds]
+    text = json.dumps({"version": 1, "crc32c": _crc(fields), "holds": fields}, indent=1)
     try:
-        write_file(path, text.encode() + b"\n")
+        for each in (path, copy_of(path)):
+            write_file(each, text.encode() + b"\n")
     except OSError as error:
         raise failed(error, f"writing {path}") from error
 
@@ -109,7 +147,7 @@ def put(path: Path, prefix: str, holds: Sequence[Hold]) -> None:
     with _locked(path):
         before = load(path)
         after = [*(hold for hold in before if not hold.id.startswith(prefix)), *holds]
-        if after != before:
+        if after != before or _is_damaged(path):
             save(path, after)
 
 

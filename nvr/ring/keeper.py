@@ -28,6 +28,7 @@ NS_PER_S = 1_000_000_000
 _RETRY_NS = (NS_PER_S // 2, NS_PER_S, 2 * NS_PER_S, 5 * NS_PER_S)  # nothing is recorded meanwhile, so never rarely
 _GROW_RETRY_NS = 600 * NS_PER_S  # a full disk is asked again now and then
 _AGE_EVERY_NS = 60 * NS_PER_S
+_JUMP_NS = 3600 * NS_PER_S
 _REOPEN_AFTER = 3  # failures in a row; a disk that came back is another one to its old descriptors
 
 
@@ -59,6 +60,8 @@ class Keeper:
         self._grow_again_ns = 0
         self._retry_ns = 0
         self._aged_ns = -_AGE_EVERY_NS
+        self._ahead_ns = 0  # of the wall clock, before the monotonic one
+        self._steady_since_ns = 0  # since when that has been so
         self._failures = 0
         self.over_hold_budget: set[int] = set()
         self.failed_syncs = 0
@@ -398,7 +401,12 @@ class Keeper:
         reading = self._clock.read()
         if reading.state is not ClockState.SYNCED:
             return
-        numbers = layout.expired(ring.states.values(), reading.wall_ns - reading.error_ns, self.settings.keep_days)
+        ahead_ns = reading.wall_ns - reading.mono_ns
+        if abs(ahead_ns - self._ahead_ns) > _JUMP_NS:
+            self._ahead_ns, self._steady_since_ns = ahead_ns, now_ns
+        numbers = layout.expired(
+            ring.states.values(), reading.wall_ns - reading.error_ns, self.settings.keep_days, now_ns - self._steady_since_ns
+        )  # fmt: skip
         if not numbers:
             return
         kept, _ = held_segments(

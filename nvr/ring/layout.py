@@ -42,6 +42,7 @@ INDEX_HEADER_BYTES = PAGE_BYTES
 
 INDEX_NAME = "index"
 ASIDE_PREFIX = "not-of-this-ring-"
+SETTLE_NS = 86_400 * 1_000_000_000  # how long a clock that jumped must go on before footage goes by its word
 
 NS_PER_S = 1_000_000_000
 ZERO_HASH = bytes(32)
@@ -433,13 +434,31 @@ def new_number(segments: Collection[int]) -> int:
     return number
 
 
-def expired(segments: Iterable[SegmentState], now_ns: int, keep_days: float) -> list[int]:
+def expired(segments: Iterable[SegmentState], now_ns: int, keep_days: float, steady_ns: int = 0) -> list[int]:
     """Numbers of segments whose footage is older than `keep_days` for certain; `now_ns` must come from a synced clock.
 
     A segment that cannot tell its time is as old as the next newer one that can.
+
+    A time server may be wrong by years, and nobody signs what it says. So a clock that has jumped forward counts once it has gone on from
+    there for SETTLE_NS: by footage that was recorded since, or by `steady_ns`, how long this process has seen it go without a jump. Until
+    then footage from before the jump stays.
     """
     cutoff_ns = now_ns - round(keep_days * 86_400 * NS_PER_S)
-    used = [segment for segment in segments if segment.fragments]
-    old = [s.last_sequence for s in used if s.wall_to_ns and not s.unknown_clock and s.wall_to_ns < cutoff_ns]
-    newest_old = max(old, default=0)
+    used = sorted((segment for segment in segments if segment.fragments), key=lambda segment: segment.last_sequence)
+    timed: Sequence[SegmentState] = [s for s in used if s.wall_to_ns and not s.unknown_clock]
+    if steady_ns < SETTLE_NS:
+        timed = _since_jump(timed, now_ns)
+    newest_old = max((s.last_sequence for s in timed if s.wall_to_ns < cutoff_ns), default=0)
     return sorted(s.number for s in used if s.last_sequence <= newest_old and s.state is State.SEALED)
+
+
+def _since_jump(timed: Sequence[SegmentState], now_ns: int) -> Sequence[SegmentState]:
+    """Those behind the last jump of the clock by more than SETTLE_NS, in order; all, when it was that long ago."""
+    later_ns = now_ns
+    for place in range(len(timed) - 1, -1, -1):
+        segment = timed[place]
+        for after_ns, before_ns in ((later_ns, segment.wall_to_ns), (segment.wall_to_ns, segment.wall_from_ns)):
+            if after_ns - before_ns > SETTLE_NS:
+                return timed if now_ns - after_ns > SETTLE_NS else timed[place + 1 :]
+        later_ns = segment.wall_from_ns
+    return timed

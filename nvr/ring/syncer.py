@@ -185,7 +185,7 @@ class Syncer:
         try:
             self._holds = holds.load(self._holds_path)
         except NvrError as error:
-            log.error("the holds stay as they were: %s", error)
+            log.error("the holds stay as this process knew them, %d: %s %s", len(self._holds), error, error.hint)
 
     def facts(self) -> dict[str, object]:
         """For the status: how long syncs take, and what the rings have."""

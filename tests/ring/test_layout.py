@@ -165,14 +165,35 @@ def test_footage_older_than_the_law_allows_goes_and_takes_what_is_older_with_it(
         aged(3, 31, 29, now_ns),
         aged(4, 41, 0, now_ns),
     ]
-    assert layout.expired(segments, now_ns, 30) == [0, 1, 2]
-    assert layout.expired(segments, now_ns, 50) == []
+    assert layout.expired(segments, now_ns, 30, DAY_NS) == [0, 1, 2]
+    assert layout.expired(segments, now_ns, 50, DAY_NS) == []
 
 
 def test_a_segment_that_cannot_tell_its_time_is_not_old_by_itself():
     now_ns = 1_800_000_000 * 10**9
     assert layout.expired([segment(0, 1, 10, unknown_clock=10)], now_ns, 1) == []
     assert layout.expired([aged(0, 1, 40, now_ns, unknown_clock=1)], now_ns, 1) == []
+
+
+def test_a_clock_that_jumped_is_not_believed_at_once():
+    """A false time server: footage that was recorded an hour ago is ten years old all of a sudden."""
+    now_ns = 1_800_000_000 * 10**9
+    before = [aged(number, 10 * number + 1, 3650 + 1 - number * 0.1, now_ns) for number in range(5)]
+    after = [aged(5 + number, 51 + 10 * number, 0.9 - number * 0.1, now_ns) for number in range(9)]
+    assert layout.expired(before, now_ns, 30) == []
+    assert layout.expired([*before, *after], now_ns, 30) == []
+    assert layout.expired([*before, *after], now_ns + DAY_NS // 4, 30) == [0, 1, 2, 3, 4]  # a day of it was recorded
+    assert layout.expired(before, now_ns, 30, DAY_NS) == [0, 1, 2, 3, 4]  # nothing was recorded, and a day has passed
+    # What is behind the jump is as old as it says, and what is before it is older.
+    assert layout.expired([*before, *after], now_ns, 0.4) == list(range(10))
+
+
+def test_a_jump_in_the_middle_of_a_segment_is_one():
+    now_ns = 1_800_000_000 * 10**9
+    before = [aged(number, 10 * number + 1, 3650 + 1 - number * 0.1, now_ns) for number in range(5)]
+    across = segment(5, 51, 60, wall_from_ns=before[-1].wall_to_ns, wall_to_ns=now_ns - DAY_NS // 2)
+    assert layout.expired([*before, across], now_ns, 30) == []
+    assert layout.expired([*before, across], now_ns + DAY_NS, 30, DAY_NS) == [0, 1, 2, 3, 4]
 
 
 def test_holds_are_served_in_their_order_within_their_budget():

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from rig import OTHER_STARTED, PARAMETER_SETS, STREAM, Rig
+from rig import OTHER_STARTED, PARAMETER_SETS, SMALL_SEGMENT_BYTES, STREAM, Rig
 
 from nvr import fmp4
 from nvr.clock import SystemClock
@@ -232,6 +232,22 @@ def test_nothing_is_old_while_the_clock_is_not_synced(tmp_path):
         assert len(list(ring.rows())) == len(rig.written)
 
 
+def test_a_time_server_that_is_wrong_by_years_takes_nothing_away(tmp_path):
+    rig = Rig(tmp_path, segments=10, keep_days=30).open()
+    rig.start_run()
+    rig.record(100, burst_every=5)
+    rig.clock.set_wall(rig.clock.read().wall_ns + 3650 * 86_400 * 10**9)
+    for _ in range(5):
+        rig.record(20, burst_every=5)
+        rig.clock.advance(61 * 10**9)
+        rig.syncer.burst()
+    rig.clock.set_wall(rig.clock.read().wall_ns - 3650 * 86_400 * 10**9)
+    rig.clock.advance(61 * 10**9)
+    rig.syncer.burst()
+    with Ring(rig.settings.path) as ring:
+        assert len(list(ring.rows())) == len(rig.written)
+
+
 def test_a_held_span_outlives_the_ring_and_the_ring_grows_by_its_budget(tmp_path):
     rig = Rig(tmp_path, hold_bytes=2 * 32 * 4096).open()
     rig.start_run()
@@ -305,8 +321,46 @@ def test_holds_that_cannot_be_read_are_refused_and_the_last_ones_stay_in_force(t
         '{"holds": [{"id":"a","stream":"s","from_ns":"x","to_ns":2,"reason":""}]}',
     ):
         path.write_text(text)
+        assert holds.load(path) == [Hold("a", STREAM, 1, 3, "why")]  # by its copy
+        holds.copy_of(path).write_text(text)
         with pytest.raises(HoldsDamaged):
             holds.load(path)
+        holds.copy_of(path).unlink()
+        with pytest.raises(HoldsDamaged):
+            holds.load(path)
+        path.unlink()
+        holds.save(path, [Hold("a", STREAM, 1, 3, "why")])
+
+
+def test_no_flipped_bit_lets_evidence_go_and_the_next_change_mends_the_file(tmp_path):
+    path = tmp_path / "holds.json"
+    held = [Hold("a", STREAM, 1_000_000, 2_000_000, "why"), Hold("b", STREAM, 5, 9, "why", 3, 4)]
+    holds.save(path, held)
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        for bit in range(8):
+            damaged = bytearray(whole)
+            damaged[place] ^= 1 << bit
+            path.write_bytes(damaged)
+            assert holds.load(path) == held, (place, bit)
+    holds.put(path, "b", held[1:])  # which changes nothing
+    assert path.read_bytes() == whole
+
+
+def test_what_is_held_stays_held_over_a_start_with_a_damaged_file(tmp_path):
+    rig = Rig(tmp_path, segments=4, hold_bytes=2 * SMALL_SEGMENT_BYTES).open()
+    rig.start_run()
+    rig.record(20, gop=5, burst_every=5)
+    held = rig.written[0].record.sequence
+    holds.add(tmp_path / "holds.json", Hold("h1", STREAM, 0, 0, "evidence", held, held))
+    rig.stop()
+    (tmp_path / "holds.json").write_bytes(b"")
+    again = Rig(tmp_path, segments=4, hold_bytes=2 * SMALL_SEGMENT_BYTES, boot=2).open()
+    again.start_run()
+    again.record(600, gop=5, burst_every=5)
+    again.stop()
+    with Ring(rig.settings.path) as ring:
+        assert next(ring.rows()).record.sequence == held
 
 
 # -- the thread --------------------------------------------------------------------------------------

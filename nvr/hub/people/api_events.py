@@ -215,8 +215,8 @@ def clip(
     if first == 0 and download:
         with asked.hub.store.writing() as connection:
             asked.log(connection, "clip exported", f"clip {sha256}", **about)
-    elif first == 0:
-        asked.log_look("clip seen", f"clip {sha256}", **about)  # a player asks for the beginning several times
+    else:  # any part of it: who leaves out the first byte has the clip all the same
+        asked.log_look("clip seen", f"clip {sha256}", **about)  # a player asks for many
     if is_part:
         headers["Content-Range"] = f"bytes {first}-{last}/{size}"
     headers["Content-Length"] = str(last - first + 1 if size else 0)

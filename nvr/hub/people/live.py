@@ -1,4 +1,4 @@
-"""Who may watch live: asked when a WebSocket opens, and every ten seconds while it is open."""
+"""Who may watch live: asked when a WebSocket opens, and every ten seconds while it is open. Who does stands in the audit log, however it was opened."""
 
 from __future__ import annotations
 
@@ -23,11 +23,15 @@ def _may_watch(socket: WebSocket, box_id: str, stream: str) -> bool:
     except guard.Refused:
         return False
     camera = core.camera
-    question = select(camera.c.place_id).where(
+    question = select(camera.c.id, camera.c.place_id).where(
         camera.c.tenant_id == asked.tenant_id, camera.c.box_id == box_id, camera.c.gone_ms.is_(None)
     )
     if stream:
         question = question.where(camera.c.name == stream.partition("/")[0])
     with asked.hub.store.reading() as connection:
-        places = connection.execute(question.distinct()).scalars().all()
-    return any(asked.may(roles.SEE, each) for each in places)
+        found = connection.execute(question).all()
+    seen = [each.id for each in found if asked.may(roles.SEE, each.place_id)]
+    if stream:
+        for camera_id in seen:
+            asked.log_look("live seen", f"camera {camera_id}", stream=stream)
+    return bool(seen)

@@ -75,6 +75,8 @@ def note_result(connection: Connection, target_id: int, trouble: str, now_ms: in
 
 
 def is_refused(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+    ip = mapped or ip  # ::ffff:169.254.169.254 is dialled as what it maps
     return ip.is_link_local or ip.is_multicast or ip.is_unspecified
 
 

@@ -97,6 +97,20 @@ def test_a_clip_arrives_byte_for_byte_in_one_piece_or_in_parts(world):
     assert client.get(f"{listed[0]['url']}?download=true").headers["content-disposition"].startswith("attachment")
 
 
+def audited(world, who: str) -> list[tuple[str, str]]:
+    entries = world.as_role(roles.ADMINISTRATOR).get("/api/v1/audit", params={"who": who}).json()["entries"]
+    return [(each["what"], each["object"]) for each in entries]
+
+
+@pytest.mark.parametrize("part", ["bytes=1-", "bytes=-100", "bytes=5-9"])
+def test_no_part_of_a_clip_is_seen_without_a_line_in_the_audit_log(world, part):
+    client = world.as_role(roles.OPERATOR)
+    who = client.get("/api/v1/session").json()["user"]
+    for _ in range(2):
+        assert client.get(f"/api/v1/clips/{world.own.clip}", headers={"Range": part}).status_code == 206
+    assert audited(world, who).count(("clip seen", f"clip {world.own.clip}")) == 1
+
+
 def test_bytes_that_are_gone_from_the_store_are_no_fault_of_the_server(world):
     with world.hub.store.reading() as connection:
         blob = connection.execute(
@@ -225,6 +239,8 @@ def test_live_is_for_who_sees_the_camera_and_ends_with_the_session(world):
     socket = Socket(world, viewer)
     assert live._may_watch(socket, world.own.box, "hall/main")
     assert live._may_watch(socket, world.own.box, "")
+    who = viewer.get("/api/v1/session").json()["user"]
+    assert audited(world, who).count(("live seen", f"camera {world.own.camera}")) == 1  # nobody asked for the address
     for box, stream in (
         (world.own.box, "other/main"),
         (world.foreign.box, "hall/main"),

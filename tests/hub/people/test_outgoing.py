@@ -101,7 +101,7 @@ def test_every_alert_is_told_in_both_languages():
     ("url", "is_taken"),
     [
         ("https://example.org/x", True), ("http://10.1.2.3:8080/", True), ("http://169.254.169.254/latest", False), ("http://[fe80::1]/", False),
-        ("http://0.0.0.0/", False), ("http://user:pw@example.org/", False), ("http://[::1", False), ("https://:443/", False), ("http://224.0.0.1/", False),
+        ("http://[::ffff:169.254.169.254]/", False), ("http://0.0.0.0/", False), ("http://user:pw@example.org/", False), ("http://[::1", False), ("https://:443/", False), ("http://224.0.0.1/", False),
     ],
 )  # fmt: skip
 def test_a_webhook_cannot_be_pointed_at_addresses_of_the_link_itself(world, url, is_taken):
