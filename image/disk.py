@@ -158,8 +158,10 @@ def make_disk(
         "E2FSPROGS_FAKE_TIME": str(source_date),
         "E2FSPROGS_LIBUUID_TIME": str(source_date),
     }
-    toolbox.run(["mke2fs", "-q", "-t", "ext4", "-m", "0", "-L", "nvr-data", "-U", f"{DISK_ID[:-2].lower()}06", "-O", "^metadata_csum_seed,^orphan_file",
-                 "-E", f"hash_seed={DISK_ID.lower()},lazy_itable_init=0,nodiscard,root_owner=0:0", data], environment=dates)  # fmt: skip
+    # Sizes that fit the card it grows on: by itself mke2fs takes blocks of 1 KiB, an inode for every 4 KiB (a sixteenth of the card) and a
+    # journal of 4 MiB for something so small, and all three stay for ever.
+    toolbox.run(["mke2fs", "-q", "-t", "ext4", "-b", "4096", "-i", "262144", "-J", "size=16", "-m", "0", "-L", "nvr-data", "-U", f"{DISK_ID[:-2].lower()}06", "-O", "^metadata_csum_seed,^orphan_file",
+                 "-E", f"hash_seed={DISK_ID.lower()},lazy_itable_init=0,nodiscard,root_owner=0:0,resize=268435456", data], environment=dates)  # fmt: skip
     sources = {
         "selector": selector.path / "selector.img",
         "bootA": boot.path / "boot.img",

@@ -43,9 +43,6 @@ def make(
     """`into/tree`."""
     tree = into / "tree"
     run(["cp", "-al", base.path / "tree", tree])
-    for pattern in prune:
-        for path in tree.glob(pattern):
-            remove(path)
     for path in tree.glob("usr/lib/python3*/**/__pycache__"):
         remove(path)
     for name in FOLDERS:
@@ -79,6 +76,9 @@ def make(
     site.parent.mkdir(parents=True, exist_ok=True)
     remove(site)
     shutil.copytree(wheels.path / "site", site)
+    for pattern in prune:
+        for path in tree.glob(pattern):
+            remove(path)
     for path in site.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
     # By content, never looked at again: times in a read-only file system are all the same, and Python would compile at every start.
