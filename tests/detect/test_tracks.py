@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nvr.detect.tracks import IMPOSSIBLE, Tracker, assignment
+from nvr.detect.assignment import IMPOSSIBLE, assignment
+from nvr.detect.tracks import Tracker
 from nvr.scene import Detection, Rect, Track
 
 STEP_NS = 200_000_000

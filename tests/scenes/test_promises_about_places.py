@@ -8,11 +8,12 @@ pytest.importorskip("numpy", reason="scenes are drawn with numpy (extra codecs)"
 pytest.importorskip("av", reason="films are encoded with PyAV (extra codecs)")
 
 from tools.scenes import rows
+from tools.scenes.row import Row
 
 ONE = rows.SEEDS[:1]
 
 
-def assert_kept(found: list[rows.Row]) -> None:
+def assert_kept(found: list[Row]) -> None:
     promised = [row for row in found if row.is_kept is not None]
     assert promised
     broken = [row for row in promised if not row.is_kept]

@@ -7,12 +7,13 @@ import pytest
 pytest.importorskip("numpy", reason="scenes are drawn with numpy (extra codecs)")
 pytest.importorskip("av", reason="films are encoded with PyAV (extra codecs)")
 
-from tools.scenes import rows
+from tools.scenes import rows, rows_pixels
+from tools.scenes.row import Row
 
 ONE = rows.SEEDS[:1]
 
 
-def assert_kept(found: list[rows.Row]) -> None:
+def assert_kept(found: list[Row]) -> None:
     promised = [row for row in found if row.is_kept is not None]
     assert promised
     broken = [row for row in promised if not row.is_kept]
@@ -31,4 +32,4 @@ def test_breakdowns_are_told_within_15_s_and_nothing_else_in_an_hour():
 
 @pytest.mark.slow
 def test_without_a_model_a_free_street_is_no_jam():
-    assert_kept(rows.without_model())
+    assert_kept(rows_pixels.without_model())

@@ -14,13 +14,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tools.scenes import film, rows
+from tools.scenes.row import Row
 
 PAGE = Path(__file__).parents[2] / "docs" / "detection.md"
 START, END = "<!-- scenes -->", "<!-- end of scenes -->"
 COMMAND = "python -m tools.scenes eval"
 
 
-def table(found: Sequence[rows.Row]) -> str:
+def table(found: Sequence[Row]) -> str:
     lines = ["| rule | scene | through | found | promised | kept |", "| --- | --- | --- | --- | --- | --- |"]
     return "\n".join([*lines, *("| " + " | ".join(row.cells()) + " |" for row in found)])
 
@@ -33,7 +34,7 @@ def with_section(page: str, text: str) -> str:
     return f"{before}{START}\n{text}\n{END}{rest.partition(END)[2]}"
 
 
-def evaluate(names: Sequence[str]) -> list[rows.Row]:
+def evaluate(names: Sequence[str]) -> list[Row]:
     """Parts run beside each other, one for each processor; what comes out does not depend on that."""
     with concurrent.futures.ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
         running = {name: pool.submit(rows.ROWS[name]) for name in names}

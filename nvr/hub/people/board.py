@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from nvr.hub.people.tile import Camera, StateNow, doubt
+from nvr.hub.people.tile import Camera, StateNow, behind_ms, doubt
 
 OPEN, CLOSED, CANNOT_TELL = "open", "closed", "cannot tell"
 TRAFFIC = ("jam", "dense", "free")  # the worst first
@@ -33,6 +33,12 @@ class Said:
     camera_id: int
     now: StateNow
     doubt: dict[str, Any] | None
+    heartbeat_ms: int = 0  # when its box confirmed it last
+
+    @property
+    def sure_ms(self) -> int:
+        """Up to when it is confirmed: `closed` is said of the past (docs/decisions/0030-closed-is-said-of-the-past.md)."""
+        return self.heartbeat_ms - behind_ms(self.now.numbers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +53,11 @@ class Board:
 
 def board(cameras: Sequence[Watched], now_ms: int, counts: dict[str, int] | None = None) -> Board:
     """`counts`: what crossed lines of the place in the last hour, by class."""
-    said = [Said(each.id, state, doubt(each.camera, now_ms)) for each in cameras for state in each.camera.states]
+    said = [
+        Said(each.id, state, doubt(each.camera, now_ms), each.camera.heartbeat_ms)
+        for each in cameras
+        for state in each.camera.states
+    ]
     return Board(
         service([each for each in said if each.now.kind == "service_open"]),
         queue([each for each in said if each.now.kind == "queue" and each.now.state != "long queue"]),
@@ -68,7 +78,10 @@ def service(said: Sequence[Said]) -> dict[str, Any] | None:
     if all(each.doubt is None and each.now.state == CLOSED for each in said):
         # The place is closed since the last of its doors was.
         last = max(said, key=lambda each: each.now.since_ms)
-        return {"state": CLOSED, "due": due, "since_ms": last.now.since_ms, "why": {}, "evidence": evidence(last)}
+        return {
+            "state": CLOSED, "due": due, "since_ms": last.now.since_ms, "sure_ms": min(each.sure_ms for each in said), "why": {},
+            "evidence": evidence(last),
+        }  # fmt: skip
     doubted = next((each for each in said if each.doubt is not None), None)
     if doubted is not None:
         since_ms = int(doubted.doubt.get("since_ms", 0)) if doubted.doubt else 0

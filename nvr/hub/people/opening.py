@@ -2,7 +2,8 @@
 
 Every second of due time is open, closed, or `cannot tell`; they add up. A state holds until the next one of the same process of the box.
 Where the box was restarted meanwhile, it holds until the box was last heard; after that nobody can tell. The newest state holds until the
-box was last heard.
+box was last heard. `closed` is said of the past (docs/decisions/0030-closed-is-said-of-the-past.md): what ends it says how far it was
+confirmed; without that it holds for `behind_ms` less.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ class Change:
     due: str  # "open", "closed", "unknown" (may be a holiday: nobody is blamed)
     boot_id: str
     event_id: str = ""
+    behind_ms: int = 0  # of `closed` and of what ends it: how much later it was told
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +70,12 @@ def stretches(changes: Sequence[Change], heard: Sequence[tuple[int, int]], until
         if change.from_ms >= to_ms:
             continue  # a newer word rests on what was seen earlier: it counts
         bound_ms = change.from_ms
-        is_trusted = number + 1 < len(changes) and changes[number + 1].boot_id == change.boot_id
-        known_ms = to_ms if is_trusted else min(to_ms, max(change.from_ms, last_heard_ms(heard, to_ms)))
+        behind_ms = change.behind_ms if change.state == CLOSED else 0
+        after = changes[number + 1] if number + 1 < len(changes) else None
+        # A process that is killed ends no `closed`: what comes after it does not say how far it was confirmed.
+        is_trusted = after is not None and after.boot_id == change.boot_id and (not behind_ms or after.behind_ms > 0)
+        heard_ms = last_heard_ms(heard, to_ms) - behind_ms
+        known_ms = to_ms if is_trusted else min(to_ms, max(change.from_ms, heard_ms))
         if known_ms < to_ms:
             found.append(Stretch(known_ms, to_ms, CANNOT_TELL, change.due, ""))
         if known_ms > change.from_ms:

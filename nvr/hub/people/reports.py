@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection, select
 
 from nvr.hub import tables as core
-from nvr.hub.people import current, hours, opening, words
+from nvr.hub.people import current, hours, opening, tile, words
 from nvr.hub.people import tables as people
 
 BEFORE_MS = 8 * 24 * 3_600_000  # far enough back to know what held when the month began
@@ -68,7 +68,8 @@ def _changes(
     for row in rows:
         body = row.body if isinstance(row.body, dict) else {}
         due = current.words(body.get("words")).get("due", "unknown")
-        change = opening.Change(row.from_ms, row.state, due, current.text(body.get("boot_id")), row.id)
+        behind_ms = tile.behind_ms(current.numbers(body.get("numbers")))
+        change = opening.Change(row.from_ms, row.state, due, current.text(body.get("boot_id")), row.id, behind_ms)
         found.setdefault((row.camera_id, row.zone), []).append(change)
     return found
 

@@ -16,6 +16,7 @@ LIVE, LATE, SILENT, TAMPERED, DARK, DOWN, UNKNOWN = "live", "late", "silent", "t
 TILES = (LIVE, LATE, SILENT, TAMPERED, DARK, DOWN, UNKNOWN)
 
 LATE_S = 15.0  # a still comes every 10 s; half as much again is late
+BEHIND_MOST_S = 86_400.0
 AHEAD_S = 60.0  # a picture from the future: the box's clock is wrong
 CONFIRMED_S = 45.0  # each heartbeat repeats what is true; four missed ones are a box that does not look any more
 BLIND = (TAMPERED, DARK, DOWN, SILENT, UNKNOWN)  # a verdict that rests on such a camera says `cannot tell`
@@ -55,6 +56,12 @@ class Tile:
     state: str
     why: dict[str, Any]  # {"key": ..., numbers}; empty when live
     still_ms: int  # when the picture was taken, as far as the hub can say; 0: there is none
+
+
+def behind_ms(numbers: Mapping[str, float]) -> int:
+    """How much later than the moment it speaks of a state was told; only `closed` and its end are said of the past. Any number a box sends."""
+    behind_s = numbers.get("behind_s", 0.0)
+    return round(behind_s * 1000) if 0 <= behind_s <= BEHIND_MOST_S else 0
 
 
 def still_ms(camera: Camera) -> int:

@@ -90,6 +90,16 @@ def test_open_and_closed_name_their_evidence_and_since_when():
         }  # fmt: skip
 
 
+def test_closed_says_up_to_when_it_is_sure():
+    """The box says `closed` of five minutes ago and before; a number that makes no sense is none."""
+    first, second = (replace(service("closed"), numbers={"behind_s": behind_s}) for behind_s in (310.0, 250.0))
+    found = board.board([Watched(1, with_states(first)), Watched(2, with_states(second))], NOW).service
+    assert found["sure_ms"] == GOOD.heartbeat_ms - 310_000
+    for behind_s in (float("nan"), float("inf"), -1.0):
+        odd = replace(service("closed"), numbers={"behind_s": behind_s})
+        assert board.board([Watched(1, with_states(odd))], NOW).service["sure_ms"] == GOOD.heartbeat_ms
+
+
 def test_closed_needs_every_camera_that_judges_the_place():
     closed, blind = with_states(service("closed")), replace(GOOD, seen_ms=NOW - 99_000, states=(service("closed"),))
     unsure = with_states(service("cannot tell"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+from dataclasses import replace
 from datetime import date
 from zoneinfo import ZoneInfo
 
@@ -55,6 +56,30 @@ def test_after_a_restart_of_the_box_nobody_knows_what_was_since_it_was_heard_las
     ]
     found = opening.days(opening.stretches(told, [(at(0), at(10)), (at(12), at(24))], at(24)), ZONE, DAY, DAY)[0]
     assert (found.open_s, found.cannot_tell_s) == (round(3.8 * 3600), round(2.2 * 3600))
+
+
+def closed(hour: float, behind_s: float = 310) -> Change:
+    return replace(change(hour, "closed"), behind_ms=round(behind_s * 1000))
+
+
+def test_closed_holds_as_far_as_its_end_says():
+    """Told at 9.2, of nine o'clock on; somebody opens at eleven, and what was confirmed ends five minutes before."""
+    ended = replace(change(11 - 310 / 3600, "cannot tell"), behind_ms=310_000)
+    told = [change(8, "cannot tell"), closed(9), ended, change(11, "open"), change(14, "cannot tell", "closed")]
+    found = opening.days(opening.stretches(told, ALL_DAY, at(24)), ZONE, DAY, DAY)[0]
+    assert (found.closed_s, found.cannot_tell_s, found.open_s) == (2 * 3600 - 310, 3600 + 310, 3 * 3600)
+
+
+def test_closed_that_stands_is_counted_up_to_when_it_is_confirmed():
+    found = opening.days(opening.stretches([closed(8)], [(at(0), at(9))], at(9)), ZONE, DAY, DAY)[0]
+    assert (found.closed_s, found.cannot_tell_s) == (3600 - 310, 310)
+
+
+def test_a_detection_that_was_killed_confirmed_nothing_of_its_last_minutes():
+    """The box went on, and a new process began to look at ten: nobody said how far `closed` was confirmed."""
+    told = [closed(8), change(10, "cannot tell"), change(14, "cannot tell", "closed")]
+    found = opening.days(opening.stretches(told, ALL_DAY, at(24)), ZONE, DAY, DAY)[0]
+    assert (found.closed_s, found.cannot_tell_s) == (2 * 3600 - 310, 4 * 3600 + 310)
 
 
 def test_a_box_that_was_only_offline_is_believed_when_its_word_arrives():

@@ -60,7 +60,7 @@ export interface Place {
   lon: number | null;
   address?: string | null;
   hours?: unknown;
-  service: { state: "open" | "closed" | "cannot tell"; due: "open" | "closed" | "unknown"; since_ms: number; why?: Why | null; evidence?: Evidence | null } | null;
+  service: { state: "open" | "closed" | "cannot tell"; due: "open" | "closed" | "unknown"; since_ms: number; sure_ms?: number; why?: Why | null; evidence?: Evidence | null } | null;
   queue: { waiting: number | null; waiting_least: number | null; waiting_most: number | null; wait_s: number | null; is_complete?: boolean; since_ms: number; why?: Why | null; evidence?: Evidence | null } | null;
   traffic: { state: "free" | "dense" | "jam" | "cannot tell"; since_ms: number; why?: Why | null; counts: Record<string, number>; speed: { value: number; unit: string } | null; is_complete?: boolean; evidence?: Evidence | null } | null;
   incidents: Incident[];

@@ -49,6 +49,12 @@ export function PlaceFacts(props: { place: Place }) {
           <span>{doubt}</span>
         </li>
       )}
+      {!!place.service?.sure_ms && (
+        <li>
+          <Icon name="clock" />
+          <span>{t("closedSureUntil", moment(place.service.sure_ms))}</span>
+        </li>
+      )}
       {queue && queue.waiting !== null && (
         <li>
           <Icon name="people" />
