@@ -247,9 +247,9 @@ def go_on_with_rollout(rollout_id: RolloutId, body: answers_updates.RolloutGoOn,
     """With the group where it was stopped, after somebody looked why."""
     table, of_box = tables.rollout, tables.rollout_box
     with asked.hub.store.writing() as connection:
+        row = _one(connection, asked, rollout_id, rolling.STOPPED)
         if _running(connection, asked.tenant_id) is not None:
             raise Refused(409, "another update", "another update is under way", hint="Wait for its end, or stop it.")
-        row = _one(connection, asked, rollout_id, rolling.STOPPED)
         this = update(table).where(table.c.id == row.id)
         connection.execute(this.values(state=rolling.RUNNING, ended_ms=0, why=""))
         failed = of_box.c.rollout_id == row.id, of_box.c.state == rollouts.FAILED
