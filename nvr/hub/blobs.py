@@ -2,6 +2,7 @@
 
     objects/TENANT/BOX/SHA256       clips and stills of events, by content
     pieces/UPLOAD/OFFSET-RANDOM     what an upload has so far
+    bundles/TENANT/SHA256           updates for boxes
 
 Keys are made by the hub alone, of digits, letters and slashes; nothing that a box says becomes part of a path unchecked.
 """
@@ -38,9 +39,28 @@ def object_key(tenant_id: int, box_id: str, digest: str) -> str:
     return f"objects/{tenant_id}/{box_id}/{digest}"
 
 
+def bundle_key(tenant_id: int, digest: str) -> str:
+    assert wire.is_sha256(digest)
+    return f"bundles/{tenant_id}/{digest}"
+
+
 def piece_key(upload_id: str, offset_bytes: int) -> str:
     """Two answers to the same request never share one: only that which is in the table counts."""
     return f"pieces/{upload_id}/{offset_bytes:015d}-{secrets.token_hex(4)}"
+
+
+def byte_range(header: str, size: int) -> tuple[int, int, bool] | None:
+    """First and last byte, and whether it is a part (RFC 9110, 14.2). None: cannot be. Several ranges, or nonsense: the whole."""
+    match = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", header.strip()) if header else None
+    if match is None or match[1] == match[2] == "":
+        return 0, max(size - 1, 0), False
+    if not match[1]:
+        length = min(int(match[2]), size)
+        return (size - length, size - 1, True) if length else None
+    first, last = int(match[1]), min(int(match[2]), size - 1) if match[2] else size - 1
+    if match[2] and int(match[2]) < first:
+        return 0, max(size - 1, 0), False
+    return (first, last, True) if first < size else None
 
 
 class Blobs(Protocol):

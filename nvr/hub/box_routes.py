@@ -9,16 +9,16 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Row, text
+from sqlalchemy import Row, select, text
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from nvr import __version__, wire
-from nvr.hub import uploads
-from nvr.hub.blobs import BlobsUnusable
+from nvr.hub import tables, uploads
+from nvr.hub.blobs import BlobGone, BlobsUnusable, byte_range
 from nvr.hub.identity import Box, Refused, bearer, box_of_token, enrol
 from nvr.hub.uploads import UploadRefused
 
@@ -52,6 +52,7 @@ class BoxRoutes:
             Route("/box/v1/uploads", self.options, methods=["OPTIONS"]),
             Route("/box/v1/uploads", _answering(self.create), methods=["POST"]),
             Route("/box/v1/uploads/{upload_id}", _answering(self.upload), methods=["HEAD", "PATCH", "DELETE"]),
+            Route("/box/v1/bundles/{sha256}", _answering(self.bundle), methods=["GET"]),
             Route("/healthz", self.health, methods=["GET"]),
         ]
 
@@ -124,6 +125,34 @@ class BoxRoutes:
             self._receiving_bytes -= room_bytes
         return self._about(upload, 204)
 
+    # -- updates
+
+    async def bundle(self, request: Request) -> Response:
+        """An update, whole or from a byte on: a box fetches it in pieces, over whatever link it has."""
+        sha256, token = request.path_params["sha256"], bearer(request.headers.get("authorization"))
+        box, _ = await run_in_threadpool(box_of_token, self._hub.store, token, self._hub.now_ms() / 1000)
+        with self._counted(box):
+            row = await run_in_threadpool(self._bundle, box, sha256)
+            if row is None:
+                return fault("there is no such update", "It was removed.", 404)
+            size = int(row.size_bytes)
+            span = byte_range(request.headers.get("range", ""), size)
+            headers = {**HEADERS, "accept-ranges": "bytes", "etag": f'"{sha256}"'}
+            if span is None:
+                return fault(f"the update has {size} bytes", "", 416, {**headers, "content-range": f"bytes */{size}"})
+            first, last, is_part = span
+            headers["content-length"] = str(last - first + 1)
+            if is_part:
+                headers["content-range"] = f"bytes {first}-{last}/{size}"
+            data = await run_in_threadpool(self._hub.blobs.read, row.blob, first, last + 1)
+            return StreamingResponse(data, 206 if is_part else 200, headers, "application/octet-stream")
+
+    def _bundle(self, box: Box, sha256: str) -> Row[Any] | None:
+        table = tables.bundle
+        with self._hub.store.reading() as connection:
+            this = table.c.tenant_id == box.tenant_id, table.c.sha256 == sha256
+            return connection.execute(select(table).where(*this)).one_or_none()
+
     def _about(self, upload: Row[Any], status: int, more: dict[str, str] | None = None) -> Response:
         expires = email.utils.formatdate(self._hub.uploads.expires_ms(upload) / 1000, usegmt=True)
         headers = {
@@ -194,6 +223,9 @@ def _answering(handler: Handler) -> Handler:
             return fault(str(error), error.hint, 413)
         except wire.WireError as error:
             return fault(str(error), error.hint, 400)
+        except BlobGone as error:
+            log.error("%s %s: %s", request.method, request.url.path, error)
+            return fault("the bytes are not there any more", "Tell the administrator.", 410)
         except (BlobsUnusable, SQLAlchemyError, OSError) as error:
             log.error("%s %s: %s", request.method, request.url.path, str(error).splitlines()[0][:300])
             return fault("the hub cannot store anything now", "Try again later.", 503, {"retry-after": "10"})

@@ -259,6 +259,20 @@ command = Table(
     Index("ix_command_box_created", "box_id", "created_ms"),
 )
 
+bundle = Table(
+    "bundle",  # updates for boxes: signed for them, opaque here
+    metadata,
+    Column("id", KEY, primary_key=True),
+    Column("tenant_id", KEY, ForeignKey("tenant.id"), nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("version", String(64), nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("blob", String(300), nullable=False),
+    Column("by_user", String(100), nullable=False),
+    Column("stored_ms", MS, nullable=False),
+    UniqueConstraint("tenant_id", "sha256"),
+)
+
 heartbeat_history = Table(
     "heartbeat_history",
     metadata,

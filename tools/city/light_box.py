@@ -30,6 +30,7 @@ from tools.city.story import Story
 log = logging.getLogger(__name__)
 
 TICK_S = 1.0
+UPDATE_STEP_S = 4.0  # of an update that is only played
 RETRY_S = (1.0, 2.0, 5.0)
 RENEWED_S = 20.0  # how often a queue's numbers are told again when they changed
 ALARMS = frozenset((("congestion", "jam"), ("queue", "long queue"), ("crowd", "crowd"), ("stopped_vehicle", "stopped")))
@@ -64,6 +65,9 @@ class LightBox:
         self._heartbeat_s = wire.HEARTBEAT_S
         self._looked_s = 0.0
         self._sent_bytes = 0
+        self._update: dict[str, str] | None = None  # as the heartbeat tells it
+        self._updating: asyncio.Task[None] | None = None
+        self._heartbeat_due_s = 0.0
 
     # -- who it is
 
@@ -170,15 +174,27 @@ class LightBox:
             place = dict(self.cameras).get(args.get("camera"))
             if place is not None:
                 await self._still(socket, args["camera"], place, time.time())
-        is_ok = do in ("still", "live_off", "restart")
+        if do == "update":
+            self._updating = asyncio.create_task(self._play_update(str(args.get("version"))))
+        is_ok = do in ("still", "live_off", "restart", "update")
         detail = "" if is_ok else "a light replay of the demo keeps no footage"
         await self._say(
             socket, wire.Message("reply", {"id": message.body.get("id"), "ok": is_ok, "detail": detail, "more": {}})
         )
 
+    async def _play_update(self, version: str) -> None:
+        """What a box that updates itself says, a bit faster; nothing is fetched."""
+        steps = [("fetching", "9 of 180 MiB"), ("fetching", "120 of 180 MiB"), ("restarting", ""), ("committed", "")]
+        if self.box.name in self.story.update_fails:
+            steps[-1] = ("return", "its cameras did not record")
+        for state, reason in steps:
+            self._update = {"state": state, "version": version, "reason": reason}
+            self._heartbeat_due_s = 0.0
+            await asyncio.sleep(UPDATE_STEP_S)
+
     async def _speak(self, socket: ClientConnection) -> None:
         """Looks once a second; heartbeats and stills when they are due, the stills spread over their ten seconds."""
-        heartbeat_s = 0.0
+        self._heartbeat_due_s = 0.0
         stills_s = {
             name: time.monotonic() + self._still_s * number / max(1, len(self.cameras)) - self._still_s
             for number, (name, _) in enumerate(self.cameras)
@@ -188,8 +204,8 @@ class LightBox:
             if self.story.is_silent(self.box.name, wall_s):
                 return
             await self._look(socket, wall_s)
-            if now_s >= heartbeat_s:
-                heartbeat_s = now_s + self._heartbeat_s
+            if now_s >= self._heartbeat_due_s:
+                self._heartbeat_due_s = now_s + self._heartbeat_s
                 await self._say(socket, wire.Message("heartbeat", self.heartbeat(wall_s)))
             for name, place in self.cameras:
                 if now_s >= stills_s[name]:
@@ -241,7 +257,7 @@ class LightBox:
             "temperature_c": round(44 + 14 * day.chance(seed, "heat") + 2 * day.chance(seed, round(wall_s / 60)), 1),
             "load": round(0.3 + day.chance(seed, "load"), 2),
             "uplink": {"sent_bytes": self._sent_bytes, "resent_bytes": 0, "cap_kbit_s": 512, "rtt_ms": round(30 + 90 * day.chance(seed, "rtt"))},
-            "outbox": {"depth": len(self._waiting), "bytes": 0, "oldest_ms": None, "by_value": {}}, "shed": [], "slot": "A", "update": None,
+            "outbox": {"depth": len(self._waiting), "bytes": 0, "oldest_ms": None, "by_value": {}}, "shed": [], "slot": "A", "update": self._update,
         }  # fmt: skip
 
     async def _still(

@@ -39,6 +39,7 @@ class Story:
         self.changes: dict[str, Mapping[str, Any]] = {}  # camera or place -> fields of its scene
         self.hours: dict[str, Mapping[str, str]] = {}  # place -> other hours than its own
         self.silent: set[str] = set()  # boxes
+        self.update_fails: set[str] = set()  # boxes that go back from every update
         self.scenes: Callable[..., day.Scene] = day.scene
         self.outages: Callable[[str, float], bool] = day.is_silent
 

@@ -6,6 +6,7 @@ tile.py board.py current.py            how cameras and places stand now         
 alerts.py alerting.py                  what becomes an alert, and its way to done
 opening.py hours.py reports.py         opening hours kept, waiting, traffic
 quiet.py words.py outgoing.py notify.py webhooks.py signing.py mqtt.py            what leaves the hub
+rollouts.py rolling.py                                                            updates of boxes, by groups
 retention.py deleting.py               what is deleted when, and what is held     worker.py    what one process does for all
 """
 
@@ -78,11 +79,12 @@ def groups() -> tuple[APIRouter, ...]:
         api_places,
         api_reports,
         api_session,
+        api_updates,
         api_users,
         api_wall,
     )
 
     return (
         api_session.router, api_wall.router, api_places.router, api_cameras.router, api_events.router, api_alerts.router,
-        api_reports.router, api_boxes.router, api_users.router, api_hooks.router, api_holds.router,
+        api_reports.router, api_boxes.router, api_updates.router, api_users.router, api_hooks.router, api_holds.router,
     )  # fmt: skip

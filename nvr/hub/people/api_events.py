@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Any
 
@@ -13,6 +12,7 @@ from sqlalchemy import Connection, or_, select
 
 from nvr import evidence
 from nvr.hub import tables as core
+from nvr.hub.blobs import byte_range
 from nvr.hub.people import answers, answers_see, current, guard, roles
 from nvr.hub.people.guard import Asked, Needs, Refused
 
@@ -224,20 +224,6 @@ def clip(
         return Response(status_code=206 if is_part else 200, headers=headers, media_type="video/mp4")
     data = _bytes(asked, row.blob, first, last + 1) if size else iter(())
     return StreamingResponse(data, 206 if is_part else 200, headers, "video/mp4")
-
-
-def byte_range(header: str, size: int) -> tuple[int, int, bool] | None:
-    """First and last byte, and whether it is a part (RFC 9110, 14.2). None: cannot be. Several ranges, or nonsense: the whole."""
-    match = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", header.strip()) if header else None
-    if match is None or match[1] == match[2] == "":
-        return 0, max(size - 1, 0), False
-    if not match[1]:
-        length = min(int(match[2]), size)
-        return (size - length, size - 1, True) if length else None
-    first, last = int(match[1]), min(int(match[2]), size - 1) if match[2] else size - 1
-    if match[2] and int(match[2]) < first:
-        return 0, max(size - 1, 0), False
-    return (first, last, True) if first < size else None
 
 
 def _bytes(asked: Asked, blob: str, from_byte: int, to_byte: int | None) -> Iterator[bytes]:

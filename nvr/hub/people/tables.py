@@ -291,3 +291,33 @@ tombstone = Table(
     Column("blob", String(300), nullable=False, default=""),  # still to be removed; "": gone
     Index("ix_tombstone_blob", "blob"),
 )
+
+rollout = Table(
+    "rollout",  # one update of the tenant's boxes, by groups
+    metadata,
+    Column("id", KEY, primary_key=True),
+    Column("tenant_id", KEY, ForeignKey("tenant.id"), nullable=False, index=True),
+    Column("version", String(64), nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("url", String(1300), nullable=False),
+    Column("state", String(10), nullable=False),  # running, stopped, done
+    Column("stage", Integer, nullable=False, default=0),  # rollouts.STAGES
+    Column("by_user", String(100), nullable=False),
+    Column("created_ms", MS, nullable=False),
+    Column("ended_ms", MS, nullable=False, default=0),
+    Column("why", String(500), nullable=False, default=""),  # it was stopped
+)
+
+rollout_box = Table(
+    "rollout_box",
+    metadata,
+    Column("rollout_id", KEY, ForeignKey("rollout.id"), primary_key=True),
+    Column("box_id", String(32), ForeignKey("box.id"), primary_key=True),
+    Column("stage", Integer, nullable=False),
+    Column("state", String(10), nullable=False, default="waiting"),  # waiting, asked, busy, good, failed, skipped
+    Column("detail", String(500), nullable=False, default=""),
+    Column("command_id", String(32)),
+    Column("asked_ms", MS, nullable=False, default=0),
+    Column("ended_ms", MS, nullable=False, default=0),
+    Column("said_before", JSON),  # its heartbeat's `update` when it was asked: that is of an earlier one
+)

@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, update
 
 from nvr.hub.database import upsert
-from nvr.hub.people import alerting, deleting, mqtt, notify, outgoing, tables, webhooks
+from nvr.hub.people import alerting, deleting, mqtt, notify, outgoing, rolling, tables, webhooks
 from nvr.hub.people.sealed import Seal
 
 log = logging.getLogger(__name__)
@@ -28,6 +28,7 @@ ROUND_S = 2.0
 DELETE_EVERY_S = 600.0
 FIRST_DELETE_S = 60.0  # after a start: a clock that is wrong then is often right a minute later
 LOOK_EVERY_S = 5.0
+ROLL_EVERY_S = 5.0
 
 
 def take_lease(connection: Connection, name: str, holder: str, now_ms: int, lease_ms: int = LEASE_MS) -> bool:
@@ -90,6 +91,8 @@ class Worker:
         if self._is_due("look", LOOK_EVERY_S) or self.after_box:
             self._step("boxes", self._look)
         self._step("overdue", self._overdue)
+        if self._is_due("rollouts", ROLL_EVERY_S):
+            self._step("updates", self._roll_out)
         self._step("notifications", lambda: notify.send_waiting(self.hub, self.seal, self.hub.now_ms()))
         self._step("webhooks", lambda: webhooks.send_waiting(self.hub, self.seal, self.hub.now_ms()))
         if self.mqtt_settings is not None:
@@ -120,6 +123,10 @@ class Worker:
     def _overdue(self) -> None:
         with self.hub.store.writing() as connection:
             alerting.bring_back_overdue(connection, self.hub, self.hub.now_ms())
+
+    def _roll_out(self) -> None:
+        with self.hub.store.writing() as connection:
+            rolling.step(connection, self.hub, self.hub.now_ms())
 
     def _publish(self) -> None:
         assert self.mqtt_settings is not None

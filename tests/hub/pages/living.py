@@ -34,6 +34,8 @@ class Living:
         self.story.scenes = all_well
         self.story.outages = lambda box, story_s: False
         furnish.settings_file(folder / "hub", city, "127.0.0.1:0")
+        with open(folder / "hub" / "hub.yaml", "a") as file:
+            file.write("url: https://hub.example.org\n")  # where boxes would fetch an update
         furnished = furnish.furnish(folder / "hub", city, [box.name for box in city.boxes])
         self.passwords, self._codes = furnished.passwords, furnished.codes
         self.hub = HubProcess(folder / "hub")

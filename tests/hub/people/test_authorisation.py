@@ -67,6 +67,17 @@ ROUTES: dict[str, Line] = {
     "GET /api/v1/boxes": Line(LIST, roles.HEALTH),
     "GET /api/v1/boxes/{box_id}": Line(PLACE, roles.HEALTH),
     "POST /api/v1/boxes/{box_id}/block": Line(TENANT, roles.ADMINISTER, body={"blocked": False}, has_object=True),
+    "GET /api/v1/bundles": Line(TENANT, roles.ADMINISTER),
+    "POST /api/v1/bundles": Line(TENANT, roles.ADMINISTER, query={"version": "2.0"}),
+    "DELETE /api/v1/bundles/{sha256}": Line(TENANT, roles.ADMINISTER, has_object=True),
+    "GET /api/v1/rollouts": Line(TENANT, roles.ADMINISTER),
+    "POST /api/v1/rollouts": Line(
+        TENANT, roles.ADMINISTER, body={"sha256": "0" * 64, "url": "https://example.org/a.raucb", "version": "2.0"}
+    ),
+    "POST /api/v1/rollouts/{rollout_id}/stop": Line(
+        TENANT, roles.ADMINISTER, body={"reason": "it is late"}, has_object=True
+    ),
+    "POST /api/v1/rollouts/{rollout_id}/go-on": Line(TENANT, roles.ADMINISTER, body={}, has_object=True),
     "GET /api/v1/codes": Line(TENANT, roles.ADMINISTER),
     "POST /api/v1/codes": Line(TENANT, roles.ADMINISTER, body={}),
     "GET /api/v1/users": Line(TENANT, roles.ADMINISTER),

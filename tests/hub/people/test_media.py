@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from sqlalchemy import insert, select, update
 
 from nvr.hub import tables as core
+from nvr.hub.blobs import byte_range
 from nvr.hub.people import live, roles
 from nvr.hub.people.api_cameras import Minute, spans_of
-from nvr.hub.people.api_events import byte_range
 from tests.hub.people.world import CLIP, JPEG, NOW_MS
 
 

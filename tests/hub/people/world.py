@@ -24,6 +24,7 @@ NOW_MS = 1_795_651_200_000  # Thu 2026-11-26 09:00 in Ambon (UTC+9)
 PASSWORD = "empat kata yang acak"
 JPEG = b"\xff\xd8\xff\xe0 a street \xff\xd9"
 CLIP = bytes(range(256)) * 40
+BUNDLE = b"hsqs" + bytes(range(256)) * 8
 
 
 def _unsynced(connection: Any, record: Any) -> None:
@@ -62,7 +63,8 @@ class Corner:
         """A route's path with these ids."""
         ids = {
             "name": self.place if path.startswith("/api/v1/places") else self.rows["user"], "camera_id": self.camera, "event_id": self.event,
-            "sha256": self.clip, "command_id": self.command, "alert_id": self.alert, "box_id": self.box, "hold_id": self.hold,
+            "sha256": self.rows["bundle"] if "/bundles/" in path else self.clip, "command_id": self.command, "alert_id": self.alert,
+            "box_id": self.box, "hold_id": self.hold, "rollout_id": self.rows["rollout"],
             "token_id": self.rows["token"], "deletion_id": self.rows["deletion"],
             "hook_id": self.rows["webhook"] if "/webhooks/" in path else self.rows["notification"],
         }  # fmt: skip
@@ -191,12 +193,25 @@ class World:
         ).inserted_primary_key[0]
         connection.execute(insert(tables.role).values(user_id=user, role="administrator", place_id=None))
         token, _ = access.new_token(connection, user, "somebody's", ["see"], now_ms)
-        made: dict[str, int | str] = {"user": f"somebody-{letter}", "token": token}
+        digest = f"{letter}b".ljust(64, "0")
+        self.hub.blobs.put(f"bundles/{tenant_id}/{digest}", BUNDLE)
+        bundle = {
+            "sha256": digest,
+            "version": "1.0",
+            "size_bytes": len(BUNDLE),
+            "blob": f"bundles/{tenant_id}/{digest}",
+            "by_user": "x",
+        }
+        connection.execute(insert(core.bundle).values(tenant_id=tenant_id, stored_ms=now_ms, **bundle))
+        made: dict[str, int | str] = {"user": f"somebody-{letter}", "token": token, "bundle": digest}
         for name, table, values in (
             ("webhook", tables.webhook, {"title": "w", "url": "http://127.0.0.1:9/", "secret": seal.close("s", "webhook"), "what": [], "is_on": False}),
             ("notification", tables.notification, {"title": "n", "address": seal.close("json://127.0.0.1:9/", "notification"), "families": [], "is_on": False}),
             ("deletion", tables.deletion_request, {
                 "person": "p", "reason": "r", "from_ms": 1, "to_ms": 2, "state": "received", "received_ms": now_ms, "answer_by_ms": now_ms, "by_user": "x",
+            }),
+            ("rollout", tables.rollout, {
+                "version": "0.9", "sha256": digest, "url": "https://hub.example/old", "state": "stopped", "by_user": "x", "created_ms": now_ms,
             }),
         ):  # fmt: skip
             made[name] = connection.execute(insert(table).values(tenant_id=tenant_id, **values)).inserted_primary_key[0]

@@ -31,6 +31,7 @@ const Requests = lazy(() => import("./pages/requests").then((page) => page.Reque
 const RequestPage = lazy(() => import("./pages/request").then((page) => page.RequestPage));
 const Tokens = lazy(() => import("./pages/tokens").then((page) => page.Tokens));
 const Webhooks = lazy(() => import("./pages/webhooks").then((page) => page.Webhooks));
+const Updates = lazy(() => import("./pages/updates").then((page) => page.Updates));
 const Account = lazy(() => import("./pages/account").then((page) => page.Account));
 
 /** The mayor begins with the places, everybody else with the cameras. */
@@ -70,6 +71,7 @@ function Inside() {
           <Route path="/requests/:id" component={RequestPage} />
           <Route path="/tokens" component={Tokens} />
           <Route path="/webhooks" component={Webhooks} />
+          <Route path="/updates" component={Updates} />
           <Route path="/account" component={Account} />
           <Route default component={NotFound} />
         </Router>

@@ -16,6 +16,7 @@ const SECTIONS: Section[] = [
   { key: "requests", address: "/requests", isFor: () => may("administer") },
   { key: "tokens", address: "/tokens", isFor: () => may("hold") || may("administer") },
   { key: "webhooks", address: "/webhooks", isFor: () => may("administer") },
+  { key: "updates", address: "/updates", isFor: () => may("administer") },
   { key: "audit", address: "/audit", isFor: () => may("administer") },
 ];
 
