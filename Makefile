@@ -6,11 +6,12 @@ RUN := $(VENV)/bin/python
 # What runs anywhere: no root, no camera, no server, no browser, no virtual machine.
 PLAIN := not slow and not root and not gst and not browser and not faketime and not postgres and not s3 and not nginx and not broker and not fuzz and not boot and not campaign
 
-.PHONY: help setup pages demo test check format types bench docs lock audit clean
+.PHONY: help setup pages demo simulate test check format types bench docs lock audit clean
 
 help:
 	@echo 'make demo                        a city: hub, boxes, 37 cameras; prints the address of the hub'
 	@echo 'make demo CAMERAS="rtsp://..."   one box with your own cameras'
+	@echo 'make simulate SEED=1 MINUTES=10  hurts that city by a script, and keeps the score (docs/simulator.md)'
 	@echo 'make test                        every test that needs neither root nor a network camera'
 	@echo 'make check                       what to run before a commit: format, lint, types, fast tests'
 	@echo 'make pages                       the pages of the hub, from nvr/hub/pages/src'
@@ -30,6 +31,9 @@ pages:
 
 demo: setup
 	@exec $(RUN) -m tools.demo $(CAMERAS)
+
+simulate: setup
+	@exec $(RUN) -m tools.city simulate --seed $(or $(SEED),1) --minutes $(or $(MINUTES),10)
 
 test: setup
 	@$(RUN) -m pytest -q -rs -n 4 -m "$(PLAIN)"

@@ -48,6 +48,7 @@ NS_PER_S = 1_000_000_000
 STATUS_EVERY_NS = NS_PER_S
 # Turns that come so late are told: cameras keep a second or two for us, and then leave out pictures.
 LATE_NS, TELL_LATE_NS = 2 * NS_PER_S, 60 * NS_PER_S
+STALE_NS = NS_PER_S // 2
 CAUGHT_UP_NS = 10 * NS_PER_S  # longer than what waited in the sockets takes to arrive, and a GOP
 
 
@@ -346,6 +347,10 @@ class Recorder:
                 written = stream.give_up(reading, f"{type(error).__name__}: {error}")
             for each in written:
                 self.announcer.fragment(each.position, each.record)
+            # A write may have waited for the disk. What the next camera sent meanwhile arrived now, and not before that: else the
+            # turn after this one finds its socket empty and calls it silent.
+            if self.clock.mono_ns() - reading.mono_ns > STALE_NS:
+                reading = self.clock.read()
         while self._durable:
             self.announcer.durable(*self._durable.popleft())
 

@@ -330,6 +330,19 @@ def test_the_fragment_that_is_being_written_is_neither_recorded_nor_missing():
     assert box.account(to_s=T0 + 10_000).to_ns == (T0 + 100) * NS_PER_S, "nor is the future"
 
 
+def test_what_a_slow_disk_holds_up_is_on_its_way_until_it_is_known_to_be_missing():
+    """Recording waited for the disk: the journal says so before anybody knows what a camera left out meanwhile."""
+    box = Box()
+    box.start()
+    box.record(20)
+    box.tell(Kind.STREAM, Cause.DISK_SLOW, "recording waited 8 s", stream=STREAM)
+    box.pass_time(8, Cause.DISK_SLOW)
+    held_up = box.account()
+    assert held_up.by_cause_ns() == {Cause.BOX_OFF: 3 * NS_PER_S} and held_up.to_ns == (box.now_s - 8) * NS_PER_S
+    box.record(10)  # and what it did not hold is missing because of the disk
+    assert by_second(check(box))[T0 + 25] is Cause.DISK_SLOW
+
+
 def test_a_camera_added_later_is_not_missing_before():
     box = Box()
     box.start(0)

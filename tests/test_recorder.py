@@ -100,6 +100,30 @@ def test_a_turn_that_waited_for_the_disk_is_told_and_stays_in_the_journal(box, t
     assert box.status()["disk_slow"] == "", "it is told for a minute"
 
 
+def test_a_stream_whose_turn_comes_after_a_write_that_took_long_is_drained_by_the_time_it_is_then(box, monkeypatch):
+    """The city simulator: writes of one camera took ten seconds. The others were drained right afterwards, by the time of before; in the next turn
+    their sockets were empty, "nothing arrived for 10 s", and five cameras were dialled again."""
+    box.turn()
+    began_ns, seen = box.clock.mono_ns(), []
+    first, second = box.streams[:2]
+    drain = second.drain
+
+    def slow(reading):
+        box.clock.advance(9_700_000_000)
+        return []
+
+    def noted(reading):
+        seen.append(reading.mono_ns - began_ns)
+        return drain(reading)
+
+    monkeypatch.setattr(first, "drain", slow)
+    monkeypatch.setattr(second, "drain", noted)
+    for stream_ in (first, second):
+        monkeypatch.setattr(stream_, "may_rest", lambda turn: False)
+    box.turn()
+    assert seen == [9_700_000_000]
+
+
 def test_what_is_missing_while_the_disk_held_up_recording_is_not_blamed_on_the_camera(box, tmp_path):
     """The city simulator, and a disk whose writes took five seconds: the ledger said that the camera had sent nothing."""
     for _ in range(3):

@@ -305,7 +305,7 @@ def site_file(
     """A real box of the simulation: its cameras are looked at, and no zone of them is: what they tell is that they are down, or frozen."""
     cameras = "".join(
         f"  {name}:\n    place: {place.name}\n    template: {place.template}\n"
-        f'    main: {{source: rtsp, url: "rtsp://127.0.0.1:{camera_port}/{name}"}}\n    ring_gb: {RING_GB:g}\n'
+        f'    main: {{source: rtsp, url: "rtsp://127.0.0.1:{camera_port}/{name}"}}\n    ring_gb: {RING_GB:g}\n    hold_gb: {RING_GB / 2:g}\n'
         for name, place in box.cameras
     )
     return (
