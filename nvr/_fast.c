@@ -1,4 +1,4 @@
-/* The two hot loops of the recorder in C: gathered bytes, and RTP packets to pictures.
+/* The two hot loops of the recorder in C: gathered bytes, and RTP packets to pictures; and the CRC of both.
 
    Optional: nvr/gather.py (PyGather) and nvr/rtsp/rtp.py (PyWalker) are the same in Python, say what everything means,
    and must be changed together with this file; tests/test_fast.py compares the two byte by byte. Here is only what differs:
@@ -130,6 +130,26 @@ crc_by_instruction(uint32_t crc, const uint8_t *at, size_t size)
 
 static uint32_t (*crc_update)(uint32_t, const uint8_t *, size_t) = crc_by_table;
 static const char *crc_kind = "table";
+
+/* (data, value=0): of all bytes, continued from `value`; see nvr/crc.py. */
+static PyObject *
+crc32c(PyObject *module, PyObject *args)
+{
+    Py_buffer data;
+    unsigned long value = 0;
+    if (!PyArg_ParseTuple(args, "y*|k:crc32c", &data, &value))
+        return NULL;
+    uint32_t crc = ~(uint32_t)value;
+    if (data.len < 1 << 16)
+        crc = crc_update(crc, data.buf, (size_t)data.len);
+    else {
+        Py_BEGIN_ALLOW_THREADS
+        crc = crc_update(crc, data.buf, (size_t)data.len);
+        Py_END_ALLOW_THREADS
+    }
+    PyBuffer_Release(&data);
+    return PyLong_FromUnsignedLong((uint32_t)~crc);
+}
 
 /* -- regions and pieces ------------------------------------------------------------------------------- */
 
@@ -1294,6 +1314,7 @@ receive_datagrams(PyObject *module, PyObject *args)
 }
 
 static PyMethodDef functions[] = {
+    {"crc32c", crc32c, METH_VARARGS, "(data, value=0): CRC-32C of all bytes, continued from `value`."},
     {"receive_datagrams", receive_datagrams, METH_VARARGS,
      "(fd, buffer, start, slot_bytes, hosts): receive into slots of `buffer`, without waiting; bytes of each, -1 from nobody of hosts, -2 too large."},
     {NULL, NULL, 0, NULL},

@@ -11,7 +11,7 @@ import errno
 import os
 from typing import Protocol
 
-import crc32c
+from nvr.crc import crc32c
 
 IOV_MAX = 1024  # Linux: one pwritev takes at most so many buffers
 
@@ -71,7 +71,7 @@ class PyGather:
     def crc32c(self, value: int = 0) -> int:
         """CRC-32C (RFC 3720, B.4) of all bytes, continued from `value`."""
         for view in self._views:
-            value = crc32c.crc32c(view, value)
+            value = crc32c(view, value)
         return value
 
     def update(self, hasher: Hasher) -> None:

@@ -24,8 +24,7 @@ from enum import IntEnum
 from itertools import pairwise
 from pathlib import Path
 
-import crc32c
-
+from nvr.crc import crc32c
 from nvr.errors import NvrError
 from nvr.media import PAGE_BYTES, Cause, ClockReading, ClockState
 from nvr.timeline import KNOT_NS, SAME_SETTING_NS, ClockSample
@@ -181,7 +180,7 @@ def cell_of(entry: Entry) -> bytes:
         max(0, min(reading.error_ns, 2 * _INT64 - 1)),
     )
     cell = (_CELL.pack(0, *fields) + stream + detail).ljust(CELL_BYTES, b"\0")
-    return struct.pack("<I", crc32c.crc32c(cell[4:])) + cell[4:]
+    return struct.pack("<I", crc32c(cell[4:])) + cell[4:]
 
 
 def entry_of(cell: bytes | memoryview) -> Entry | None:
@@ -191,7 +190,7 @@ def entry_of(cell: bytes | memoryview) -> Entry | None:
     crc, magic, kind, state, cause, stream_bytes, detail_bytes, sequence, boot_id, mono_ns, wall_ns, error_ns = (
         _CELL.unpack_from(cell)
     )
-    if magic != _MAGIC or crc32c.crc32c(cell[4:]) != crc:
+    if magic != _MAGIC or crc32c(cell[4:]) != crc:
         return None
     detail_begin = _CELL.size + stream_bytes
     try:

@@ -134,7 +134,7 @@ def built(
         hash=bytes(32),
     )
     record = replace(record, hash=fmp4.fragment_hash(hashlib.sha256(payload), head, record))
-    crc = fmp4.record.crc32c.crc32c(payload)
+    crc = fmp4.record.crc32c(payload)
     return Built(
         head + payload + fmp4.commit_record(record, head, crc, fmp4.commit_record_size(len(payload))), record, samples
     )

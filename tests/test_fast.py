@@ -98,6 +98,23 @@ def cut_points(size: int, noise: random.Random, count: int) -> list[int]:
 
 
 @needs_fast
+@pytest.mark.parametrize("size_bytes", [0, 1, 7, 8, 1343, 1344, 1345, 65_535, 65_536, 200_001])
+def test_the_crc_of_the_extension_is_that_of_the_package(size_bytes):
+    import crc32c
+
+    from nvr import _fast
+
+    data = random.Random(size_bytes).randbytes(size_bytes)
+    for value in (0, 1, 0x12345678, 0xFFFFFFFF):
+        assert _fast.crc32c(data, value) == _fast.crc32c(memoryview(data), value) == crc32c.crc32c(data, value)
+    assert _fast.crc32c(data) == crc32c.crc32c(data)
+    with pytest.raises(TypeError):
+        _fast.crc32c("text")
+    with pytest.raises(BufferError):
+        _fast.crc32c(memoryview(bytes(8))[::2])
+
+
+@needs_fast
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)
 def test_both_walkers_agree_on_the_corpus(path):
     data = path.read_bytes()

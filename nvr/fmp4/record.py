@@ -6,8 +6,7 @@ import struct
 from dataclasses import replace
 from typing import Protocol
 
-import crc32c
-
+from nvr.crc import crc32c
 from nvr.fmp4.atom import BadAtom, Buffer, name_of
 from nvr.fmp4.fragment import (
     HEAD_RESERVE_BYTES,
@@ -134,7 +133,7 @@ def check_fragment(data: Buffer) -> tuple[Head, FragmentRecord]:
         raise BadAtom(f"the fragment has {layout.size_bytes} bytes, {len(data)} are there")
     view = memoryview(data)
     record = parse_commit_record(view[layout.record_offset : layout.size_bytes])
-    payload_crc = crc32c.crc32c(view[layout.payload_offset : layout.record_offset])
+    payload_crc = crc32c(view[layout.payload_offset : layout.record_offset])
     found = _fragment_crc(
         payload_crc, view[:HEAD_RESERVE_BYTES], view[layout.record_offset : layout.size_bytes - _CRC.size]
     )
@@ -181,4 +180,4 @@ def _fragment_crc(payload_crc: int, head: Buffer, record_without_crc: Buffer) ->
 
     The payload comes first so that its CRC can be made while it arrives: the head is only known at the end.
     """
-    return crc32c.crc32c(record_without_crc, crc32c.crc32c(renumbered(head, 0, 0), payload_crc))
+    return crc32c(record_without_crc, crc32c(renumbered(head, 0, 0), payload_crc))

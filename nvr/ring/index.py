@@ -16,8 +16,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import crc32c
-
+from nvr.crc import crc32c
 from nvr.errors import NvrError
 from nvr.media import PAGE_BYTES, ClockState, FragmentRecord, Position
 from nvr.ring import layout
@@ -101,12 +100,12 @@ def slot(state: SegmentState, rows: Sequence[Row], segment_bytes: int) -> bytes:
             sequence_floor=state.sequence_floor, run_floor=state.run_floor,
         )  # fmt: skip
     head = _SLOT.pack(
-        _SLOT_MAGIC, 0, crc32c.crc32c(body), _VERSION, state.state, flags, state.number, state.lap, state.fragments, stored,
+        _SLOT_MAGIC, 0, crc32c(body), _VERSION, state.state, flags, state.number, state.lap, state.fragments, stored,
         state.header_bytes, state.first_sequence, state.last_sequence, state.last_run, state.run_floor,
         state.sequence_floor, state.boot_id, _int64(state.first_mono_ns), _int64(state.last_mono_ns),
         _int64(state.wall_from_ns), _int64(state.wall_to_ns), state.unknown_clock,
     ) + _SLOT_PAD  # fmt: skip
-    return b"".join((head[:4], _CRC.pack(crc32c.crc32c(head[8:])), head[8:], body))
+    return b"".join((head[:4], _CRC.pack(crc32c(head[8:])), head[8:], body))
 
 
 def _int64(value: int) -> int:
@@ -121,12 +120,7 @@ def parse_slot(data: bytes, number: int) -> tuple[SegmentState, int, int] | None
         _, crc, rows_crc, version, state, flags, its_number, lap, fragments, stored, header_bytes, first, last, last_run,
         run_floor, sequence_floor, boot_id, first_mono, last_mono, wall_from, wall_to, unknown,
     ) = _SLOT.unpack_from(data)  # fmt: skip
-    if (
-        crc != crc32c.crc32c(data[8:SLOT_HEADER_BYTES])
-        or its_number != number
-        or version != _VERSION
-        or state > State.SEALED
-    ):
+    if crc != crc32c(data[8:SLOT_HEADER_BYTES]) or its_number != number or version != _VERSION or state > State.SEALED:
         return None
     parsed = SegmentState(
         number, lap, State(state), header_bytes, fragments, first, last, last_run, sequence_floor, run_floor, boot_id,
@@ -206,7 +200,7 @@ class Index:
         if end > len(data):
             data += self._directory.read(self.fd, end - len(data), self.offset(number) + len(data))
         body = data[SLOT_HEADER_BYTES:end]
-        if crc32c.crc32c(body) != rows_crc or len(body) != stored * ROW_BYTES:
+        if crc32c(body) != rows_crc or len(body) != stored * ROW_BYTES:
             return None
         try:
             rows = parse_rows(body, self.stream, number, state.lap)
@@ -249,7 +243,7 @@ class Index:
 def _file_header(stream: str, segment_bytes: int) -> bytes:
     name = stream.encode()
     head = _FILE.pack(_FILE_MAGIC, _VERSION, segment_bytes, layout.slot_bytes(segment_bytes), len(name)) + name
-    head += _CRC.pack(crc32c.crc32c(head))
+    head += _CRC.pack(crc32c(head))
     return head.ljust(INDEX_HEADER_BYTES, b"\0")
 
 
@@ -260,7 +254,7 @@ def _parse_file_header(data: bytes) -> tuple[str, int] | None:
     end = _FILE.size + length
     if magic != _FILE_MAGIC or version != _VERSION or length > layout.STREAM_MAX_BYTES:
         return None
-    if _CRC.unpack_from(data, end)[0] != crc32c.crc32c(data[:end]) or slot_size != layout.slot_bytes(segment_bytes):
+    if _CRC.unpack_from(data, end)[0] != crc32c(data[:end]) or slot_size != layout.slot_bytes(segment_bytes):
         return None
     if not layout.is_segment_size(segment_bytes):
         return None

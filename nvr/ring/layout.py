@@ -18,9 +18,8 @@ from enum import IntEnum, IntFlag
 from pathlib import Path
 from typing import NamedTuple
 
-import crc32c
-
 from nvr import evidence
+from nvr.crc import crc32c
 from nvr.errors import NvrError
 from nvr.media import PAGE_BYTES, ClockState, FragmentRecord, Position
 
@@ -236,7 +235,7 @@ def header_pages(header: SegmentHeader) -> bytes:
         atom_bytes, b"uuid", HEADER_USERTYPE, header.flags, header.box_id, header.boot_id, header.segment, header.lap,
         header.sequence_floor, header.run_floor, header.segment_bytes, header_bytes, len(stream),
     ) + stream  # fmt: skip
-    crc = crc32c.crc32c(init + atom)
+    crc = crc32c(init + atom)
     rest_bytes = header_bytes - len(init) - atom_bytes
     return b"".join((init, atom, _CRC.pack(crc), _ATOM.pack(rest_bytes, b"free"), bytes(rest_bytes - _ATOM.size)))
 
@@ -262,7 +261,7 @@ def _parse_header_at(data: bytes, place: int) -> SegmentHeader:
     end = place + _HEADER.size + stream_bytes
     if size_bytes != _HEADER.size + stream_bytes + _CRC.size or end + _CRC.size > len(data):
         raise DamagedHeader(f"the segment atom says {size_bytes} bytes")
-    if _CRC.unpack_from(data, end)[0] != crc32c.crc32c(data[:end]):
+    if _CRC.unpack_from(data, end)[0] != crc32c(data[:end]):
         raise DamagedHeader("the header's CRC-32C is wrong")
     if not is_segment_size(segment_bytes) or header_bytes % PAGE_BYTES or flags > HeaderFlag.EMPTIED:
         raise DamagedHeader(f"a header of {header_bytes} bytes for a segment of {segment_bytes}, flags {flags}")
@@ -324,7 +323,7 @@ def seal_page(seal: Seal) -> bytes:
         seal.fragments, seal.hashes_digest, seal.public_key, seal.signature, len(stream),
     ) + stream  # fmt: skip
     rest_bytes = PAGE_BYTES - atom_bytes
-    return b"".join((atom, _CRC.pack(crc32c.crc32c(atom)), _ATOM.pack(rest_bytes, b"free"), bytes(rest_bytes - 8)))
+    return b"".join((atom, _CRC.pack(crc32c(atom)), _ATOM.pack(rest_bytes, b"free"), bytes(rest_bytes - 8)))
 
 
 def parse_seal(page: bytes) -> Seal | None:
@@ -338,7 +337,7 @@ def parse_seal(page: bytes) -> Seal | None:
     if (
         size_bytes != end + _CRC.size
         or length > STREAM_MAX_BYTES
-        or _CRC.unpack_from(page, end)[0] != crc32c.crc32c(page[:end])
+        or _CRC.unpack_from(page, end)[0] != crc32c(page[:end])
     ):
         return None
     try:

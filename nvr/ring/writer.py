@@ -22,7 +22,6 @@ from nvr import fmp4, h264
 from nvr.clock import RunClock
 from nvr.gather import Gather
 from nvr.media import (
-    PAGE_BYTES,
     TICKS_PER_S,
     AccessUnit,
     AccessUnits,
@@ -41,7 +40,8 @@ log = logging.getLogger(__name__)
 
 NS_PER_S = 1_000_000_000
 # Pages wait in memory until there are so many: 4 writes a second at 4 Mbit/s. Waiting costs no safety, since a fragment
-# counts only when it is closed.
+# counts only when it is closed. A write ends where a block of as many bytes ends in the file: the kernel keeps a file in
+# pieces of up to that size, and writing half of one costs it as much as writing all (docs/bench.md).
 WRITE_BYTES = 128 << 10
 # The syncer is woken when a stream has written so much: recovery looks no further than this (walk.SCAN_BYTES).
 UNSYNCED_MAX_BYTES = 8 << 20
@@ -50,7 +50,7 @@ _FRAGMENT_SLACK = 1.1
 _OVERHEAD_BYTES = fmp4.HEAD_RESERVE_BYTES + fmp4.RECORD_MIN_BYTES
 _USUAL_TICKS = TICKS_PER_S // 25  # of a picture that nothing follows, where nothing says better
 _BACK_OFF_NS = (NS_PER_S // 2, 2 * NS_PER_S, 5 * NS_PER_S, 10 * NS_PER_S)
-_PAGES = ~(PAGE_BYTES - 1)
+_WHOLE_BLOCKS = ~(WRITE_BYTES - 1)
 
 
 class Written(NamedTuple):
@@ -249,7 +249,8 @@ class Writer:
         gather = fragment.gather
         gather.extend(payload)
         if gather.size_bytes >= WRITE_BYTES:
-            self._write(fragment, gather.size_bytes & _PAGES, reading)
+            at = fragment.segment.end + fragment.written_bytes
+            self._write(fragment, (at + gather.size_bytes & _WHOLE_BLOCKS) - at, reading)
 
     def _observe(self, units: Sequence[AccessUnit | AccessUnits]) -> None:
         """Show the run's clock what arrived; of units that arrived together the last was delayed least."""

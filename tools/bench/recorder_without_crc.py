@@ -14,9 +14,9 @@ from nvr.ring import writer
 LINE = "fragment.crc = payload.crc32c(fragment.crc)"
 
 if __name__ == "__main__":
-    source = textwrap.dedent(inspect.getsource(writer.Writer.push_all))
+    source = textwrap.dedent(inspect.getsource(writer.Writer._put))
     if source.count(LINE) != 1:
         sys.exit(f"nvr/ring/writer.py has changed: {LINE!r} is not there once")
     exec(source.replace(LINE, "pass"), vars(writer))
-    writer.Writer.push_all = vars(writer)["push_all"]  # type: ignore[method-assign]
+    writer.Writer._put = vars(writer)["_put"]  # type: ignore[method-assign]
     sys.exit(main())
