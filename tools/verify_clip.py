@@ -467,7 +467,8 @@ def main(arguments=None):
     else:
         print("GENUINE" if verdict["genuine"] else "NOT GENUINE")
         for name in ("stream", "from", "to", "box", "fingerprint"):
-            print(f"  {name + ':':13}{verdict[name]}")
+            if verdict[name] is not None:
+                print(f"  {name + ':':13}{verdict[name]}")
         for reason in verdict["reasons"]:
             print(f"  reason:      {reason}")
         for note in verdict["notes"]:

@@ -298,6 +298,27 @@ def test_every_page_opens_without_a_fault_and_fits_a_phone(city, browser, page):
         assert widest <= 391, f"{page} in {language} is {widest} wide"
 
 
+@pytest.mark.parametrize("language", ["id", "en"])
+def test_on_every_width_the_parts_have_words_and_the_frame_fits(city, browser, language):
+    browser.run(f"localStorage.setItem('nvr.language', '{language}')")
+    browser.open(city.hub.url + "/alerts")
+    browser.wait(
+        f"document.documentElement.lang === '{language}' && !!document.querySelector('main h1')", "the page", 60
+    )
+    for width in (390, 768, 1020, 1021, 1241, 1280, 1321, 1440, 1920):
+        browser.size(width, 800)
+        frame = "document.querySelector('header.top')"
+        browser.wait(f"window.innerWidth === {width}", f"{width} points", 20)
+        assert browser.run(f"{frame}.scrollWidth <= {frame}.clientWidth"), width
+        shown = "[...document.querySelectorAll('nav.main, nav.thumb')].filter((each) => each.offsetParent !== null || getComputedStyle(each).position === 'fixed' && each.offsetWidth)"
+        words = browser.run(
+            f"{shown}.flatMap((each) => [...each.querySelectorAll('span')].map((word) => word.offsetWidth))"
+        )
+        assert len(words) >= 5 and min(words) > 10, (width, words)
+        covering = "[...document.querySelectorAll('body *')].filter((each) => getComputedStyle(each).position === 'fixed' && each.offsetWidth && !each.matches('.veil, .thumb'))"
+        assert browser.run(f"{covering}.length") == 0, width
+
+
 def test_a_viewer_is_offered_nothing_that_the_hub_would_refuse(city, browser):
     browser.run("document.querySelector('.me button:last-child').click()")
     city_log_in_again(city, browser, "walikota")

@@ -3,7 +3,7 @@
 import { useLocation } from "preact-iso";
 import { useEffect, useState } from "preact/hooks";
 import { ApiFault, ask, titled, useAnswer, type WallCamera } from "../api";
-import { EventList, type StoredEvent } from "../parts/events";
+import { EventList, toldOnce, type StoredEvent } from "../parts/events";
 import { ClipList, type Clip } from "../parts/clips";
 import { Icon } from "../parts/icon";
 import { Fault, Field, Shown, input } from "../parts/small";
@@ -33,6 +33,7 @@ interface Command {
 }
 
 const FETCH_MOST_MS = 3_600_000;
+const EVENTS_SHOWN = 60; // the newest of the day; all of them are on the strip
 const PLAY_BEFORE_MS = 5_000;
 
 function FetchForm(props: { camera: WallCamera; day: string; fromMs: number | null; toMs: number | null; onMarks: (from: number | null, to: number | null) => void; onAsked: () => void }) {
@@ -168,7 +169,7 @@ function Day(props: { camera: CameraAnswer; title: string; atMs: number | null; 
               <div>
                 <section class="card">
                   <h2>{t("events")}</h2>
-                  <EventList events={events.slice(0, 60)} onChoose={(event) => choose(event.from_ms - PLAY_BEFORE_MS)} />
+                  <EventList events={toldOnce(events).slice(-EVENTS_SHOWN).reverse()} onChoose={(event) => choose(event.from_ms - PLAY_BEFORE_MS)} />
                 </section>
                 <section class="card">
                   <h2>{t("gaps")}</h2>

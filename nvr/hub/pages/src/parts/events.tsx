@@ -34,6 +34,13 @@ export function eventWords(each: StoredEvent): string {
   return `${said("event", each.kind)}: ${state}${each.is_end ? ` (${t("ended")})` : ""}`;
 }
 
+/** What ended is told once: its end says all that its beginning said, and how long it was. */
+export function toldOnce(events: StoredEvent[]): StoredEvent[] {
+  const key = (each: StoredEvent) => [each.camera_id, each.kind, each.zone, each.from_ms].join("/");
+  const ended = new Set(events.filter((each) => each.is_end).map(key));
+  return events.filter((each) => each.is_end || !ended.has(key(each)));
+}
+
 function EventStill(props: { event: StoredEvent }) {
   const [isGone, setGone] = useState(false);
   const url = props.event.still_url;
@@ -41,10 +48,11 @@ function EventStill(props: { event: StoredEvent }) {
 }
 
 export function EventList(props: { events: StoredEvent[]; onChoose?: (event: StoredEvent) => void; isNamed?: boolean }) {
-  if (props.events.length === 0) return <p class="hint">{t("noEvents")}</p>;
+  const events = toldOnce(props.events);
+  if (events.length === 0) return <p class="hint">{t("noEvents")}</p>;
   return (
     <ul class="list events">
-      {props.events.map((each) => {
+      {events.map((each) => {
         const lasted = each.to_ms && each.to_ms - each.from_ms > 1000 ? howLong(each.to_ms - each.from_ms) : "";
         const thing = each.words?.class ?? each.words?.thing;
         return (
@@ -52,7 +60,7 @@ export function EventList(props: { events: StoredEvent[]; onChoose?: (event: Sto
             <EventStill event={each} />
             <div class="words">
               <b>{eventWords(each)}</b>
-              {thing && isKnown("class", thing) && <span> · {said("class", thing)}</span>}
+              {thing && isKnown("one", thing) && <span> · {said("one", thing)}</span>}
               <br />
               <small>
                 <time>{props.onChoose ? clock(each.from_ms) : moment(each.from_ms)}</time>

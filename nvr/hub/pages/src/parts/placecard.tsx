@@ -28,7 +28,7 @@ export function countWords(counts: Record<string, number>): string {
   return Object.entries(counts)
     .filter(([, count]) => count > 0)
     .sort(([a], [b]) => CLASSES.indexOf(a) - CLASSES.indexOf(b))
-    .map(([thing, count]) => `${number(count)} ${said("class", thing)}`)
+    .map(([thing, count]) => `${number(count)} ${said(count === 1 ? "one" : "class", thing)}`)
     .join(" · ");
 }
 
