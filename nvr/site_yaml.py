@@ -56,11 +56,13 @@ class Reader:
 
     def __init__(self) -> None:
         self.faults: list[Fault] = []
+        self._told: set[Fault] = set()
         self.warnings: list[Fault] = []
 
     def fault(self, line: int, key: str, what: str, instead: str = "") -> None:
         fault = Fault(line, key, what, instead)
-        if fault not in self.faults:  # a template is read once for each camera that takes it
+        if fault not in self._told:  # a template is read once for each camera that takes it
+            self._told.add(fault)
             self.faults.append(fault)
 
     def warn(self, line: int, key: str, what: str, instead: str = "") -> None:

@@ -200,6 +200,13 @@ class Stream:
     def status(self, now_ns: int) -> dict[str, Any]:
         """What people and other processes are told; called once a second, because rates are counted by it."""
         cause, detail = self._told or (Cause.CAMERA, "starting")
+        if self.writer.displaced and cause is None:
+            detail = self.writer.displaced
+            self._last_fault = {
+                "cause": Cause.DISK_FAILED.value,
+                "detail": detail,
+                "since_ms": self._since.wall_ns // 1_000_000,
+            }
         pictures_per_s, bits_per_s = self._rate.per_s(now_ns, self._pictures, self._payload_bytes)
         last_s = (now_ns - self._last_picture_ns) / NS_PER_S if self._last_picture_ns else None
         return {

@@ -195,6 +195,9 @@ class MemoryDirectory:
     def has_name(self, fd: int) -> bool:
         return any(file is self.disk._open[fd] for file in self.disk.files.values())
 
+    def is_in_place(self) -> bool:
+        return True
+
     def names(self) -> list[str]:
         prefix = f"{self.path}/"
         return sorted(path[len(prefix) :] for path in self.disk.files if path.startswith(prefix))

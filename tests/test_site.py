@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nvr import site
+from nvr import site, site_yaml
 from nvr.errors import NvrError
 from nvr.site_budget import BudgetTooLarge, budget
 
@@ -508,3 +508,18 @@ def test_every_source_takes_what_the_site_file_says_of_it():
     ):
         said = {field.name for field in dataclasses.fields(settings)} - {"kind", "file"}
         assert said <= set(inspect.signature(source).parameters), settings
+
+
+def test_a_file_with_ever_so_many_faults_is_judged_in_a_time_that_grows_with_its_length(monkeypatch):
+    compared = 0
+    equal = site_yaml.Fault.__eq__
+
+    def counting(self: object, other: object) -> bool:
+        nonlocal compared
+        compared += 1
+        return equal(self, other)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(site_yaml.Fault, "__eq__", counting)
+    checked = site.check_text(b"nonsense: 1\n" * 2000, Path("site.yaml"))
+    assert len(checked.faults) > 2000
+    assert compared < 100_000

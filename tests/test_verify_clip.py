@@ -421,3 +421,27 @@ def test_the_signature_can_be_checked_with_openssl_alone(clip, tmp_path):
         pytest.skip("openssl is not installed")
     done = subprocess.run(["sh", "-ec", commands], cwd=tmp_path, capture_output=True, text=True)
     assert "Verified Successfully" in done.stdout, done.stderr
+
+
+def test_fragments_within_fragments_do_not_keep_the_verifier_busy(clip, judge, monkeypatch):
+    """A forged file: behind each 1024 bytes there begins something that reaches to one and the same commit record."""
+    head, fragments, manifest = parts(clip)
+    inside = bytearray(b"".join(fragments))
+    record_at = len(inside) - 512
+    inside[record_at:] = (
+        (512).to_bytes(4, "big") + verify_clip.RECORD_MARK + bytes(512 - 4 - len(verify_clip.RECORD_MARK))
+    )
+    for start in range(0, record_at - 1024, 1024):
+        inside[start + 4 : start + 8] = b"moof"
+        inside[start + 1016 : start + 1024] = (record_at - start - 1024 + 8 + 1).to_bytes(4, "big") + b"mdat"
+    looked_at = 0
+
+    class Counting(verify_clip.Fragment):
+        def __init__(self, data: bytes) -> None:
+            nonlocal looked_at
+            looked_at += len(data)
+            super().__init__(data)
+
+    monkeypatch.setattr(verify_clip, "Fragment", Counting)
+    assert judge(head + bytes(inside) + manifest)["genuine"] is False
+    assert looked_at < 10 * len(clip)

@@ -401,10 +401,13 @@ def what_moved(data, end, places):
     """What became of whole fragments, by looking at those that the file holds, wherever they are."""
     held = []
     offset = places[0].offset
-    while offset < end:
+    left = 4 * end  # bytes to look at: in a forged file fragments may lie within fragments, thousands of them
+    while offset < end and left > 0:
         try:
+            left -= HEAD_BYTES
             record_at = offset + HEAD_BYTES - 8 + int.from_bytes(data[offset + 1016 : offset + 1020], "big")
             size = record_at - offset + int.from_bytes(data[record_at : record_at + 4], "big")
+            left -= max(min(offset + size, end) - offset, 0)
             held.append(Fragment(data[offset : min(offset + size, end)]).hash)
             offset += size
         except Damaged:  # look for the next one

@@ -37,6 +37,9 @@ EXTENSIONS = "creation,checksum,termination,expiration"
 ALGORITHMS = ("sha256", "sha1")
 KINDS = ("clip", "bundle-log", "report")
 PIECE_BYTES_MOST = 1024 * 1024
+PIECE_BYTES_LEAST = (
+    4096  # but for the last: each is a file until all are there, and a box must not fill the hub with files
+)
 METADATA_BYTES_MOST = 4096
 OPEN_MOST = 64  # unfinished uploads of one box; the one touched longest ago goes
 OPEN_BYTES_MOST = 8 << 30  # and what they hold together
@@ -181,6 +184,10 @@ class Uploads:
                 f"the hub holds {upload.offset_bytes} bytes, this begins at {offset_bytes}", 409,
                 hint="Go on at Upload-Offset.", headers={"upload-offset": str(upload.offset_bytes)},
             )  # fmt: skip
+        if 0 < size_bytes < PIECE_BYTES_LEAST and offset_bytes + size_bytes < upload.size_bytes:
+            raise UploadRefused(
+                f"a piece of {size_bytes} bytes", 400, hint=f"Only the last may have less than {PIECE_BYTES_LEAST}."
+            )
         if offset_bytes + size_bytes > upload.size_bytes:
             raise UploadRefused(f"{offset_bytes + size_bytes} bytes of an upload of {upload.size_bytes}", 400)
 

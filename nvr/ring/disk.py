@@ -91,6 +91,13 @@ class Directory:
         self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._files: set[int] = set()  # open ones: close() leaves none behind, whatever failed before
 
+    def is_in_place(self) -> bool:
+        """Whether `path` still leads here: not after somebody moved it, or mounted something over it."""
+        try:
+            return os.path.samestat(os.stat(self.path), os.fstat(self._fd))
+        except OSError:
+            return False
+
     def lock(self) -> None:
         """Keep other processes from writing here until close(). Raises BlockingIOError when one does so already."""
         try:

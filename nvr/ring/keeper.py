@@ -189,6 +189,9 @@ class Keeper:
                 before_opening()
                 self.open()
                 return
+            if self._should_follow(before_opening):
+                self._leave()
+                return
             self.seal_finished()
             try:
                 self.prepare()
@@ -202,6 +205,40 @@ class Keeper:
             self._let_old_go()
         except DiskFailed as failure:
             self.refuse(failure)
+
+    def _should_follow(self, before_opening: Callable[[], object]) -> bool:
+        """Whether the ring must be opened anew because its path leads elsewhere now, where it may be recorded.
+
+        Where it may not (the disk is not there, or another one is), recording goes on in the directory that is open: what was moved, or
+        lies beneath another mount, is better than nothing. But it is told: nobody finds it until it is back.
+        """
+        assert self._ring is not None
+        if self._ring.directory.is_in_place():
+            self.writer.displaced = ""
+            return False
+        try:
+            before_opening()
+        except DiskFailed as failure:
+            if not self.writer.displaced:
+                log.error("%s: recorded where nobody looks for it: %s. %s", self.settings.stream, failure, failure.hint)
+            self.writer.displaced = f"recorded where nobody looks for it: {failure}"
+            return False
+        return True
+
+    def _leave(self) -> None:
+        """Everything durable in the directory that was moved away, then the ring anew. Raises DiskFailed."""
+        with self.writer.handover:
+            while self.writer.ready:
+                self._take_back(self.writer.ready.popleft())
+            if self.writer.current is not None:
+                self.writer.current.has_failed = True  # the writer gives it up with its open fragment, and wakes us
+        self.sync()
+        self.seal_finished()
+        if self._drain():
+            log.warning("%s: %s was moved away; the ring begins anew there", self.settings.stream, self.settings.path)
+            self._let_go()
+            self.writer.displaced = ""
+            self.open()
 
     def seal_finished(self) -> None:
         """Seal the segments that the writer is done with, and put their rows into the index. Raises DiskFailed."""

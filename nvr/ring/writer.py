@@ -109,6 +109,7 @@ class Writer:
         self.ready: deque[OpenSegment] = deque()  # from the syncer: continued or prepared
         self.finished: deque[OpenSegment] = deque()  # to the syncer, which syncs and seals them
         self.current: OpenSegment | None = None  # written by this thread, synced by the other
+        self.displaced = ""  # by the syncer: why what is recorded is not found where it should be
         self.handover = threading.Lock()  # while a segment goes from `ready` to `current`, or all are taken back
         self.syncer_trouble: Trouble | None = Trouble(Cause.DISK_SLOW, "the ring is not open yet", 0)
         self.wake_syncer: Callable[[], object] = lambda: None

@@ -26,6 +26,7 @@ _BACK_TICKS = 2 * TICKS_PER_S  # more than any B picture goes back
 # further and further into the future. From the first lead on, more than cameras send at once at the start, its time is
 # slowed down; the second one, within what RunClock makes up for, is never reached.
 _LEAD_TICKS, _LEAD_LIMIT_TICKS = 6 * TICKS_PER_S, 10 * TICKS_PER_S
+_STUCK_PICTURES = 25  # with the same stamp, one behind the other: its clock stands still, and ours counts. Slices of one picture are fewer.
 _REORDER_LIMIT = 16  # H.264, A.3.1: the most a decoder holds
 _SPS_LIMIT, _PPS_LIMIT = 32, 64
 _NAL_SPS = 7
@@ -55,6 +56,7 @@ class Runs:
         self._last_sets: ParameterSets | None = None  # of the last keyframe
         self._changes_ns: list[int] = []  # when they were others than before, lately
         self._ts = -1
+        self._stuck = 0  # pictures in a row that had the stamp of the one before
         self._ticks = 0  # unwrapped, of the last picture
         self._arrival_ns = 0
         self._began_ticks = self._began_ns = 0  # of the run
@@ -174,6 +176,9 @@ class Runs:
         waited_ticks = (arrival_ns - self._arrival_ns) * 9 // 100_000
         self._ts, self._arrival_ns = ts, arrival_ns
         self._ticks += int(step * self._pace)
+        self._stuck = self._stuck + 1 if step == 0 else 0
+        if self._stuck > _STUCK_PICTURES:  # or footage of hours would be as long as a blink
+            self._ticks += waited_ticks
         return step if step < -_BACK_TICKS or step - waited_ticks > _JUMP_TICKS else 0
 
     def _keyframe(self) -> list[StreamEvent]:

@@ -61,7 +61,16 @@ def test_a_damaged_piece_is_refused_and_may_come_again(hub, box, client):
         "tus-resumable": "1.0.0", "upload-offset": "0", "content-type": "application/offset+octet-stream", "upload-checksum": f"sha256 {digest}",
     })  # fmt: skip
     assert client.patch(hub.url + place, headers=headers, content=CLIP[:1000]).status_code == 460
-    assert box.send_piece(client, place, CLIP[:1000], 0, algorithm="sha1").status_code == 204
+    assert box.send_piece(client, place, CLIP[:5000], 0, algorithm="sha1").status_code == 204
+
+
+def test_a_clip_does_not_come_in_crumbs_but_its_end_may_be_short(hub, box, client):
+    place = box.begin_upload(client, CLIP).headers["location"]
+    for size_bytes in (1, 4095):
+        assert box.send_piece(client, place, CLIP[:size_bytes], 0).status_code == 400
+    assert not list(hub.blobs.keys(f"pieces/{place.rpartition('/')[2]}"))
+    assert box.send_piece(client, place, CLIP[:-1], 0).status_code == 204
+    assert box.send_piece(client, place, CLIP[-1:], len(CLIP) - 1).headers["nvr-stored"]
 
 
 def test_a_piece_at_the_wrong_place_is_told_the_right_one(hub, box, client):

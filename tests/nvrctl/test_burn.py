@@ -23,6 +23,7 @@ from cards import (
 
 from tools.nvrctl import image_file
 from tools.nvrctl.burn import DROPS, FAILED, GONE, LIES, STALLED, STOPPED, Burn, Card
+from tools.nvrctl.device import FileDisk
 from tools.nvrctl.plan import Patch
 
 pytestmark = needs_tools
@@ -256,3 +257,14 @@ def test_an_image_that_shrinks_while_it_is_written_is_noticed(tmp_path):
     os.truncate(path, 40 * MIB)
     (card,) = burned(image, MemoryCard())
     assert card.verdict.kind == FAILED and "ends after" in card.verdict.detail
+
+
+def test_a_link_in_the_place_of_the_draft_is_not_followed(tmp_path):
+    other = tmp_path / "the system's disk"
+    other.write_bytes(b"precious")
+    (tmp_path / "card.img.unfinished").symlink_to(other)
+    disk = FileDisk(tmp_path / "card.img", 4096)
+    disk.write(0, memoryview(b"image"))
+    disk.close(whole=True)
+    assert other.read_bytes() == b"precious"
+    assert (tmp_path / "card.img").stat().st_size == 4096

@@ -15,6 +15,7 @@ from nvr.media import Cause
 from nvr.ring import disk as real_disk
 from nvr.ring.disk import DiskFailed, check_same_disk
 from nvr.ring.layout import SEGMENTS_MIN
+from nvr.ring.reader import Ring
 
 GONE, IO, FULL, READ_ONLY = errno.ENODEV, errno.EIO, errno.ENOSPC, errno.EROFS
 
@@ -369,4 +370,53 @@ def test_finished_segments_are_synced_before_a_camera_must_wait_for_one(tmp_path
         rig.syncer._keep()
     assert rig.writer.dropped == {}
     rig.stop()
+    assert rig.faults() == []
+
+
+def test_a_ring_that_was_moved_away_begins_anew_where_people_look_and_what_was_moved_is_whole(tmp_path):
+    rig = Rig(tmp_path).open()
+    rig.start_run()
+    recorded(rig)
+    before = len(rig.written)
+    moved = rig.settings.path.rename(tmp_path / "elsewhere")
+    recorded(rig)
+    rig.stop()
+    assert rig.writer.displaced == ""
+    with Ring(rig.settings.path) as ring:
+        here = {row.record.sequence for row in ring.rows()}
+    with Ring(moved) as ring:
+        there = {row.record.sequence for row in ring.rows()}
+    assert here
+    assert max(there) >= before
+    assert here | there == {each.record.sequence for each in rig.written}
+    assert rig.faults() == []
+
+
+@pytest.mark.parametrize("how", ["moved", "covered"])
+def test_where_the_rings_are_not_recording_goes_on_where_they_are_and_it_is_told(tmp_path, caplog, how):
+    rig = Rig(tmp_path)
+    mark = check_same_disk(tmp_path)
+    rig.syncer._before_opening = lambda: check_same_disk(tmp_path, mark)
+    rig.open()
+    rig.start_run()
+    recorded(rig)
+    (tmp_path / "rings").rename(tmp_path / "away")
+    if how == "covered":  # as by a mount: another directory, without the mark
+        (tmp_path / "rings/porch/main").mkdir(parents=True)
+    dropped = dict(rig.writer.dropped)
+    with caplog.at_level(logging.ERROR):
+        recorded(rig)
+    assert rig.writer.dropped == dropped
+    assert rig.writer.displaced.startswith("recorded where nobody looks for it: ")
+    assert len([each for each in caplog.messages if "where nobody looks" in each]) == 1
+    if how == "covered":
+        assert list((tmp_path / "rings").rglob("*.mp4")) == []
+        (tmp_path / "rings").rename(tmp_path / "cover")
+    (tmp_path / "away").rename(tmp_path / "rings")
+    recorded(rig)
+    assert rig.writer.displaced == ""
+    rig.stop()
+    with Ring(rig.settings.path) as ring:
+        numbers = [row.record.sequence for row in ring.rows()]
+    assert numbers[-1] == rig.written[-1].record.sequence
     assert rig.faults() == []

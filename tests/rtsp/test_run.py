@@ -135,6 +135,22 @@ def test_a_time_stamp_that_repeats_still_rises():
     assert [unit.decode_ticks for unit in events[1:]] == [0, 1, 3600]
 
 
+def test_a_camera_whose_time_stands_still_is_recorded_by_ours():
+    runs = Runs(OFFERED, "")
+    began_ns, fps, count = 7_000_000_000, 25, 25 * 60
+    pictures = [picture(5000, key=n % 50 == 0, arrival_ns=began_ns + n * 10**9 // fps) for n in range(count)]
+    events = [event for turn in range(0, count, 3) for event in runs.push_all(pictures[turn : turn + 3])]
+    assert kinds(events).replace("ES", "") == "S" + "a" * count
+    assert kinds(events).count("E") <= 1  # it looks as if pictures were reordered, and that is believed once
+    ticks = [unit.decode_ticks for unit in events if isinstance(unit, AccessUnit)]
+    assert 56 * 90_000 < max(ticks) <= 60 * 90_000
+    again = runs.push_all(
+        [picture(5000 + n * 3600, key=n == 1, arrival_ns=began_ns + 60 * 10**9 + n * 40_000_000) for n in range(1, 50)]
+    )
+    assert kinds(again) == "a" * 49  # and goes on when it moves again
+    assert again[-1].decode_ticks - ticks[-1] == pytest.approx(49 * 3600, abs=2 * 3600)
+
+
 def test_a_sender_that_began_anew_starts_a_new_run():
     runs = Runs(OFFERED, "")
     events = push(runs, picture(0, key=True), picture(50, restarted=True), picture(3650, key=True))

@@ -113,7 +113,9 @@ class FileDisk:
         self.name, self._path = str(path), path
         self.size_bytes = size_bytes
         self._draft = path.with_name(f"{path.name}.unfinished")
-        self._fd = os.open(self._draft, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        # One that is left over goes first: it may be a link, and whoever writes cards may be root and write anywhere.
+        self._draft.unlink(missing_ok=True)
+        self._fd = os.open(self._draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             os.ftruncate(self._fd, size_bytes)
             self._direct_fd: int | None = os.open(self._draft, os.O_RDWR | os.O_DIRECT | os.O_CLOEXEC)
