@@ -273,7 +273,12 @@ class Uplink:
             states = []
         at_ms = reading.wall_ns // 1_000_000 if reading.state is not ClockState.UNKNOWN else 0
         cameras = heartbeat.cameras_body(
-            self.site, self.heard.record, self.heard.silent_s(), looks if isinstance(looks, dict) else {}, self.frozen.since_ms, at_ms
+            self.site,
+            self.heard.record,
+            self.heard.silent_s(),
+            looks if isinstance(looks, dict) else {},
+            self.frozen.since_ms,
+            at_ms,
         )
         causes = {str(each["cause"]) for each in cameras.values() if str(each["cause"] or "").startswith("disk")}
         if (slow := self.heard.record.get("disk_slow")) and self.heard.silent_s() < heartbeat.SILENT_S:
