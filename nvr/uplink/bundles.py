@@ -52,7 +52,7 @@ class WantedBundle:
     """One order of the hub."""
 
     id: str
-    url: str  # https; on the hub itself it is asked for with the box's token
+    url: str  # https, or a path of the hub itself, which is asked for with the box's token
     sha256: str
     version: str
     by: str = ""
@@ -102,7 +102,7 @@ class Bundles:
 
     async def _fetch(self, wanted: WantedBundle) -> None:
         part = self._folder / f"{wanted.sha256}.part"
-        is_ours = wanted.url.startswith(self._link.url + "/")
+        is_ours = wanted.url.startswith(("/", self._link.url + "/"))
         begin = self._here(wanted)
         headers = {
             "Range": f"bytes={begin}-",

@@ -34,7 +34,7 @@ PREFIX = "hub-"  # of holds that the hub made; it may release no others
 RESTART_AFTER_S = 3.0  # the reply leaves first
 EPHEMERAL = frozenset(("live_on", "live_off", "still"))
 _VERSION = re.compile(r"[A-Za-z0-9._+~-]{1,64}")
-_URL = re.compile(r"https://[A-Za-z0-9.\-:\[\]]{1,255}(/[A-Za-z0-9._~%+/-]{0,1000})?")
+_URL = re.compile(r"(https://[A-Za-z0-9.\-:\[\]]{1,255}(/[A-Za-z0-9._~%+/-]{0,1000})?|/box/v1/bundles/[0-9a-f]{64})")
 
 
 class Cannot(NvrError):
@@ -195,7 +195,7 @@ class Commands:
     async def do_update(self, id: str, asked: Message, by: str) -> Done:
         url, sha256, version = asked.text("url"), asked.text("sha256", most=64), asked.text("version", most=64)
         if _URL.fullmatch(url) is None or not wire.is_sha256(sha256) or _VERSION.fullmatch(version) is None:
-            raise Cannot("an update needs an https address, a SHA-256 and a version")
+            raise Cannot("an update needs an https address or a bundle of the hub, a SHA-256 and a version")
         await self._bundles.want(WantedBundle(id, url, sha256, version, by))
         log.warning("the hub (%s) wants this box to run %s", by or "nobody named", version)
         return Done("it is fetched; the heartbeat tells how it goes")
