@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from firmware import network
+from firmware import network, working_copy
 from nvr import site as site_room
 from nvr import systemd
 from nvr.errors import NvrError
@@ -268,9 +268,9 @@ def prepare(places: Places) -> None:
     # What `nvrctl box find` looks for; %H is the host name of the moment (systemd.dnssd(5)).
     write(places.run / "systemd/dnssd/nvr.dnssd", f"[Service]\nName=%H\nType=_nvr._tcp\nPort={port}\n", 0o644)
     data_dir = data_dir_of(site, places)
-    write(
-        places.run / "nvr-setup/environment", f"NVR_DATA={data_dir}\nNVR_SITE={places.site}\nNVR_PORT={port}\n", 0o644
-    )
+    in_force = places.data / working_copy.IN_FORCE.relative_to("/data")
+    environment = f"NVR_DATA={data_dir}\nNVR_SITE={in_force}\nNVR_GIVEN={places.site}\nNVR_PORT={port}\n"
+    write(places.run / "nvr-setup/environment", environment, 0o644)
     write(places.run / "nvr-setup/hostname", (site.box if site is not None else "nvr").replace("_", "-") + "\n", 0o644)
     zone = places.system / "localtime"
     wanted = f"/usr/share/zoneinfo/{site.time_zone.key if site is not None else 'UTC'}"

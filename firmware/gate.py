@@ -297,7 +297,7 @@ def _tell_console(text: str) -> None:
 def main() -> int:
     systemd.set_up_logging("slot-good")
     data_dir = Path(os.environ.get("NVR_DATA", "/data/nvr"))
-    site_path = Path(os.environ.get("NVR_SITE", "/data/site/site.yaml"))
+    site_path = Path(os.environ.get("NVR_GIVEN", "/data/site/site.yaml"))
     return run(data_dir, site_path, patience=Patience.told(os.environ))
 
 

@@ -5,6 +5,7 @@ With it the rest of what a box owes its hub is seen in a real image: it enrols b
 
 from __future__ import annotations
 
+import hashlib
 import time
 
 import httpx
@@ -70,6 +71,18 @@ def test_it_enrols_and_its_heartbeats_and_clips_arrive(box, hub):
     hub.command("fetch", camera="gate", from_ms=now_ms - 8000, to_ms=now_ms - 2000, reason="a test")
     clip = wait_until(hub.clips, LIMIT_S, "a clip")[0]
     assert clip["genuine"] == 1
+
+
+def test_a_site_file_from_the_hub_is_tried_and_kept_and_outlives_a_restart(box, hub):
+    text = box.ssh("cat /data/nvr/site/site.yaml").replace("ring_gb: 0.2", "ring_gb: 0.25")
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    hub.command("site", text=text, digest=digest, rollback_s=600)
+    wait_until(lambda: digest in box.ssh("sha256sum /data/nvr/site/site.yaml"), LIMIT_S, "it is in place")
+    wait_until(lambda: box.ssh("ls /data/nvr/site-trial.json", check=False).strip() == "", LIMIT_S, "the trial is over")
+    assert digest in box.ssh("sha256sum /data/nvr/site/site.yaml")
+    box.ssh("systemctl restart nvr")
+    wait_until(lambda: box.recording() == {"gate/main": True}, LIMIT_S, "recording")
+    assert digest in box.ssh("sha256sum /data/nvr/site/site.yaml")
 
 
 def test_an_update_that_is_rolled_out_is_fetched_installed_and_proven(box, hub, api, builder, tmp_path):

@@ -481,5 +481,5 @@ def wipe_script(*, footage_only: bool) -> str:
         )
     return (
         data
-        + 'find "$NVR_DATA" -mindepth 1 -xdev -delete; rm -rf -- /data/site /data/system/authorized_keys /data/system/network.yaml; sync; nohup sh -c "sleep 1; systemctl reboot" >/dev/null 2>&1 &'
+        + 'find "$NVR_DATA" -mindepth 1 -xdev -delete; rm -rf -- /data/site /data/nvr/site /data/system/authorized_keys /data/system/network.yaml; sync; nohup sh -c "sleep 1; systemctl reboot" >/dev/null 2>&1 &'
     )
