@@ -304,11 +304,12 @@ def live(session: Session, new_box, builder, work: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def session(new_box, builder, tmp_path_factory) -> Session:
+def session(request, tmp_path_factory) -> Session:
     folder = Path(KEPT) if KEPT else tmp_path_factory.mktemp("session")
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "session.json").exists():
-        live(Session(folder, ""), new_box, builder, tmp_path_factory.mktemp("life"))
+        box, builder = request.getfixturevalue("new_box"), request.getfixturevalue("builder")
+        live(Session(folder, ""), box, builder, tmp_path_factory.mktemp("life"))
     return Session.load(folder)
 
 
