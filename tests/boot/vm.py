@@ -40,7 +40,7 @@ SSH_OPTIONS = [
         "StrictHostKeyChecking=no",
         "UserKnownHostsFile=/dev/null",
         "LogLevel=ERROR",
-        "ConnectTimeout=20",
+        "ConnectTimeout=120",
         "BatchMode=yes",
     )
     for word in ("-o", option)
