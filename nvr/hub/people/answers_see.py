@@ -88,6 +88,7 @@ class Service(BaseModel):
     state: Literal["open", "closed", "cannot tell"]
     due: str
     since_ms: int
+    sure_ms: int = 0  # of `closed`: up to when it is confirmed; what a box sees is known to be true some minutes later
     why: Why
     evidence: Evidence
 

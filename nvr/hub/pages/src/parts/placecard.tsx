@@ -49,7 +49,7 @@ export function PlaceFacts(props: { place: Place }) {
           <span>{doubt}</span>
         </li>
       )}
-      {!!place.service?.sure_ms && (
+      {!!place.service?.sure_ms && hubNow() - place.service.sure_ms > 60_000 && (
         <li>
           <Icon name="clock" />
           <span>{t("closedSureUntil", moment(place.service.sure_ms))}</span>
