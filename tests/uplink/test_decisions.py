@@ -167,7 +167,8 @@ def test_a_recorder_that_says_nothing_is_not_recording(tmp_path):
     )
     settings = site.load(tmp_path / "site.yaml")
     record_says = {"streams": {"gate/main": {"recording": True, "pictures_per_s": 25.0, "bits_per_s": 4_000_000}}}
-    now = heartbeat.cameras_body(settings, record_says, 1.0, {})["gate"]
+    now = heartbeat.cameras_body(settings, record_says, 1.0, {}, {"gate": 7})["gate"]
     assert (now["recording"], now["fps"], now["kbit_s"], now["looked_at"]) == (True, 25.0, 4000, "no")
-    silent = heartbeat.cameras_body(settings, record_says, 11.0, {})["gate"]
+    assert now["same_since_ms"] == 7
+    silent = heartbeat.cameras_body(settings, record_says, 11.0, {}, {})["gate"]
     assert (silent["recording"], silent["cause"]) == (False, "box off")
