@@ -127,7 +127,8 @@ def test_a_request_of_a_person_is_entered_looked_at_and_refused_with_a_reason(ci
     fill(browser, ("dialog input[name=person]", "Ibu Maria"), ("dialog textarea[name=reason]", "mohon dihapus"))
     press(browser, "Catat", "dialog")
     browser.wait(
-        "location.pathname.startsWith('/requests/') && !!document.querySelector('.head[data-state=received]')", "its page"
+        "location.pathname.startsWith('/requests/') && !!document.querySelector('.head[data-state=received]')",
+        "its page",
     )
     assert "Jawab dalam" in browser.run("document.querySelector('.head').innerText")
     fill(browser, ("textarea[name=answer]", "diperlukan untuk penyidikan"))
