@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -19,6 +20,9 @@ from firmware import gate, slots
 
 DATA = Path(os.environ.get("NVR_DATA", "/data/nvr"))
 HEAR_S = 15.0
+TRIED = "tried.json"  # in /data/update: which bundle of the hub's, and how often
+TRIES = 3
+BUNDLE_NAME = re.compile(r"[0-9a-f]{64}\.raucb")
 
 
 def before_install(data_dir: Path = DATA, folder: Path = gate.UPDATE_DIR, selector: Path = slots.SELECTOR) -> str:
@@ -49,14 +53,77 @@ def install(bundle: str, folder: Path = gate.UPDATE_DIR, *, restart: bool = True
         # RAUC's own word for why, then whatever looks like one.
         why = [line.removeprefix("LastError: ") for line in lines if line.startswith("LastError:")]
         lines = why or [line for line in lines if "rror" in line or "ailed" in line] or lines
-        gate.keep(
-            folder, gate.LAST, {"state": "refused", **here, "reason": (lines or ["RAUC gave no reason"])[-1][:500]}
-        )
+        reason = (lines or ["RAUC gave no reason"])[-1][:500]
+        gate.keep(folder, gate.LAST, {"state": "refused", **here, "reason": reason})
+        print(f"refused: {reason}", file=sys.stderr)
         return 1
     gate.keep(folder, gate.LAST, {"state": "restarting" if restart else "installed", **here, "reason": ""})
     if restart:
         slots.restart()
     return 0
+
+
+def requested(data_dir: Path = DATA, folder: Path = gate.UPDATE_DIR) -> int:
+    """Install what the uplink fetched for the hub (nvr/uplink/bundles.py), and restart into it. Exit status 1 when it was refused.
+
+    The order comes from a process without rights: it names a file in its own folder by that file's SHA-256 and can do no more;
+    RAUC checks the signature. The order is taken back when it has been dealt with, so a power cut in the middle only costs time; one
+    that cannot be dealt with in TRIES starts is refused.
+    """
+    place = data_dir / "updates"
+    ready, bundle = place / "ready.json", None
+    try:
+        said = json.loads(ready.read_bytes()[:4096])
+        name, version = str(said["file"]), str(said["version"])[:64]
+        bundle = place / name if BUNDLE_NAME.fullmatch(name) else None
+    except FileNotFoundError:
+        return 0
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        version = "unknown"
+    try:
+        if bundle is None or bundle.is_symlink() or not bundle.is_file():
+            return _refuse(folder, version, "the order names no bundle")
+        if (tries := _tries(folder, bundle.name)) > TRIES:
+            return _refuse(folder, version, f"it could not be installed in {TRIES} tries")
+        print(f"installing {version}, ordered by the hub, try {tries}", flush=True)
+        status = install(str(bundle), folder, restart=False)
+    finally:
+        ready.unlink(missing_ok=True)
+        (data_dir / "run" / "update.json").unlink(missing_ok=True)  # from here on last.json says how it goes
+        for path in place.glob("*.raucb"):
+            path.unlink()
+    if status == 0:
+        gate.keep(folder, gate.LAST, {**_last(folder), "state": "restarting"})
+        slots.restart()
+    return status
+
+
+def _tries(folder: Path, name: str) -> int:
+    """Which try at this bundle this is, counted before it begins."""
+    try:
+        before = json.loads((folder / TRIED).read_bytes())
+        tries = int(before["tries"]) + 1 if before["file"] == name else 1
+    except (OSError, ValueError, TypeError, KeyError):
+        tries = 1
+    gate.keep(folder, TRIED, {"file": name, "tries": tries})
+    return tries
+
+
+def _refuse(folder: Path, version: str, reason: str) -> int:
+    target = slots.other(slots.booted_slot() or "A")
+    gate.keep(
+        folder, gate.LAST,
+        {"state": "refused", "slot": target, "version": version, "wall_ms": time.time_ns() // 1_000_000, "reason": reason},
+    )  # fmt: skip
+    print(f"refused: {reason}", file=sys.stderr)
+    return 1
+
+
+def _last(folder: Path) -> dict[str, object]:
+    try:
+        return dict(json.loads((folder / gate.LAST).read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def _version_in(bundle: str) -> str:
@@ -88,10 +155,17 @@ def main() -> int:
             return install(bundle)
         case ["install", "--no-restart", bundle]:
             return install(bundle, restart=False)
+        case ["requested"]:
+            return requested()
+        case ["restart"]:
+            slots.restart()
+            return 0
         case ["status"]:
             print(json.dumps(status(), ensure_ascii=False))
             return 0
-    print("usage: update install [--no-restart] BUNDLE | status | before-install", file=sys.stderr)
+    print(
+        "usage: update install [--no-restart] BUNDLE | requested | restart | status | before-install", file=sys.stderr
+    )
     return 2
 
 

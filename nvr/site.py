@@ -225,6 +225,7 @@ class _Top:
         return Hub(
             values["url"], values["code"], values["fingerprint"], values["cap_kbit_s"], values["floor_kbit_s"],
             _quiet_hours(values["quiet_hours"]), values["still_s"], values["clips"], values["clip_before_s"], values["clip_after_s"],
+            values["yields"],
         )  # fmt: skip
 
     # -- cameras -------------------------------------------------------------------------------------

@@ -141,6 +141,8 @@ HUB = (
         why="a heartbeat of 16 cameras every 10 s and an event a minute"),
     Key("quiet_hours", Text(r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d(\s*,\s*([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d){0,5}", "times such as `07:00-22:00`, at the site; several with commas"),
         "When clips that are no alarm and that nobody asked for wait: the link belongs to others.", "", why="none"),
+    Key("yields", Flag(), "The link is shared, as with free public Wi-Fi: clips that are no alarm and that nobody asked for go more slowly as soon as others wait because of them.", False,
+        why="a link of its own has nobody to yield to"),
     Key("still_s", Number(2, 3600), "Every so many seconds a small still of each camera; the hub may ask for fewer.", 10.0, why="a wall of 37 cameras in 1 Mbit/s"),
     Key("clips", Choice(("all", "alarms", "none")), "Which events send their footage without being asked.", "all",
         why="what is true of a place is only believed with its picture"),

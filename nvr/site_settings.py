@@ -141,6 +141,7 @@ class Hub:
     clips: str = "all"  # all, alarms, none
     clip_before_s: float = 10.0
     clip_after_s: float = 10.0
+    yields: bool = False  # to others on the same link
 
 
 @dataclass(frozen=True, slots=True)

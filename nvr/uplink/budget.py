@@ -2,7 +2,8 @@
 
 Everything that is sent is paid for by what really went out: payload at once, headers and repetitions of TCP as the kernel counts them
 (`Meter`), so the cap holds on a bad link too. What is urgent (heartbeats, events) is sent at once and paid for afterwards; the rest
-waits for its turn, the most valuable first, and never takes the floor. While an alarm travels, ordinary clips stand still.
+waits for its turn, the most valuable first, and never takes the floor. While an alarm travels, ordinary clips stand still. Where the
+link is also the public's, they yield to it (`courtesy.py`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from nvr.uplink.worth import RANK_ASKED, RANK_STATE
+from nvr.uplink.courtesy import Courtesy
+from nvr.uplink.worth import RANK_ASKED, RANK_CLIP, RANK_STATE
 
 HEADERS_BYTES = 52  # IPv4 and TCP with timestamps, of each segment; IPv6 has 20 more, an Ethernet frame 14
 BURST_S = 0.25  # so much may be saved up while nothing is sent
@@ -62,6 +64,7 @@ class Meter:
         self._socket = sock
         self.paid_bytes = 0  # payload that was handed over
         self._told_bytes = 0
+        self._delay_of_segments = 0
 
     def overhead_bytes(self) -> int:
         """Since the last call; never negative."""
@@ -76,14 +79,29 @@ class Meter:
     def facts(self) -> SocketFacts | None:
         return socket_facts(self._socket)
 
+    def delay_ms(self) -> float | None:
+        """Round trip beyond the shortest of late (the kernel remembers it for five minutes); None where nothing was sent since the last call."""
+        facts = self.facts()
+        if facts is None or not facts.rtt_ms or facts.segments == self._delay_of_segments:
+            return None
+        self._delay_of_segments = facts.segments
+        return max(facts.rtt_ms - facts.least_rtt_ms, 0.0)
+
 
 class Budget:
     """One for all connections of the process. Only ever touched by the event loop."""
 
     def __init__(
-        self, cap_kbit_s: float | None, floor_kbit_s: float, now_s: Callable[[], float] = time.monotonic
+        self,
+        cap_kbit_s: float | None,
+        floor_kbit_s: float,
+        now_s: Callable[[], float] = time.monotonic,
+        *,
+        yields: bool = False,
     ) -> None:
         self._now_s = now_s
+        self.courtesy = Courtesy() if yields else None
+        self._looked_s, self._looked_bytes = now_s(), 0
         self._at_s = now_s()
         self._floor_bytes_s = floor_kbit_s * 125
         self.cap_kbit_s: float | None = None
@@ -125,7 +143,9 @@ class Budget:
         return rank < RANK_ASKED or not any(busy < RANK_STATE for busy in self._busy)
 
     def may_send(self, rank: int) -> bool:
-        """Whether the cap leaves room for something of this rank now."""
+        """Whether cap and courtesy leave room for something of this rank now."""
+        if self.courtesy is not None and rank >= RANK_CLIP and not self.courtesy.may_send():
+            return False
         if self.cap_kbit_s is None:
             return True
         self._go_on()
@@ -146,6 +166,8 @@ class Budget:
                 await asyncio.sleep(_TICK_S)
         finally:
             self._waiting.remove(rank)
+        if self.courtesy is not None and rank >= RANK_CLIP:
+            self.courtesy.spend(size_bytes)
         self.spend(size_bytes, is_urgent=rank < RANK_STATE)
 
     def begin(self, rank: int) -> None:
@@ -177,6 +199,12 @@ class Budget:
         """Pay for what the connections sent beyond their payload; called several times a second."""
         for meter in list(self._meters):
             self._settle(meter)
+        if self.courtesy is not None:
+            delays = [delay for meter in self._meters if (delay := meter.delay_ms()) is not None]
+            now_s = self._now_s()
+            sent_bytes, self._looked_bytes = self.sent_bytes - self._looked_bytes, self.sent_bytes
+            self.courtesy.look(min(delays, default=None), sent_bytes, now_s - self._looked_s)
+            self._looked_s = now_s
 
     def repeated_bytes(self) -> int:
         """By TCP, of the connections there are now."""

@@ -16,8 +16,8 @@ from nvr.clock import Clock
 from nvr.errors import NvrError
 from nvr.media import ClockState
 from nvr.ring import holds
-from nvr.ring.disk import write_file
 from nvr.site_settings import Site
+from nvr.uplink.bundles import Bundles, WantedBundle
 from nvr.uplink.cutting import may_have
 from nvr.uplink.hearing import Heard
 from nvr.uplink.outbox import Clip, Outbox, Wanted
@@ -50,7 +50,7 @@ class Done:
 class Commands:
     def __init__(
         self, site: Site, data_dir: Path, outbox: Outbox, relay: Relay, heard: Heard, clock: Clock, *,
-        reply: Callable[..., None], want_still: Callable[[str], None], now_ns: Callable[[], int | None],
+        bundles: Bundles, reply: Callable[..., None], want_still: Callable[[str], None], now_ns: Callable[[], int | None],
     ) -> None:  # fmt: skip
         self._site, self._data_dir, self._outbox, self._relay, self._heard, self._clock = (
             site,
@@ -60,6 +60,7 @@ class Commands:
             heard,
             clock,
         )
+        self._bundles = bundles
         self._reply, self._want_still, self._now_ns = reply, want_still, now_ns
         self._cameras = {camera.name for camera in site.cameras}
         self._later: set[asyncio.Task[None]] = set()
@@ -181,11 +182,9 @@ class Commands:
         url, sha256, version = asked.text("url"), asked.text("sha256", most=64), asked.text("version", most=64)
         if _URL.fullmatch(url) is None or not wire.is_sha256(sha256) or _VERSION.fullmatch(version) is None:
             raise Cannot("an update needs an https address, a SHA-256 and a version")
-        request = {"id": id, "url": url, "sha256": sha256, "version": version, "by": by}
-        await asyncio.to_thread(
-            write_file, self._data_dir / "run" / "update-request.json", json.dumps(request).encode()
-        )
-        return Done("handed to the updater")
+        await self._bundles.want(WantedBundle(id, url, sha256, version, by))
+        log.warning("the hub (%s) wants this box to run %s", by or "nobody named", version)
+        return Done("it is fetched; the heartbeat tells how it goes")
 
     async def do_restart(self, id: str, asked: Message, by: str) -> Done:
         async def later() -> None:

@@ -31,6 +31,7 @@ from nvr.media import ClockState, FragmentRecord
 from nvr.site_settings import Site
 from nvr.uplink import health, heartbeat, ladder
 from nvr.uplink.budget import Budget
+from nvr.uplink.bundles import Bundles
 from nvr.uplink.commands import Commands
 from nvr.uplink.control import Control, Outgoing
 from nvr.uplink.cutting import Cutter
@@ -78,7 +79,7 @@ class Uplink:
         self.identity = Identity.load_or_create(data_dir / "identity" / "key")
         self.outbox = Outbox(data_dir / "outbox")
         self.link = Link(self.hub.url, self.hub.fingerprint, self.identity, self.clock)
-        self.budget = Budget(self.hub.cap_kbit_s, self.hub.floor_kbit_s)
+        self.budget = Budget(self.hub.cap_kbit_s, self.hub.floor_kbit_s, yields=self.hub.yields)
         self.heard = Heard(self.run_dir)
         self.relay = Relay(data_dir, self.clock)
         self.cutter = Cutter(site, data_dir, self.outbox, self.identity, self.clock, self.boot_id)
@@ -90,8 +91,9 @@ class Uplink:
             self.link, self.budget, self.relay, hello=self._hello, next_events=self._next_events, acknowledged=self._acknowledged,
             refused=self._refused, welcomed=self._welcomed, command=self._command,
         )  # fmt: skip
+        self.bundles = Bundles(self.link, data_dir, lambda: self.budget.cap_kbit_s)
         self.commands = Commands(
-            site, data_dir, self.outbox, self.relay, self.heard, self.clock, reply=self.control.reply,
+            site, data_dir, self.outbox, self.relay, self.heard, self.clock, bundles=self.bundles, reply=self.control.reply,
             want_still=self._want_still, now_ns=self.link.now_ns,
         )  # fmt: skip
         self.sending = Sending(site, self.link, self.budget, self.outbox, self.cutter, self.control, self.standing)
@@ -116,7 +118,7 @@ class Uplink:
         lanes = [partial(self.sending.send, number) for number in range(len(LANES))]
         works: list[Callable[[], Awaitable[None]]] = [
             self.heard.run, self._stay_connected, self._take_events, self._beat, self._make_stills, self.sending.cut, self.sending.hold,
-            self._settle, self._tell_status, self._look_slowly, self._look_for_frozen, *lanes,
+            self._settle, self._tell_status, self._look_slowly, self._look_for_frozen, self.bundles.run, *lanes,
         ]  # fmt: skip
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -292,6 +294,7 @@ class Uplink:
     def _uplink_body(self, rtt_ms: float | None) -> dict[str, Any]:
         return {
             "sent_bytes": self.budget.sent_bytes, "resent_bytes": self.counts.resent_bytes, "cap_kbit_s": self.budget.cap_kbit_s,
+            "yields_kbit_s": None if self.budget.courtesy is None else round(self.budget.courtesy.bytes_s / 125),
             "rtt_ms": None if rtt_ms is None else round(rtt_ms), "breaks": self.counts.breaks, "stored": self.counts.stored,
         }  # fmt: skip
 

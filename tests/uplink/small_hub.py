@@ -17,7 +17,7 @@ from typing import Any
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 from websockets.exceptions import InvalidState
@@ -91,6 +91,10 @@ class SmallHub:
         self.location = ""  # given instead of the true one
         self.damage_pieces = 0
         self.is_away = False
+        self.bundles: dict[str, bytes] = {}  # by their SHA-256, for updates
+        self.bundle_asked: list[int] = []  # from which byte on
+        self.bundle_breaks: list[int] = []  # after so many bytes of the next answers
+        self.ignores_ranges = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._socket: WebSocket | None = None
         self.app = Starlette(
@@ -98,6 +102,7 @@ class SmallHub:
                 Route("/box/v1/time", self._time), Route("/box/v1/enrol", self._enrol, methods=["POST"]),
                 Route("/box/v1/uploads", self._create, methods=["POST"]),
                 Route("/box/v1/uploads/{id}", self._upload, methods=["PATCH", "HEAD"]),
+                Route("/box/v1/bundles/{sha256}", self._bundle),
                 WebSocketRoute("/box/v1/control", self._control),
             ]
         )  # fmt: skip
@@ -210,6 +215,29 @@ class SmallHub:
             self.objects[digest] = bytes(upload.data)
             self.stored_times[digest] = self.stored_times.get(digest, 0) + 1
         return None
+
+    async def _bundle(self, request: Request) -> Response:
+        if self._box(request.headers) is None:
+            return Response(status_code=401)
+        data = self.bundles.get(request.path_params["sha256"])
+        if data is None:
+            return Response(status_code=404)
+        begin = 0 if self.ignores_ranges else int(request.headers["range"].removeprefix("bytes=").removesuffix("-"))
+        self.bundle_asked.append(begin)
+        if begin >= len(data):
+            return Response(status_code=416, headers={"Content-Range": f"bytes */{len(data)}"})
+        until = begin + self.bundle_breaks.pop(0) if self.bundle_breaks else len(data)
+
+        async def pieces():  # type: ignore[no-untyped-def]
+            for at in range(begin, len(data), 5000):
+                yield data[at : min(at + 5000, until)]
+                if at + 5000 >= until and until < len(data):
+                    raise RuntimeError("the connection breaks on purpose")
+
+        headers = {"Content-Length": str(len(data) - begin)}
+        if not self.ignores_ranges:
+            headers["Content-Range"] = f"bytes {begin}-{len(data) - 1}/{len(data)}"
+        return StreamingResponse(pieces(), 200 if self.ignores_ranges else 206, headers)
 
     # -- control
 

@@ -82,7 +82,7 @@ class LiveBox:
         try:
             yield
         finally:
-            path.unlink()
+            path.unlink(missing_ok=True)
 
     def stop(self) -> None:
         for process in (self.web, self.recorder):
@@ -233,11 +233,12 @@ def test_a_camera_that_comes_back_with_other_pictures_is_shown_at_once(box, brow
             browser.wait(tile("gate", "dataset.state === 'down'"), "it is down")
         browser.wait(tile("gate", "querySelector('video').videoWidth === 480"), "pictures of the new size are shown")
         moves(browser, tile("gate", "querySelector('video')"))
+        # Pictures come before the words: a cut that begins while it is still called down ends before the camera has seen it.
+        browser.wait(tile("gate", "dataset.state === 'good'"), "it is told to be recording")
         with box.fault("gate", "cut"):
             browser.wait(tile("gate", "dataset.state === 'down'"), "it is down again")
             (box.data_dir / "run" / "gate.less").unlink()
         browser.wait(tile("gate", "querySelector('video').videoWidth === 640"), "and the old size again")
-        (box.data_dir / "run" / "gate.less").touch()
     on_wall(browser)
 
 

@@ -127,7 +127,7 @@ def measure(folder: Path, plan: Plan, name: str = "upl") -> Figures:
         stack.enter_context(hub.real)
         more = f", cap_kbit_s: {plan.cap_kbit_s:g}" if plan.cap_kbit_s else ""
         site_path = box.site_file(f"https://{HUB}:{PORT}", hub.real.fingerprint, more, code=hub.real.code)
-        stack.enter_context(_process(folder / "uplink.log", *link.command(
+        stack.enter_context(process_of(folder / "uplink.log", *link.command(
             "box", sys.executable, "-m", "nvr.uplink", "--data", str(box.data_dir), "--site", str(site_path))))  # fmt: skip
         began_s = time.time()
         told: list[float] = []  # alarms: when they were stored on the box
@@ -201,7 +201,7 @@ def _rates(figures: Figures, timeline: list[tuple[float, int]]) -> None:
 
 
 @contextlib.contextmanager
-def _process(log_path: Path, *command: str):  # type: ignore[no-untyped-def]
+def process_of(log_path: Path, *command: str):  # type: ignore[no-untyped-def]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with open(log_path, "ab") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=ROOT, start_new_session=True)

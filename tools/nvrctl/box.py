@@ -408,7 +408,9 @@ def update(shell: Shell, name: str, bundle: Path, as_json: bool, yes: bool) -> N
     confirm(f"Update {name} with {bundle.name} ({size_text(bundle.stat().st_size)}) and restart it?", yes=yes)
     shell.send(bundle, BUNDLE_PLACE)
     told = shell.run(
-        f"{ENVIRONMENT} python3 -m firmware.update install {BUNDLE_PLACE}; status=$?; rm -f {BUNDLE_PLACE}; exit $status",
+        # Restarted a second later, so that what was installed is told before the connection ends.
+        f"nvr-update install --no-restart {BUNDLE_PLACE}; status=$?; rm -f {BUNDLE_PLACE}; [ $status = 0 ] || exit $status; "
+        "nohup sh -c 'sleep 1; nvr-update restart' >/dev/null 2>&1 &",
         timeout_s=1800,
     )
     print_json({"box": name, "installed": bundle.name, "told": told}) if as_json else click.echo(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -21,6 +21,11 @@ Month = Annotated[
 ]
 Format = Annotated[Literal["json", "csv"], Query()]
 LanguageQuery = Annotated[answers.Language | None, Query(description="of the CSV; without it the person's")]
+OPENING = (
+    "day", "due_from", "due_to", "opened", "last_open", "due_s", "open_s", "closed_s", "cannot_tell_s", "maybe_holiday_s", "kept",
+)  # fmt: skip
+WAITING = ("hour", "visits", "median_s", "p90_s", "longest_s")
+CROSSED = ("day", "hour", "thing", "direction", "count")
 CSV: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {}}}}
 
 
@@ -38,17 +43,32 @@ def _places(connection: Connection, asked: Asked, place: str | None) -> Collecti
     return asked.places(roles.REPORT)
 
 
-def _csv(
-    asked: Asked, name: str, month: str, columns: list[str], rows: list[dict[str, Any]], language: str | None
-) -> Response:
-    text = reports.table_text(columns, rows, language or asked.person.language)
-    headers = {"Content-Disposition": f'attachment; filename="{name}-{month}.csv"', "X-Content-Type-Options": "nosniff"}
-    return Response(text.encode(), media_type="text/csv; charset=utf-8", headers=headers)
+def _by_place(
+    names: dict[int, tuple[str, dict[str, str]]], found: Mapping[int, Sequence[Any]], columns: Sequence[str]
+) -> list[dict[str, Any]]:
+    """A row for each thing found, in the order of the places' names: the place, then the thing's `columns`."""
+    return [
+        {"place": name, "place_title": title, **{column: getattr(each, column) for column in columns}}
+        for place_id, (name, title) in _in_order(names, found)
+        for each in found[place_id]
+    ]
 
 
-def _log(asked: Asked, name: str, month: str, place: str | None) -> None:
+def _in_order(
+    names: dict[int, tuple[str, dict[str, str]]], found: Collection[int]
+) -> list[tuple[int, tuple[str, dict[str, str]]]]:
+    return sorted(((place_id, names.get(place_id, NO_PLACE)) for place_id in found), key=lambda each: each[1][0])
+
+
+def _exported(
+    asked: Asked, name: str, month: str, place: str | None, columns: Sequence[str], rows: list[dict[str, Any]], language: str | None,
+) -> Response:  # fmt: skip
+    """The rows as CSV; that somebody took them is logged."""
     with asked.hub.store.writing() as connection:
         asked.log(connection, "report exported", name, month=month, place=place)
+    text = reports.table_text(["place", "place_title", *columns], rows, language or asked.person.language)
+    headers = {"Content-Disposition": f'attachment; filename="{name}-{month}.csv"', "X-Content-Type-Options": "nosniff"}
+    return Response(text.encode(), media_type="text/csv; charset=utf-8", headers=headers)
 
 
 @router.get("/opening", response_model=answers_work.OpeningReport, responses=CSV)
@@ -67,28 +87,11 @@ def opening_report(
             connection, asked.tenant_id, _places(connection, asked, place), month, zone, asked.now_ms
         )
     days, sums = [], []
-    for place_id in sorted(found, key=lambda each: names.get(each, NO_PLACE)[0]):
-        name, title = names.get(place_id, NO_PLACE)
+    for place_id, (name, title) in _in_order(names, found):
         days += [_day(name, title, day, zone) for day in found[place_id]]
         sums.append({"place": name, "place_title": title, **_sum(found[place_id])})
     if format == "csv":
-        _log(asked, "opening", month, place)
-        columns = [
-            "place",
-            "place_title",
-            "day",
-            "due_from",
-            "due_to",
-            "opened",
-            "last_open",
-            "due_s",
-            "open_s",
-            "closed_s",
-            "cannot_tell_s",
-            "maybe_holiday_s",
-            "kept",
-        ]
-        return _csv(asked, "opening", month, columns, days, language)
+        return _exported(asked, "opening", month, place, OPENING, days, language)
     return {"now_ms": asked.now_ms, "month": month, "days": days, "places": sums}
 
 
@@ -127,22 +130,9 @@ def waiting_report(
         found, is_complete = reports.waiting(
             connection, asked.tenant_id, _places(connection, asked, place), month, zone
         )
-    rows = [
-        {"place": names.get(place_id, NO_PLACE)[0], "place_title": names.get(place_id, NO_PLACE)[1], "hour": each.hour, "visits": each.visits,
-         "median_s": each.median_s, "p90_s": each.p90_s, "longest_s": each.longest_s}
-        for place_id in sorted(found, key=lambda each: names.get(each, NO_PLACE)[0])
-        for each in found[place_id]
-    ]  # fmt: skip
+    rows = _by_place(names, found, WAITING)
     if format == "csv":
-        _log(asked, "waiting", month, place)
-        return _csv(
-            asked,
-            "waiting",
-            month,
-            ["place", "place_title", "hour", "visits", "median_s", "p90_s", "longest_s"],
-            rows,
-            language,
-        )
+        return _exported(asked, "waiting", month, place, WAITING, rows, language)
     return {"now_ms": asked.now_ms, "month": month, "hours": rows, "is_complete": is_complete}
 
 
@@ -161,26 +151,8 @@ def traffic_report(
         counts, jams = reports.traffic(
             connection, asked.tenant_id, _places(connection, asked, place), month, zone, asked.now_ms
         )
-    hours = [
-        {"place": names.get(place_id, NO_PLACE)[0], "place_title": names.get(place_id, NO_PLACE)[1], "day": each.day, "hour": each.hour,
-         "thing": each.thing, "direction": each.direction, "count": each.count}
-        for place_id in sorted(counts, key=lambda each: names.get(each, NO_PLACE)[0])
-        for each in counts[place_id]
-    ]  # fmt: skip
+    hours = _by_place(names, counts, CROSSED)
     if format == "csv":
-        _log(asked, "traffic", month, place)
-        return _csv(
-            asked,
-            "traffic",
-            month,
-            ["place", "place_title", "day", "hour", "thing", "direction", "count"],
-            hours,
-            language,
-        )
-    jammed = [
-        {"place": names.get(place_id, NO_PLACE)[0], "place_title": names.get(place_id, NO_PLACE)[1], "day": each.day, "hour": each.hour,
-         "jam_s": each.jam_s, "dense_s": each.dense_s}
-        for place_id in sorted(jams, key=lambda each: names.get(each, NO_PLACE)[0])
-        for each in jams[place_id]
-    ]  # fmt: skip
+        return _exported(asked, "traffic", month, place, CROSSED, hours, language)
+    jammed = _by_place(names, jams, ("day", "hour", "jam_s", "dense_s"))
     return {"now_ms": asked.now_ms, "month": month, "hours": hours, "jams": jammed}

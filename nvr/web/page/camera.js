@@ -12,6 +12,7 @@ import { causeWords, t } from "./words.js";
 const RELOAD_MS = 10000; // of a day that is not over
 const GAPS_SHOWN = 200;
 const EVENT_BEFORE_MS = 2000;
+const EVENT_AFTER_MS = 2000;
 const NEARLY_LIVE_MS = 3000; // who has played up to here goes on live
 
 export function camera(box, name) {
@@ -169,7 +170,13 @@ class CameraView {
   // -- playing
 
   play(ms) {
-    if (ms > boxNow() - 2 * NEARLY_LIVE_MS) return this.toLive();
+    if (ms > boxNow() - 2 * NEARLY_LIVE_MS) this.toLive();
+    else this.replay(ms);
+  }
+
+  /** Play from `ms`, however short ago: what is not on disk yet is waited for. Not live before `untilMs` was shown. */
+  replay(ms, untilMs = ms) {
+    this.replayedMs = untilMs;
     this.notice("");
     const wasOn = this.player.isOn;
     this.player.wants = true;
@@ -185,10 +192,10 @@ class CameraView {
     this.timeline.setHead(ms);
   }
 
-  /** An event is looked at from a little before it, on the timeline of its day. */
+  /** An event is looked at from a little before it, on the timeline of its day; also one of a second ago, which live would miss. */
   playEvent(ms) {
     if (isoDay(ms) !== isoDay(this.dayMs)) this.goTo(isoDay(ms));
-    this.play(ms - EVENT_BEFORE_MS);
+    this.replay(ms - EVENT_BEFORE_MS, ms + EVENT_AFTER_MS);
     this.tile.element.scrollIntoView({ block: "nearest" });
   }
 
@@ -308,7 +315,7 @@ class CameraView {
       if (ms !== null) {
         set(this.playedAt, `${t("played")} · ${moment(ms)}`);
         this.timeline.setHead(ms);
-        if (this.player.wants && ms > boxNow() - NEARLY_LIVE_MS) this.toLive();
+        if (this.player.wants && ms > Math.max(this.replayedMs, boxNow() - NEARLY_LIVE_MS)) this.toLive();
       }
     }
     if (this.isToday && now() - this.loadedMs > RELOAD_MS && !document.hidden) {

@@ -1,0 +1,110 @@
+"""What the uplink fetched for the hub is installed once, with RAUC as a mock at the edge: there is none on a machine without slots."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from firmware import gate, update
+
+NAME = f"{'a' * 64}.raucb"
+
+
+class Places:
+    def __init__(self, folder: Path) -> None:
+        self.data, self.kept = folder / "data", folder / "update"
+        self.updates = self.data / "updates"
+        self.updates.mkdir(parents=True)
+        (self.data / "run").mkdir()
+        self.kept.mkdir()
+        self.installed: list[str] = []
+        self.restarts = 0
+
+    def order(self, **said: object) -> None:
+        (self.updates / NAME).write_bytes(b"bundle")
+        (self.data / "run" / "update.json").write_text("{}")
+        (self.updates / "ready.json").write_text(json.dumps({"file": NAME, "version": "1.2", "id": "0" * 32, **said}))
+
+    def last(self) -> dict:
+        return json.loads((self.kept / gate.LAST).read_bytes())
+
+    def requested(self) -> int:
+        return update.requested(self.data, self.kept)
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch) -> Places:
+    places = Places(tmp_path)
+
+    def install(bundle: str, folder: Path, *, restart: bool) -> int:
+        assert not restart
+        assert Path(bundle).read_bytes() == b"bundle"
+        places.installed.append(bundle)
+        gate.keep(folder, gate.LAST, {"state": "installed", "slot": "B", "version": "1.2", "reason": ""})
+        return 0
+
+    def restart() -> None:
+        places.restarts += 1
+
+    monkeypatch.setattr(update, "install", install)
+    monkeypatch.setattr(update.slots, "restart", restart)
+    return places
+
+
+def test_a_bundle_is_installed_once_and_the_box_restarts(places):
+    places.order()
+    assert places.requested() == 0
+    assert places.requested() == 0  # nothing is ordered any more
+    assert places.installed == [str(places.updates / NAME)]
+    assert places.restarts == 1
+    assert places.last()["state"] == "restarting"
+    assert list(places.updates.iterdir()) == []
+    assert not (places.data / "run" / "update.json").exists()
+
+
+def test_a_refused_bundle_does_not_restart_the_box(places, monkeypatch):
+    monkeypatch.setattr(update, "install", lambda *_, **__: 1)
+    places.order()
+    assert places.requested() == 1
+    assert places.restarts == 0
+    assert list(places.updates.iterdir()) == []
+
+
+def test_a_power_cut_while_installing_is_tried_again_but_not_for_ever(places, monkeypatch):
+    class PowerCut(BaseException):
+        pass
+
+    def cut(*_: object, **__: object) -> int:
+        raise PowerCut
+
+    monkeypatch.setattr(update, "install", cut)
+    for _ in range(update.TRIES):
+        places.order()  # after a cut it is still there
+        with pytest.raises(PowerCut):
+            places.requested()
+    places.order()
+    assert places.requested() == 1
+    assert places.last()["state"] == "refused"
+    assert "tries" in places.last()["reason"]
+
+
+@pytest.mark.parametrize("file", ["../../../etc/passwd", "x.raucb", "/data/x", f"{'a' * 64}.raucb\n", 7])
+def test_an_order_names_a_bundle_in_its_own_folder_or_is_refused(places, file):
+    places.order(file=file)
+    assert places.requested() == 1
+    assert places.installed == []
+    assert "names no bundle" in places.last()["reason"]
+    assert not (places.updates / "ready.json").exists()
+
+
+def test_an_order_that_is_garbage_or_leads_elsewhere_is_refused(places):
+    places.order()
+    (places.updates / "ready.json").write_text("[" * 4000)
+    assert places.requested() == 1
+    places.order()
+    (places.updates / NAME).unlink()
+    (places.updates / NAME).symlink_to("/etc/hostname")
+    assert places.requested() == 1
+    assert places.installed == []
