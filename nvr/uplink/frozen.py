@@ -3,7 +3,8 @@
 No living camera sends two keyframes of the same bytes: its sensor's noise is in each of them. So one keyframe of each camera is
 looked at every few seconds; only when its bytes were seen a moment ago, all of the last ones are. An encoder may number its keyframes
 in turn (`idr_pic_id`, H.264 7.4.3: two that follow each other differ), so a frozen camera shows two forms at most; footage that is played in
-a loop has more. A camera that counts them up, pads, or draws a clock into the picture is not noticed here: `rules/tamper.py` looks at decoded pictures.
+a loop has more. A camera that counts them up, whose rate control still moves, or that draws a clock into the picture is not noticed here: `rules/tamper.py`
+looks at decoded pictures.
 """
 
 from __future__ import annotations

@@ -169,8 +169,9 @@ def test_a_recorder_that_says_nothing_is_not_recording(tmp_path):
     )
     settings = site.load(tmp_path / "site.yaml")
     record_says = {"streams": {"gate/main": {"recording": True, "pictures_per_s": 25.0, "bits_per_s": 4_000_000}}}
-    now = heartbeat.cameras_body(settings, record_says, 1.0, {}, {})["gate"]
+    now = heartbeat.cameras_body(settings, record_says, 1.0, {}, {"gate": 7})["gate"]
     assert (now["recording"], now["fps"], now["kbit_s"], now["looked_at"]) == (True, 25.0, 4000, "no")
+    assert now["same_since_ms"] == 7
     silent = heartbeat.cameras_body(settings, record_says, 11.0, {}, {}, now_ms=1_800_000_000_000)["gate"]
     assert (silent["recording"], silent["cause"]) == (False, "box off")
     assert silent["since_ms"] == 1_799_999_989_000, "a hub must not believe that it lasts as long as the machine is up"

@@ -129,7 +129,7 @@ def _heard(row: dict[str, Any], rollout: Any, now_ms: int) -> dict[str, Any]:
     elif row["withdrawn_ms"]:
         answer = "it did not answer for a day"
     said = said_of_update(row["heartbeat"])
-    heard = rollouts.Heard(row["seen_ms"], said, answer)
+    heard = rollouts.Heard(row["seen_ms"], said, answer, has_begun=row["state"] == rollouts.BUSY)
     state, detail = rollouts.judged(rollout.version, row["asked_ms"], row["said_before"], heard, now_ms)
     values: dict[str, Any] = {}
     if (state, detail) != (row["state"], row["detail"]):

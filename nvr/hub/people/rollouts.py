@@ -24,6 +24,7 @@ class Heard:
     seen_ms: int
     update: Mapping[str, Any]  # of its last heartbeat: state, version, reason
     answer: str = ""  # why it, or the hub in its stead, refused the command; "" when not
+    has_begun: bool = False  # it said that it fetches this version; from then on the firmware speaks, which calls it as its bundle does
 
 
 def stages(boxes: Sequence[str]) -> list[int]:
@@ -43,7 +44,8 @@ def judged(
     if heard.answer:
         return FAILED, heard.answer
     state, reason = str(heard.update.get("state", "")), str(heard.update.get("reason", ""))
-    is_new = heard.update.get("version") == version and dict(heard.update) != dict(said_before or {})
+    is_this = heard.has_begun or heard.update.get("version") == version
+    is_new = is_this and dict(heard.update) != dict(said_before or {})
     if is_new and state == _DONE:
         return GOOD, ""
     if is_new and state in _GONE_WRONG:

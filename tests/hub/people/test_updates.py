@@ -78,6 +78,14 @@ def test_a_group_proves_itself_before_the_next_begins(stage, boxes, after):
     assert rollouts.next_stage(stage, found, now_ms) == after
 
 
+def test_a_bundle_whose_own_version_is_another_than_somebody_typed_is_still_this_update():
+    """The uplink fetches it under the hub's word for it, the firmware tells what the bundle says of itself."""
+    said = {"state": "committed", "version": "2.0-rc1", "reason": ""}
+    for has_begun, expected in ((False, ASKED), (True, GOOD)):
+        heard = Heard(NOW_MS, said, has_begun=has_begun)
+        assert rollouts.judged("2.0", NOW_MS, None, heard, NOW_MS)[0] == expected
+
+
 # -- a roll-out over the API, with boxes that answer -----------------------------------------------------------------
 
 
