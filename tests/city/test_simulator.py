@@ -197,6 +197,8 @@ def test_a_camera_that_is_silent_long_enough_must_be_told_and_one_beside_a_power
     both = [done("camera", "silent", "a", 100, 140), done("power", "cut", "poka-1", 120, 130)]
     assert [alarm.is_sure for alarm in truth.camera_alarms(both, REAL)] == [False]
     assert truth.camera_alarms([done("camera", "silent", "a", 100, 104)], REAL) == []
+    later = [done("camera", "silent", "a", 100, 140), done("power", "cut", "poka-1", 160, 170)]
+    assert [alarm.is_sure for alarm in truth.camera_alarms(later, REAL)] == [True]
     gone = truth.camera_alarms([done("camera", "gone", "poka-1", 100, 140)], REAL)
     assert [(alarm.camera, alarm.state) for alarm in gone] == [("a", "down"), ("b", "down")]
     frozen = truth.camera_alarms([done("camera", "frozen", "c", 100, 140)], REAL)
@@ -208,7 +210,7 @@ def test_what_a_box_could_not_tell_in_time_is_not_due():
         return [("crowd", "crowd")] if 100 <= at_s < 130 else []
 
     heard = truth.story_alarms(states, ["a"], 90, 200, lambda camera, at_s: False)
-    assert heard == [Alarm("a", "crowd", "crowd", 100, 130)]
+    assert heard == [Alarm("a", "crowd", "crowd", 99, 130)]
     cut_off = truth.story_alarms(states, ["a"], 90, 200, lambda camera, at_s: 95 <= at_s < 140)
     assert [alarm.is_sure for alarm in cut_off] == [False]
 

@@ -7,6 +7,7 @@ import contextlib
 import json
 import math
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -274,6 +275,7 @@ def main(options: argparse.Namespace) -> int:
         _say("\n".join([*sheet.script_lines(planned.script), *sheet.timetable(planned.script)]))
         return 0
     folder = options.data or Path(tempfile.mkdtemp(prefix="nvr-city-"))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: everything that was started is ended
     try:
         return _simulate(planned, folder, options.json)
     except (SimulationFailed, DemoFailed, NoCompiler) as failure:

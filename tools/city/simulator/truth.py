@@ -118,39 +118,43 @@ class Alarm:
     is_sure: bool = True
 
 
+# How long something else that happened may still be why an alarm did not come.
+_AFTERWARDS_S = {"power": STARTED_S, "card": TRIED_S, "camera": DIALLED_S, "clock": 15.0, "load": 10.0}
+
+
 def camera_alarms(done: Sequence[Done], boxes: Mapping[str, Sequence[str]]) -> list[Alarm]:
-    """What a real box must tell of its cameras. A camera that is gone or silent is down; the same picture again and again is frozen."""
+    """What a real box must tell of its cameras. A camera that is gone or silent is down; the same picture again and again is frozen.
+
+    Which of them are sure is said by the script alone, so that it is the same in every run.
+    """
     due = []
     for each in done:
         fault = each.fault
         if fault.kind != "camera" or fault.how == "other size":
             continue
         box = next(name for name, cameras in boxes.items() if fault.target == name or fault.target in cameras)
-        cameras = boxes[box] if fault.target == box else (fault.target,)
-        lasted_s = each.to_s - each.from_s
-        for camera in cameras:
+        for camera in boxes[box] if fault.target == box else (fault.target,):
             # The recorder calls it missing after STALL_S at most, the rule waits 5 s more; frozen is told after 10 s.
             kind, state, most_s = (
                 ("tamper", "frozen", 10.0) if fault.how == "frozen" else ("camera", "down", STALL_S + 5)
             )
-            least_s = 10.0 if fault.how == "frozen" else 5.0
-            if lasted_s < least_s:
+            if fault.for_s < (10.0 if fault.how == "frozen" else 5.0):
                 continue
-            others = [
-                other
-                for other in done
-                if other is not each
-                and (
-                    (other.fault.kind in ("power", "card", "clock") and other.fault.target == box)
-                    or (other.fault.kind == "camera" and other.fault.target in (box, camera))
-                    or other.fault.kind == "load"
-                )
-            ]
+            others = (other.fault for other in done if other is not each and _may_hide(other.fault, camera, box))
             is_alone = not any(
-                other.from_s - 5 < each.to_s and each.from_s < other.to_s + STARTED_S for other in others
+                other.at_s - 5 < fault.end_s and fault.at_s < other.end_s + _AFTERWARDS_S[other.kind]
+                for other in others
             )
-            due.append(Alarm(camera, kind, state, each.from_s, each.to_s, is_sure=is_alone and lasted_s >= most_s + 6))
+            is_sure = is_alone and fault.for_s >= most_s + 6
+            due.append(Alarm(camera, kind, state, each.from_s, each.to_s, is_sure))
     return due
+
+
+def _may_hide(fault: Fault, camera: str, box: str) -> bool:
+    """Whether an alarm of that camera may be late, or not come, because of this."""
+    if fault.kind == "camera":
+        return fault.target in (box, camera)
+    return fault.kind == "load" or (fault.kind in ("power", "card", "clock") and fault.target == box)
 
 
 def story_alarms(
@@ -164,14 +168,15 @@ def story_alarms(
     due = []
     for camera in cameras:
         held: dict[tuple[str, str], float] = {}
-        for second in range(math.floor(from_s), math.ceil(to_s) + 1):
-            now = set(states(camera, second)) if second < to_s else set()
+        for number in range(math.ceil(to_s - from_s) + 1):
+            at_s = from_s + number
+            now = set(states(camera, at_s)) if at_s < to_s else set()
             for key in [key for key in held if key not in now]:
                 begin_s = held.pop(key)
-                told_s = sum(not is_cut_off(camera, at_s) for at_s in range(math.floor(begin_s), second))
-                due.append(Alarm(camera, *key, begin_s, second, is_sure=told_s >= 10))
+                told_s = sum(not is_cut_off(camera, begin_s + second) for second in range(math.ceil(at_s - begin_s)))
+                due.append(Alarm(camera, *key, begin_s, at_s, is_sure=told_s >= 10))
             for key in now:
-                held.setdefault(key, second)
+                held.setdefault(key, max(at_s - 1, from_s))  # it began after the look before this one
     return due
 
 
