@@ -175,13 +175,16 @@ def one_run(
     *,
     trace: bool,
 ) -> Run:
-    farm = Farm(cameras, footage, inside)
     group = measure.Group()
     media_bytes_per_s = sum(size for _, size in source) / (len(source) / content.FPS)
     # Room for two minutes of everything, rings and preallocated files included.
     size_gb = 2 + cameras // 8
     processes: list[subprocess.Popen[bytes]] = []
-    with disk(work, size_gb) as (directory, device), open(work / "peer.log", "wb") as output:
+    with (
+        contextlib.closing(Farm(cameras, footage, inside)) as farm,
+        disk(work, size_gb) as (directory, device),
+        open(work / "peer.log", "wb") as output,
+    ):
         peer.prepare(cameras, directory, footage)
         os.sync()
         written_at_start = measure.device_bytes(device)[1]
