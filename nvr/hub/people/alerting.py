@@ -123,6 +123,10 @@ def take_sign(
         outgoing.alert_changed(
             connection, tenant_id, {**row._mapping, **_columns(now)}, "again", "", {}, now_ms, zone=zone_of(hub)
         )
+    elif before.over_ms and not now.over_ms:  # nobody is told twice, but the history is whole
+        add_step(
+            connection, row.id, "", "again", {"kind": sign.kind, "what": sign.what, "event": sign.event_id}, now_ms
+        )
     hub.changes.tell(connection, "alerts", [row.id])
     return int(row.id)
 

@@ -128,7 +128,10 @@ def opened(sign: Sign) -> Alert:
 
 
 def after(alert: Alert, sign: Sign) -> Alert:
-    """The alert with one more sign. An alarm in what was only a state opens it again: somebody took up something smaller."""
+    """The alert with one more sign. An alarm in what was only a state opens it again: somebody took up something smaller.
+
+    It is called after something that is true now, where that weighs as much: nothing that is over is said to go on.
+    """
     if sign.is_over:
         left = tuple(key for key in alert.signs if key != sign.key)
         return replace(alert, signs=left, over_ms=0 if left else max(sign.at_ms, alert.first_ms))
@@ -139,12 +142,13 @@ def after(alert: Alert, sign: Sign) -> Alert:
         if len(ids) > IDS_KEPT:
             ids = (ids[0], *ids[2 - IDS_KEPT - 1 :])
     is_worse = sign.value < alert.value
+    is_named_anew = is_worse or (not alert.signs and sign.value == alert.value)
     return replace(
         alert,
         state=OPEN if is_worse else alert.state,
         value=min(alert.value, sign.value),
-        kind=sign.kind if is_worse else alert.kind,
-        what=sign.what if is_worse else alert.what,
+        kind=sign.kind if is_named_anew else alert.kind,
+        what=sign.what if is_named_anew else alert.what,
         first_ms=min(alert.first_ms, sign.at_ms),
         last_ms=max(alert.last_ms, sign.at_ms),
         count=alert.count + 1,

@@ -64,6 +64,17 @@ def test_what_is_over_stays_until_somebody_says_what_was_done():
     assert alerts.after(alert, sign(at_ms=NOW + 2 * MINUTE)).over_ms == 0
 
 
+def test_an_alert_is_called_after_what_is_true_now_and_an_alarm_keeps_its_name():
+    """A camera that was not recorded once and is recorded since, but covered now, is not "not recorded, still going on"."""
+    over = alerts.after(alerts.opened(sign(what="frozen")), sign(what="frozen", at_ms=NOW + MINUTE, is_over=True))
+    assert over.what == "frozen"
+    now = alerts.after(over, sign(what="covered", at_ms=NOW + 2 * MINUTE))
+    assert (now.what, now.over_ms, now.count) == ("covered", 0, 2)
+    assert alerts.after(now, sign(what="moved", at_ms=NOW + 3 * MINUTE)).what == "covered", "the first of several"
+    alarm = alerts.after(alerts.opened(sign(what="frozen", value=0)), sign(what="frozen", at_ms=NOW + 1, is_over=True))
+    assert alerts.after(alarm, sign(what="covered", at_ms=NOW + 2 * MINUTE)).what == "frozen"
+
+
 def test_after_half_an_hour_the_same_thing_is_seen_anew_by_whoever_acknowledged_it():
     """Acknowledged at eight, again at five: it must not vanish in the alert of the morning."""
     taken_up = alerts.after(alerts.acknowledged(alerts.opened(sign())), sign(at_ms=NOW + MINUTE, is_over=True))

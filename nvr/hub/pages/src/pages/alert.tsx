@@ -2,7 +2,7 @@
 
 import { useAnswer } from "../api";
 import { AlertCard } from "../parts/alertcard";
-import type { Alert, Step } from "../parts/instruct";
+import { kindWords, type Alert, type Step } from "../parts/instruct";
 import { Shown } from "../parts/small";
 import { clock, moment, shortDay } from "../time";
 import { isKnown, said, t } from "../words";
@@ -11,7 +11,7 @@ function stepNote(step: Step): string {
   const more = step.more ?? {};
   const term = typeof more.due_ms === "number" ? t("dueBy", moment(more.due_ms)) : "";
   const to = more.to;
-  return [to ? `→ ${String(to)}` : "", more.to && more.what ? String(more.what) : "", term, more.note ? String(more.note) : ""].filter(Boolean).join(" · ");
+  return [to ? `→ ${String(to)}` : "", more.to && more.what ? String(more.what) : "", more.kind ? kindWords(String(more.kind), String(more.what ?? "")) : "", term, more.note ? String(more.note) : ""].filter(Boolean).join(" · ");
 }
 
 export function AlertPage(props: { id: string }) {

@@ -53,9 +53,11 @@ export interface AlertsAnswer {
 }
 
 /** What happened, in words: "Tutup, seharusnya buka", "Macet". */
-export function alertWords(alert: Alert): string {
-  const words = said("alarm", `${alert.kind}/${alert.what}`);
-  return words !== `${alert.kind}/${alert.what}` ? words : `${said("event", alert.kind)}: ${said("state", alert.what)}`;
+export const alertWords = (alert: Alert): string => kindWords(alert.kind, alert.what);
+
+export function kindWords(kind: string, what: string): string {
+  const words = said("alarm", `${kind}/${what}`);
+  return words !== `${kind}/${what}` ? words : `${said("event", kind)}: ${said("state", what)}`;
 }
 
 /** "Puskesmas Waihaong (loket)": a place may have several cameras, and an alert is of one. */
