@@ -305,7 +305,9 @@ def test_on_every_width_the_parts_have_words_and_the_frame_fits(city, browser, l
     browser.wait(
         f"document.documentElement.lang === '{language}' && !!document.querySelector('main h1')", "the page", 60
     )
-    for width in (390, 768, 1020, 1021, 1241, 1280, 1321, 1440, 1920):
+    count = "each.querySelector('.count') || each.insertAdjacentHTML('beforeend', '<b class=count>99+</b>')"
+    browser.run(f"document.querySelectorAll('nav a[href=\"/alerts\"]').forEach((each) => {count})")
+    for width in (390, 768, 1020, 1021, 1241, 1280, 1400, 1401, 1920):
         browser.size(width, 800)
         frame = "document.querySelector('header.top')"
         browser.wait(f"window.innerWidth === {width}", f"{width} points", 20)
