@@ -130,8 +130,8 @@ def check(context: click.Context, place: Place, as_json: bool) -> None:
     else:
         for fault in faults:
             click.echo(str(fault))
-        count = f"{len(faults)} faults" if faults else "no fault"
-        click.echo(f"{streams} streams, {fragments} fragments, {pictures} pictures: {count}")
+        count = _many(len(faults), "fault") if faults else "no fault"
+        click.echo(f"{_many(streams, 'stream')}, {_many(fragments, 'fragment')}, {_many(pictures, 'picture')}: {count}")
     context.exit(1 if faults else 0)
 
 
@@ -283,3 +283,7 @@ def rings_for_ourselves(data_dir: Path) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'s' if count != 1 else ''}"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nvr.errors import NvrError
+from tools.nvrctl import secret
 from tools.nvrctl.output import FILE, confirm, json_option, print_json, print_table, printable, size_text, yes_option
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def _page_options(command):  # type: ignore[no-untyped-def]
         from tools.nvrctl.box_page import BoxPage
 
         with BoxPage(_address(name, port)) as page:
-            page.log_in(_password(name, password_file))
+            page.log_in(secret.password(f"Password of the page of {name}", password_file, "The page"))
             return command(*arguments, name=name, page=page, **more)
 
     return with_page
@@ -72,14 +73,6 @@ def _address(name: str, port: int) -> str:
 
     host = lan.address_of(name)
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
-
-
-def _password(name: str, path: Path | None) -> str:
-    if path is not None:
-        return path.read_text("utf-8").rstrip("\r\n")
-    if not sys.stdin.isatty():
-        raise click.UsageError("--password-file is needed here: nobody can be asked.")
-    return str(click.prompt(f"Password of the page of {name}", hide_input=True, err=True))
 
 
 # -- find ----------------------------------------------------------------------------------------------
@@ -177,7 +170,7 @@ def status(
     from tools.nvrctl.box_page import BoxPage
 
     with BoxPage(_address(name, port)) as page:
-        session = page.log_in(_password(name, password_file))
+        session = page.log_in(secret.password(f"Password of the page of {name}", password_file, "The page"))
         found = page.get("/api/status")
     streams = found.get("streams", {})
     wrong = [stream for stream, each in streams.items() if not each.get("recording")]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -14,6 +13,7 @@ from urllib.parse import urlsplit
 import click
 
 from nvr.errors import NvrError
+from tools.nvrctl import secret
 from tools.nvrctl.output import FILE, confirm, json_option, many, print_json, print_table, printable, yes_option
 
 if TYPE_CHECKING:
@@ -39,13 +39,7 @@ def _login_options(command):  # type: ignore[no-untyped-def]
 
 
 def _password(user: str, path: Path | None) -> str:
-    if path is not None:
-        return path.read_text("utf-8").rstrip("\r\n")
-    if user and sys.stdin.isatty():
-        return str(click.prompt(f"Password of {user}", hide_input=True, err=True))
-    if user:
-        raise click.UsageError("--user needs --password-file here: nobody can be asked.")
-    return ""
+    return secret.password(f"Password of {user}", path, "--user") if user or path else ""
 
 
 # -- find ----------------------------------------------------------------------------------------------

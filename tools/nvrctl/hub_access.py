@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from tools.nvrctl import secret
 from tools.nvrctl.hub_client import HubClient, HubRefused
 from tools.nvrctl.output import FILE
 
@@ -49,7 +50,7 @@ def hub_options(command):  # type: ignore[no-untyped-def]
         if token_file is None and as_name is None:
             raise click.UsageError("Say who asks: --token-file FILE, or --as NAME.")
         # A token in the environment does not stand in the way of a person.
-        token = token_file.read_text("utf-8").strip() if token_file and as_name is None else ""
+        token = secret.read(token_file).strip() if token_file and as_name is None else ""
         with HubClient(url, token, fingerprint) as client:
             if as_name is not None:
                 _log_in(client, as_name, password_file)
@@ -59,12 +60,7 @@ def hub_options(command):  # type: ignore[no-untyped-def]
 
 
 def _log_in(client: HubClient, name: str, password_file: Path | None) -> None:
-    if password_file is not None:
-        password = password_file.read_text("utf-8").rstrip("\r\n")
-    elif sys.stdin.isatty():
-        password = click.prompt(f"Password of {name}", hide_input=True, err=True)
-    else:
-        raise click.UsageError("--as needs --password-file here: nobody can be asked.")
+    password = secret.password(f"Password of {name}", password_file, "--as")
     try:
         client.log_in(name, password)
     except HubRefused as refused:
