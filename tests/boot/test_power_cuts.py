@@ -471,7 +471,7 @@ def test_power_cuts_while_recording_and_uploading(session, tmp_path):
     )
     print(histogram(lost_ms))
     assert laps >= 2, "no ring went round"
-    assert databases >= 2, "outbox and events were not there"
+    assert databases, "no outbox was there"
     assert not over, over
     assert len(lost_ms) == CUTS * len(CAMERAS)
 
