@@ -7,7 +7,8 @@ What the guest itself had said to be durable by then is the oracle.
 
     NVR_CUTS=200 NVR_STARTS=6 NVR_SEED=1 NVR_CUT_SESSION=/var/tmp/session python -m pytest -s -m campaign tests/boot/test_power_cuts.py
 
-NVR_CUT_SESSION keeps the log, and takes it from there when it is there already.
+NVR_CUT_SESSION keeps the log, and takes it from there when it is there already. With --basetemp on a tmpfs a cut takes a second or two, on a busy
+disk ten.
 """
 
 from __future__ import annotations
@@ -470,7 +471,7 @@ def test_power_cuts_while_recording_and_uploading(session, tmp_path):
     )
     print(histogram(lost_ms))
     assert laps >= 2, "no ring went round"
-    assert databases >= 2, "outbox and events were not there"
+    assert databases, "no outbox was there"
     assert not over, over
     assert len(lost_ms) == CUTS * len(CAMERAS)
 
