@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 from cli.recorded_box import film, program
 from e2e.running import RunningBox, children_of, free_port
@@ -140,10 +141,25 @@ def test_the_status_command_says_how_it_stands(both):
     assert "connected     since 20" in text and "waiting " in text
 
 
-def test_an_update_is_handed_to_the_firmware(both):
-    answer(both, both.hub.command("update", url="https://hub.example.org/b.raucb", sha256="a" * 64, version="1.2.0"))
-    request = json.loads((both.box.data_dir / "run" / "update-request.json").read_text())
-    assert (request["version"], request["sha256"]) == ("1.2.0", "a" * 64)
+def test_an_update_that_lies_at_the_hub_is_fetched_and_handed_to_the_firmware(both):
+    data = b"hsqs" + bytes(range(256)) * 1500
+    digest = hashlib.sha256(data).hexdigest()
+    both.hub._command("user", "ani", "--role", "administrator")
+    token = next(
+        word for word in both.hub._command("token", "ani", "--scope", "administer").split() if word.startswith("nvr_")
+    )
+    stored = httpx.post(
+        f"{both.hub.url}/api/v1/bundles", params={"version": "1.2.0", "sha256": digest}, content=data,
+        headers={"Authorization": f"Bearer {token}"}, verify=False, timeout=60,
+    )  # fmt: skip
+    assert stored.status_code == 201, stored.text
+    url = f"{both.hub.url}/box/v1/bundles/{digest}"
+    answered = answer(both, both.hub.command("update", url=url, sha256=digest, version="1.2.0"))
+    assert answered["ok"] == 1, answered
+    updates = both.box.data_dir / "updates"
+    until(lambda: (updates / "ready.json").exists(), "it is whole", 90)
+    ready = json.loads((updates / "ready.json").read_text())
+    assert ready["version"] == "1.2.0" and (updates / ready["file"]).read_bytes() == data
 
 
 def test_a_killed_uplink_comes_back_and_the_hub_hears_it_again(both):
