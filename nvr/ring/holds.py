@@ -16,8 +16,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import crc32c
-
+from nvr.crc import crc32c
 from nvr.errors import NvrError
 from nvr.ring.disk import failed, write_file
 from nvr.ring.layout import SegmentState
@@ -86,7 +85,7 @@ def copy_of(path: Path) -> Path:
 
 
 def _crc(holds: object) -> int:
-    return int(crc32c.crc32c(json.dumps(holds, sort_keys=True, separators=(",", ":")).encode()))
+    return int(crc32c(json.dumps(holds, sort_keys=True, separators=(",", ":")).encode()))
 
 
 def _load(path: Path) -> list[Hold]:
