@@ -138,18 +138,21 @@ def fragment_s_for(loss_bound_s: float) -> float:
     return min(1.0, loss_bound_s / 4)
 
 
+ON_THE_WAY_S = 0.4  # through camera and drain: a turn over TCP may take 0.3 s (nvr/source/rtsp.py)
+
+
 def sync_interval_s(loss_bound_s: float, fragment_s: float, sync_s: float) -> float:
     """From the start of one burst of syncs to the start of the next.
 
     A cut just before a burst ends costs the fragment that was open when the burst before it began (its first
-    picture up to `fragment_s` old, and 0.2 s on the way through camera and drain), the interval, and the burst itself.
+    picture up to `fragment_s` old, and ON_THE_WAY_S), the interval, and the burst itself.
     """
-    return max(0.1, loss_bound_s - fragment_s - 0.2 - 1.5 * sync_s)
+    return max(0.1, loss_bound_s - fragment_s - ON_THE_WAY_S - 1.5 * sync_s)
 
 
 def at_risk_s(loss_bound_s: float, fragment_s: float, sync_s: float) -> float:
     """What a power cut costs at most while a burst takes `sync_s`; no more than `loss_bound_s` unless that is too long."""
-    return fragment_s + 0.2 + sync_interval_s(loss_bound_s, fragment_s, sync_s) + sync_s
+    return fragment_s + ON_THE_WAY_S + sync_interval_s(loss_bound_s, fragment_s, sync_s) + sync_s
 
 
 def segment_name(number: int) -> str:

@@ -32,7 +32,7 @@ class InTheField:
         """What `nvrctl box ...` prints of this box."""
         result = CliRunner().invoke(nvrctl, ["box", *map(str, arguments)])
         assert result.exit_code == status, result.output
-        return result.output
+        return result.stdout if status == 0 else result.output
 
     @property
     def by_ssh(self) -> list[object]:
@@ -47,7 +47,7 @@ class InTheField:
         if status is not None:
             assert result.exit_code == status, result.output
         try:
-            return json.loads(result.output)
+            return json.loads(result.stdout)
         except ValueError:  # it does not answer
             return {}
 
@@ -70,6 +70,7 @@ def box(builder, camera, logs, tmp_path_factory) -> InTheField:
     monkeypatch.setenv("XDG_DATA_HOME", str(folder))  # the known hosts of nvrctl
     (folder / "site.yaml").write_text(SITE)
     (folder / "password").write_text(PASSWORD)
+    (folder / "password").chmod(0o600)
     key = vms.make_key(folder)
     image = folder / "box.img"
     shutil.copyfile(builder.built.disk.path / "disk.img", image)

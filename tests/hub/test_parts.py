@@ -321,7 +321,7 @@ def test_a_command_is_withdrawn_after_a_day(hub, box, clock):
     assert rows(hub, tables.command)[0].withdrawn_ms == clock.ms
 
 
-def begin(hub, box, number=0, size="1000"):
+def begin(hub, box, number=0, size="10000"):
     import base64
 
     digest = base64.b64encode(f"{number:064x}".encode()).decode()
@@ -340,7 +340,7 @@ def take(hub, box, upload, data, offset=0):
 
 def test_an_upload_that_nobody_touches_expires_with_its_pieces(hub, box, clock):
     upload = begin(hub, box)
-    take(hub, box, upload, b"x" * 400)
+    take(hub, box, upload, b"x" * 4096)
     assert list(hub.blobs.keys("pieces/"))
     clock.ms += 13 * 24 * 3600 * 1000
     assert hub.uploads.expire() == 0
@@ -350,7 +350,7 @@ def test_an_upload_that_nobody_touches_expires_with_its_pieces(hub, box, clock):
 
 
 def test_pieces_that_belong_to_nobody_go_on_the_second_look(hub, box):
-    take(hub, box, begin(hub, box), b"x" * 400)
+    take(hub, box, begin(hub, box), b"x" * 4096)
     hub.blobs.put("pieces/" + "ab" * 16 + "/000000000000000-abcd", b"left by a killed process")
     hub.uploads.expire()
     assert len(list(hub.blobs.keys("pieces/"))) == 2

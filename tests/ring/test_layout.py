@@ -226,4 +226,4 @@ def test_a_disk_that_keeps_up_keeps_the_loss_bound(burst_s):
 
 
 def test_a_disk_that_is_too_slow_costs_its_whole_burst():
-    assert layout.at_risk_s(5.0, 1.1, 25.0) == pytest.approx(1.1 + 0.2 + 0.1 + 25.0)
+    assert layout.at_risk_s(5.0, 1.1, 25.0) == pytest.approx(1.1 + layout.ON_THE_WAY_S + 0.1 + 25.0)
