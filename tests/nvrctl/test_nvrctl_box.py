@@ -245,6 +245,7 @@ def test_wiping_deletes_below_the_data_directory_and_nowhere_else(tmp_path, foot
         folder.mkdir(parents=True)
         (folder / "file").write_text("x")
     (data / "rings" / "link").symlink_to(other)
+    (data / "rings.disk").write_text("which disk the rings are on")
     (tmp_path / "environment").write_text(f"NVR_DATA={data}\n")
     script = (
         wipe_script(footage_only=footage_only)
@@ -256,6 +257,7 @@ def test_wiping_deletes_below_the_data_directory_and_nowhere_else(tmp_path, foot
     assert done.returncode == 0, done.stderr
     assert (other / "file").exists() and data.is_dir()
     assert not (data / "rings").exists()
+    assert not (data / "rings.disk").exists(), "with it the recorder waits for a disk that is not mounted"
     assert (data / "identity").exists() == (tmp_path / "data" / "site").exists() == footage_only
 
 

@@ -470,7 +470,7 @@ def wipe_script(*, footage_only: bool) -> str:
     if footage_only:
         return (
             data
-            + 'for each in rings clips events outbox holds.json holds.copy.json ledger journal; do rm -rf -- "$NVR_DATA/$each"; done; sync; systemctl start nvr.service'
+            + 'for each in rings rings.disk clips events outbox updates holds.json holds.copy.json ledger journal; do rm -rf -- "$NVR_DATA/$each"; done; sync; systemctl start nvr.service'
         )
     return (
         data
