@@ -3,6 +3,7 @@
 import { useState } from "preact/hooks";
 import { ApiFault, ask, may, titled, useAnswer, type Place, type WallCamera } from "../api";
 import { Icon } from "../parts/icon";
+import { ReasonDialog } from "../parts/reason";
 import { Sections } from "../parts/sections";
 import { Badge, Dialog, Empty, Fault, Field, Shown, input } from "../parts/small";
 import { SpanFields, spanOf, spanWords, typedSpan } from "../parts/span";
@@ -87,34 +88,11 @@ function NewHold(props: { places: Place[]; cameras: WallCamera[]; onClose: () =>
 }
 
 function Release(props: { hold: Hold; onClose: () => void; again: () => void }) {
-  const [reason, setReason] = useState("");
-  const [fault, setFault] = useState<ApiFault | null>(null);
-  const submit = async (event: Event) => {
-    event.preventDefault();
-    try {
-      await ask(`/holds/${props.hold.id}/release`, "POST", { reason: reason.trim() });
-      props.again();
-      props.onClose();
-    } catch (error) {
-      setFault(error as ApiFault);
-    }
-  };
+  const send = (reason: string) => ask(`/holds/${props.hold.id}/release`, "POST", { reason }).then(props.again);
   return (
-    <Dialog title={t("releaseHold")} onClose={props.onClose}>
-      <form class="inside" onSubmit={(event) => void submit(event)}>
-        <p>{t("releaseWarning")}</p>
-        <Field label={t("releaseReason")} hint={t("releaseReasonHint")}>
-          <textarea required autofocus minLength={3} maxLength={1000} value={reason} onInput={input(setReason)} name="reason" />
-        </Field>
-        <Fault fault={fault} />
-        <p class="bar end">
-          <button type="button" onClick={props.onClose}>
-            {t("cancel")}
-          </button>
-          <button class="danger">{t("release")}</button>
-        </p>
-      </form>
-    </Dialog>
+    <ReasonDialog title={t("releaseHold")} label={t("releaseReason")} hint={t("releaseReasonHint")} button={t("release")} isDanger send={send} onClose={props.onClose}>
+      <p>{t("releaseWarning")}</p>
+    </ReasonDialog>
   );
 }
 

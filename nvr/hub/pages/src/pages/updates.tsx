@@ -3,6 +3,7 @@
 import { useState } from "preact/hooks";
 import { ApiFault, ask, session, useAnswer } from "../api";
 import { Icon, type IconName } from "../parts/icon";
+import { ReasonDialog } from "../parts/reason";
 import { Sections } from "../parts/sections";
 import { Badge, Dialog, Empty, Fault, Field, Shown, input, type Tone } from "../parts/small";
 import { moment, size } from "../time";
@@ -162,34 +163,11 @@ function Begin(props: { bundle: Bundle; onClose: () => void; again: () => void }
 }
 
 function StopDialog(props: { rollout: Rollout; onClose: () => void; again: () => void }) {
-  const [reason, setReason] = useState("");
-  const [fault, setFault] = useState<ApiFault | null>(null);
-  const submit = async (event: Event) => {
-    event.preventDefault();
-    try {
-      await ask(`/rollouts/${props.rollout.id}/stop`, "POST", { reason: reason.trim() });
-      props.again();
-      props.onClose();
-    } catch (error) {
-      setFault(error as ApiFault);
-    }
-  };
+  const send = (reason: string) => ask(`/rollouts/${props.rollout.id}/stop`, "POST", { reason }).then(props.again);
   return (
-    <Dialog title={t("stopRollout")} onClose={props.onClose}>
-      <form class="inside" onSubmit={(event) => void submit(event)}>
-        <p>{t("stopRolloutHint")}</p>
-        <Field label={t("reason")}>
-          <textarea required autofocus minLength={3} maxLength={500} value={reason} onInput={input(setReason)} name="reason" />
-        </Field>
-        <Fault fault={fault} />
-        <p class="bar end">
-          <button type="button" onClick={props.onClose}>
-            {t("cancel")}
-          </button>
-          <button class="danger">{t("stopRollout")}</button>
-        </p>
-      </form>
-    </Dialog>
+    <ReasonDialog title={t("stopRollout")} label={t("reason")} button={t("stopRollout")} isDanger most={500} send={send} onClose={props.onClose}>
+      <p>{t("stopRolloutHint")}</p>
+    </ReasonDialog>
   );
 }
 

@@ -6,45 +6,26 @@ import { howLong, hubNow, moment, second } from "../time";
 import { said, t } from "../words";
 import { Icon } from "./icon";
 import { InstructAlert, alertPlace, alertWords, changedAlerts, lastInstruction, type Alert } from "./instruct";
-import { Badge, Dialog, Fault, Field, input, type Tone } from "./small";
+import { ReasonDialog } from "./reason";
+import { Badge, Fault, type Tone } from "./small";
 
 const TONE: Record<Alert["state"], Tone> = { open: "bad", acknowledged: "busy", instructed: "busy", done: "quiet" };
 
 function DoneDialog(props: { alert: Alert; onClose: () => void }) {
-  const [note, setNote] = useState("");
-  const [fault, setFault] = useState<ApiFault | null>(null);
-  const submit = async (event: Event) => {
-    event.preventDefault();
-    try {
-      await ask(`/alerts/${props.alert.id}/done`, "POST", { note: note.trim() });
-      changedAlerts(props.alert.id);
-      props.onClose();
-    } catch (error) {
-      setFault(error as ApiFault);
-    }
-  };
+  const send = (note: string) => ask(`/alerts/${props.alert.id}/done`, "POST", { note }).then(() => changedAlerts(props.alert.id));
+  const button = (
+    <>
+      <Icon name="check" /> {t("markDone")}
+    </>
+  );
   return (
-    <Dialog title={t("doneTitle")} onClose={props.onClose}>
-      <form class="inside" onSubmit={(event) => void submit(event)}>
-        <p>
-          <b>
-            {alertPlace(props.alert)}: {alertWords(props.alert)}
-          </b>
-        </p>
-        <Field label={t("doneNote")} hint={t("doneNoteHint")}>
-          <textarea required minLength={3} maxLength={1000} autofocus value={note} onInput={input(setNote)} name="note" />
-        </Field>
-        <Fault fault={fault} />
-        <p class="bar end">
-          <button type="button" onClick={props.onClose}>
-            {t("cancel")}
-          </button>
-          <button class="main">
-            <Icon name="check" /> {t("markDone")}
-          </button>
-        </p>
-      </form>
-    </Dialog>
+    <ReasonDialog title={t("doneTitle")} label={t("doneNote")} hint={t("doneNoteHint")} name="note" button={button} send={send} onClose={props.onClose}>
+      <p>
+        <b>
+          {alertPlace(props.alert)}: {alertWords(props.alert)}
+        </b>
+      </p>
+    </ReasonDialog>
   );
 }
 
