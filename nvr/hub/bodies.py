@@ -18,13 +18,14 @@ ALL_BYTES_MOST = 64 << 20  # of bodies that are being received
 class BoundedBodies:
     """413 for a body that is too long, 408 for one that does not come to its end, 503 when there are too many at once."""
 
-    def __init__(self, app: ASGIApp, prefix: str) -> None:
-        """`prefix`: of the addresses whose bodies are bounded."""
-        self._app, self._prefix = app, prefix
+    def __init__(self, app: ASGIApp, prefix: str, streamed: frozenset[tuple[str, str]] = frozenset()) -> None:
+        """`prefix`: of the addresses whose bodies are bounded, but for those (method, path) that look at who sends before they read."""
+        self._app, self._prefix, self._streamed = app, prefix, streamed
         self._receiving_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not scope["path"].startswith(self._prefix):
+        is_bounded = scope["type"] == "http" and scope["path"].startswith(self._prefix)
+        if not is_bounded or (scope["method"], scope["path"]) in self._streamed:
             await self._app(scope, receive, send)
             return
         told = dict(scope["headers"]).get(b"content-length", b"0")

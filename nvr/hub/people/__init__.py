@@ -46,7 +46,7 @@ def install(app: FastAPI, hub: Any) -> None:
     app.state.seal = Seal.of(hub.settings.data_dir)
     guard.install_errors(app)
     app.include_router(api())
-    app.add_middleware(BoundedBodies, prefix=PREFIX)
+    app.add_middleware(BoundedBodies, prefix=PREFIX, streamed=frozenset({("POST", f"{PREFIX}/bundles")}))
     app.include_router(metrics.router)
     hub.on_events.append(lambda connection, rows: alerting.take_events(connection, hub, rows, hub.now_ms()))
     hub.may_watch = live.may_watch

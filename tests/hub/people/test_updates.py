@@ -285,10 +285,16 @@ def test_a_bundle_is_stored_once_by_its_content_and_nothing_else_is_one(world):
     assert len(client.get("/api/v1/audit", params={"what": "bundle stored"}).json()["entries"]) == 1
 
 
-def test_a_hub_without_an_address_or_without_room_says_so(world, monkeypatch):
+def test_a_bundle_is_longer_than_other_bodies_and_a_strangers_is_not_read(world):
+    data = b"hsqs" + bytes(3 << 20)
+    made = world.as_role(roles.ADMINISTRATOR).post("/api/v1/bundles", params={"version": "4.0"}, content=data)
+    assert made.status_code == 201, made.text
+    refused = world.client().post("/api/v1/bundles", params={"version": "4.0"}, content=data)
+    assert refused.status_code == 401
+
+
+def test_a_hub_without_room_says_so(world, monkeypatch):
     client = world.as_role(roles.ADMINISTRATOR)
-    answer = client.post("/api/v1/rollouts", json={"sha256": world.own.rows["bundle"]})
-    assert (answer.status_code, answer.json()["key"]) == (409, "no address")
     monkeypatch.setattr(world.hub.blobs, "free_bytes", lambda: 10)
     assert client.post("/api/v1/bundles", params={"version": "3.0"}, content=BUNDLE).status_code == 507
 
@@ -326,7 +332,7 @@ def test_a_bundle_that_boxes_fetch_stays(world, fleet):
     assert client.post("/api/v1/rollouts", json={"sha256": digest}).status_code == 201
     fleet.turn()
     (command,) = _commands(world)
-    assert command.args == {"url": f"https://hub.example/box/v1/bundles/{digest}", "sha256": digest, "version": "1.0"}
+    assert command.args == {"url": f"/box/v1/bundles/{digest}", "sha256": digest, "version": "1.0"}
     assert client.delete(f"/api/v1/bundles/{digest}").json()["key"] == "in use"
 
 
