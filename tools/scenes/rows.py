@@ -28,6 +28,7 @@ from tools.scenes.row import Row
 
 _NS = 1_000_000_000
 
+EVERY_S = 1.0  # so often a day of an office is looked at
 SETTLED_S = 10.0  # faults and people take some seconds to be known
 SEEDS = (51, 52, 53)  # rules were tried and mended on seeds below 40; these were kept for the table
 
@@ -291,7 +292,10 @@ def day_of(day: office.Day) -> Judged:
     ends_s = standing[-1][0] if standing else 0.0  # of the time that could be called closed
     confirmable = [False] * len(standing)
     for place in range(len(standing) - 1, -1, -1):
-        if CLOSED not in truth[place]:
+        is_last = (
+            place + 1 < len(standing) and standing[place + 1][0] - standing[place][0] > 2 * EVERY_S
+        )  # the box goes off
+        if is_last or CLOSED not in truth[place]:
             ends_s = standing[place][0]
         confirmable[place] = ends_s - standing[place][0] > CONFIRM_S + SETTLED_S
     for (at_s, shown), allowed, is_confirmable in zip(standing, truth, confirmable, strict=True):

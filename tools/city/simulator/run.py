@@ -79,7 +79,7 @@ def plan(seed: int, length_s: float, real_boxes: int, boxes: int) -> Plan:
         city = replace(city, boxes=city.boxes[:boxes])
     real, light = list(city.boxes[:real_boxes]), list(city.boxes[real_boxes:])
     names = {box.name: [name for name, _ in box.cameras] for box in real}
-    return Plan(city, real, light, scripts.draw(seed, length_s, names, [box.name for box in light]))
+    return Plan(city, real, light, scripts.draw(seed, float(length_s), names, [box.name for box in light]))
 
 
 class Simulation:
