@@ -337,8 +337,9 @@ def city_log_in_again(city: Living, browser: Browser, who: str) -> None:
 
 def fill(browser: Browser, *fields: tuple[str, str]) -> None:
     for selector, text in fields:
-        browser.wait(f"!!document.querySelector({selector!r})", selector)
-        browser.run(f"document.querySelector({selector!r}).focus()")
+        # A field of a dialog that is not shown yet takes no focus.
+        field = f"document.querySelector({selector!r})"
+        browser.wait(f"{field} && ({field}.focus(), document.activeElement === {field})", selector)
         browser.type(text)
 
 

@@ -1,7 +1,7 @@
 // Small parts that many pages share.
 
 import type { ComponentChildren, TargetedEvent } from "preact";
-import { useEffect, useRef } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import { ApiFault, type Answer } from "../api";
 import { language, t } from "../words";
 import { Icon, type IconName } from "./icon";
@@ -73,7 +73,8 @@ export function Badge(props: { tone: Tone; icon: IconName; children: ComponentCh
 
 export function Dialog(props: { title: string; onClose: () => void; children: ComponentChildren; wide?: boolean }) {
   const place = useRef<HTMLDialogElement>(null);
-  useEffect(() => {
+  // Before it is painted: who types at once must not type into what is not shown yet.
+  useLayoutEffect(() => {
     const dialog = place.current!;
     dialog.showModal(); // keeps the focus inside, and Escape closes it
     return () => dialog.close();
