@@ -125,13 +125,16 @@ MSE_SCRIPT = """
   const shown = [], from = video.buffered.start(0), to = video.buffered.end(0);
   for (const place of places) {
     const wanted = from + place * (to - from);
-    // A busy browser may show the picture of the place before once more: the one that stays counts.
+    // A busy browser may show the picture of the place before once more: the one that stays counts. And it may show the wanted one between two
+    // callbacks, and then says nothing more, because a film that stands has no next picture: so it is asked for the place again.
     const picture = new Promise((done) => {
       let last = null;
-      const timer = setTimeout(() => done(last), 10000);
+      const again = setInterval(() => { video.currentTime = wanted; }, 2000);
+      const ended = (found) => { clearInterval(again); clearTimeout(timer); done(found); };
+      const timer = setTimeout(() => ended(last), 20000);
       const look = (_, about) => {
         last = about.mediaTime;
-        if (Math.abs(last - wanted) < 0.2) { clearTimeout(timer); done(last); }
+        if (Math.abs(last - wanted) < 0.2) ended(last);
         else video.requestVideoFrameCallback(look);
       };
       video.requestVideoFrameCallback(look);

@@ -1,10 +1,11 @@
 /* The edge of a program, as a test wants it: its wall clock is off by so much, its disk is slow, full, failing or read-only. Loaded with LD_PRELOAD.
 
-   NVR_EDGE_FILE names a file of four 64-bit numbers that the test rewrites while the program runs (edge.py):
+   NVR_EDGE_FILE names a file of five 64-bit numbers; the test rewrites the first four while the program runs (edge.py):
        0 clock_ns   what CLOCK_REALTIME is ahead by
        1 sync_ms    fsync(2), fdatasync(2) and sync_file_range(2) take so much longer
        2 write_ms   every write takes so much longer
        3 error      ENOSPC: what needs new blocks fails. EIO: every write and sync fails. EROFS: so does every opening for writing.
+       4 held       written here: how many writes have met write_ms so far
    2 and 3, and 1, are for files below NVR_EDGE_UNDER only. Reads always work: an error of a read is another story. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -24,7 +25,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static volatile int64_t none[4];
+static volatile int64_t none[5];
 static volatile int64_t *told = none;
 static const char *under = "";
 static size_t under_length;
@@ -32,9 +33,9 @@ static size_t under_length;
 __attribute__((constructor)) static void begin(void) {
     const char *path = getenv("NVR_EDGE_FILE"), *folder = getenv("NVR_EDGE_UNDER");
     if (folder) under = folder, under_length = strlen(folder);
-    int fd = path ? (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC) : -1;
+    int fd = path ? (int)syscall(SYS_openat, AT_FDCWD, path, O_RDWR | O_CLOEXEC) : -1;
     if (fd < 0) return;
-    void *found = mmap(0, sizeof none, PROT_READ, MAP_SHARED, fd, 0);
+    void *found = mmap(0, sizeof none, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (found != MAP_FAILED) told = found;
     close(fd);
 }
@@ -93,6 +94,7 @@ static void wait_ms(int64_t ms) {
 /* What a write of `size` bytes at `offset` meets; offset -1: at the place of the descriptor. 0: nothing. */
 static int met(int fd, off64_t offset, size_t size) {
     if (is_calm() || !is_ours(fd)) return 0;
+    if (told[2]) __atomic_add_fetch(&told[4], 1, __ATOMIC_RELAXED);
     wait_ms(told[2]);
     int error = (int)told[3];
     if (error != ENOSPC) return error;

@@ -10,7 +10,7 @@ import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-_FORM = struct.Struct("=qqqq")
+_FORM, _HELD = struct.Struct("=qqqq"), struct.Struct("=q")
 
 
 class NoCompiler(Exception):
@@ -50,7 +50,7 @@ class Edge:
     def __init__(self, library_path: Path, control_path: Path, under: Path) -> None:
         self._library, self._path, self._under = library_path, control_path, under
         self.now = HEALTHY
-        self._write()
+        control_path.write_bytes(bytes(_FORM.size + _HELD.size))
 
     def environment(self) -> dict[str, str]:
         return {"LD_PRELOAD": str(self._library), "NVR_EDGE_FILE": str(self._path), "NVR_EDGE_UNDER": f"{self._under}/"}
@@ -65,9 +65,14 @@ class Edge:
         card = CARDS.get(how, HEALTHY)
         self.set(sync_ms=card.sync_ms, write_ms=card.write_ms, error=card.error)
 
+    def held(self) -> int:
+        """How many writes `write_ms` has held up so far, those included that still wait."""
+        (count,) = _HELD.unpack(self._path.read_bytes()[_FORM.size :])
+        return int(count)
+
     def _write(self) -> None:
         # In place, because it is mapped by the programs.
-        fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        fd = os.open(self._path, os.O_RDWR)
         try:
             os.pwrite(fd, _FORM.pack(self.now.clock_ns, self.now.sync_ms, self.now.write_ms, self.now.error), 0)
         finally:
