@@ -45,14 +45,14 @@ def small_stream(source: Path | None, target: Path, fps: int, seconds: int = 60)
             "libx264", rate=fps, options={"preset": "veryfast", "bf": "0", "g": str(2 * fps), "crf": "26"}
         )
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        for number, picture in enumerate(_drawn(fps, seconds) if source is None else _frames(source, fps)):
+        for number, picture in enumerate(drawn(fps, seconds) if source is None else frames_of(source, fps)):
             frame = av.VideoFrame.from_ndarray(picture, "rgb24")
             frame.pts = number
             out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
 
 
-def _frames(source: Path, fps: int) -> Iterator[Any]:
+def frames_of(source: Path, fps: int) -> Iterator[Any]:
     due_s = 0.0
     with av.open(str(source)) as film:
         for frame in film.decode(video=0):
@@ -61,7 +61,7 @@ def _frames(source: Path, fps: int) -> Iterator[Any]:
                 yield frame.reformat(WIDTH, HEIGHT, "rgb24").to_ndarray()
 
 
-def _drawn(fps: int, seconds: int) -> Iterator[Any]:
+def drawn(fps: int, seconds: int) -> Iterator[Any]:
     random = np.random.default_rng(1)
     ground = np.kron(random.integers(50, 200, (HEIGHT // 20, WIDTH // 20)), np.ones((20, 20), np.int64))
     for number in range(fps * seconds):
