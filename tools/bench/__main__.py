@@ -8,32 +8,16 @@ python -m tools.bench table FILE      the table of runs that were kept as JSON l
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import os
-import platform
-import re
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from tools.bench import record
+from tools.bench.measure import machine
 from tools.bench.peers import PEERS
 
 PAGE = Path(__file__).parents[2] / "docs" / "bench.md"
-
-
-def machine() -> str:
-    """One line: processor, cores, kernel, versions of the peers, date."""
-    model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    ffmpeg = subprocess.run(["ffmpeg", "-version"], capture_output=True, text=True, check=False).stdout.split(
-        " Copyright"
-    )[0]
-    return (
-        f"{model[1] if model else platform.machine()}, {len(os.sched_getaffinity(0))} cores, Linux {platform.release()}, "
-        f"Python {platform.python_version()}, {ffmpeg}, {datetime.date.today().isoformat()}"
-    )
 
 
 def keep(name: str, text: str) -> None:

@@ -29,6 +29,9 @@ PACE_MBIT = 100  # a camera's Ethernet; without it a picture arrives as one burs
 NAMESPACE = "nvr-bench"
 SETTLE_S = 4.0  # after everybody has connected
 STOP_S = 15.0
+# In a virtual machine, memory that nobody used for a minute is not there: the first write to each page waits for the host.
+# So much of it is used before each run, for everybody: what one window takes, for the page cache of two file systems.
+WARM_BYTES = 2 << 30
 MOUNT = "noatime,commit=30"  # as firmware/etc/fstab mounts /data
 
 
@@ -55,6 +58,8 @@ class Run:
     source_skipped: int  # pictures that the cameras could not deliver
     syscalls_per_camera_minute: float  # -1 where not traced
     syncs_per_camera_minute: float
+    load: float  # processes that wanted a processor in the minute before this one began
+    machine: str  # and the day
 
 
 class Farm:
@@ -138,6 +143,15 @@ def network() -> Iterator[list[str]]:
         subprocess.run(["ip", "netns", "del", NAMESPACE], check=False)
 
 
+def forget_files(directory: Path) -> None:
+    """Nothing of what was prepared stays in memory: a ring that is used again is far larger than a box's memory."""
+    os.sync()
+    for path in directory.rglob("*"):
+        if path.is_file():
+            with open(path, "rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 @contextlib.contextmanager
 def disk(work: Path, size_gb: int) -> Iterator[tuple[Path, str | None]]:
     """(directory, block device) of a fresh ext4 of its own, where root may mount one; else a plain directory."""
@@ -175,7 +189,7 @@ def one_run(
     *,
     trace: bool,
 ) -> Run:
-    group = measure.Group()
+    group, load = measure.Group(), os.getloadavg()[0]
     media_bytes_per_s = sum(size for _, size in source) / (len(source) / content.FPS)
     # Room for two minutes of everything, rings and preallocated files included.
     size_gb = 2 + cameras // 8
@@ -186,7 +200,8 @@ def one_run(
         open(work / "peer.log", "wb") as output,
     ):
         peer.prepare(cameras, directory, footage)
-        os.sync()
+        forget_files(directory)
+        measure.warm_memory(WARM_BYTES)
         written_at_start = measure.device_bytes(device)[1]
         try:
             for arguments, text, extra in peer.commands(farm.urls, directory):
@@ -247,6 +262,8 @@ def one_run(
         syncs_per_camera_minute=sum(count for name, count in calls.items() if "sync" in name) / (cameras * 0.1)
         if trace
         else -1,
+        load=load,
+        machine=measure.machine(),
     )
 
 
