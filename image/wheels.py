@@ -52,7 +52,7 @@ def make(into: Path, toolbox: Toolbox, *, architecture: str, lock: Path, nvr: Pa
             site / package.name,
             ignore=shutil.ignore_patterns(*LEFT_OUT),
         )
-    _build_the_c_file(toolbox, site / "nvr", architecture)
+    _build_the_c_files(toolbox, site / "nvr", architecture)
 
 
 def without(lock: str, names: tuple[str, ...]) -> str:
@@ -65,12 +65,12 @@ def without(lock: str, names: tuple[str, ...]) -> str:
     )  # type: ignore[index]
 
 
-def _build_the_c_file(toolbox: Toolbox, package: Path, architecture: str) -> None:
+def _build_the_c_files(toolbox: Toolbox, package: Path, architecture: str) -> None:
     """nvr works without it; where it is built, it is for trixie's Python and the recipe's processor."""
     prefix = "aarch64-linux-gnu-" if architecture == "arm64" and is_foreign(architecture) else ""
     triplet = {"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}[architecture]
     target = package / f"_fast.cpython-{PYTHON.replace('.', '')}-{triplet}.so"
-    # pyconfig.h of another 64-bit Linux says the same about the sizes that the C file uses.
+    # pyconfig.h of another 64-bit Linux says the same about the sizes that the C files use.
     headers = package.parent.parent / "headers"
     own = headers / triplet / f"python{PYTHON}"
     own.mkdir(parents=True)
@@ -88,9 +88,9 @@ def _build_the_c_file(toolbox: Toolbox, package: Path, architecture: str) -> Non
             f"-ffile-prefix-map={package}=nvr",
             "-o",
             target,
-            package / "_fast.c",
+            *sorted((package / "fast").glob("*.c")),
         ]
     )
-    (package / "_fast.c").unlink()
+    shutil.rmtree(package / "fast")
     shutil.rmtree(headers)
     os.utime(target, (0, 0))

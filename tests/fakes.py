@@ -28,6 +28,7 @@ class MemoryFile:
     pending: list[tuple[int, bytes]] = field(default_factory=list)  # in order; lost or kept page by page
     doomed: list[tuple[int, bytes]] = field(default_factory=list)  # a sync of these failed: no later sync helps
     is_named: bool = False  # its name is durable
+    is_cached: bool = False  # was read, and not forgotten since
 
     def write(self, data: bytes, offset: int) -> None:
         end = offset + len(data)
@@ -118,6 +119,7 @@ class MemoryDisk:
         self.removed: dict[str, MemoryFile] = {}  # removals that are not durable yet
         self.calls = 0
         self.bytes_read = 0
+        self.media_into_read_pages = 0  # gathered writes to a file that was read and not forgotten
         self.capacity_bytes: int | None = None
         self._fail_from: int | None = None
         self._fail_to = 0
@@ -236,7 +238,11 @@ class MemoryDirectory:
     def read(self, fd: int, size_bytes: int, offset: int) -> bytes:
         data = bytes(self.disk._open[fd].data[offset : offset + size_bytes])
         self.disk.bytes_read += len(data)
+        self.disk._open[fd].is_cached = True
         return data
+
+    def forget(self, fd: int) -> None:
+        self.disk._open[fd].is_cached = False
 
     def write(self, fd: int, data: bytes | memoryview, offset: int) -> None:
         self.disk.call()
@@ -245,6 +251,7 @@ class MemoryDirectory:
 
     def write_gather(self, fd: int, gather: object, offset: int, size_bytes: int) -> None:
         self.disk.call()
+        self.disk.media_into_read_pages += self.disk._open[fd].is_cached
         gather.write(self.disk._scratch_fd, 0, size_bytes)  # type: ignore[attr-defined]
         self.disk._open[fd].write(os.pread(self.disk._scratch_fd, size_bytes, 0), offset)
         self.disk.after_call()

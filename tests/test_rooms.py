@@ -60,7 +60,14 @@ ROOMS: dict[str, str] = {
 
 # Files beside a room that belong to it.
 LOOKING = ("detect.__main__", "detect.process", "detect.feeds")
-BELONGS = {"clip_plan": "clips", "clip_file": "clips", "_fast": "crc", "__main__": "cli", "__init__": "errors"}
+BELONGS = {
+    "clip_plan": "clips",
+    "clip_file": "clips",
+    "journal_pages": "journal",
+    "_fast": "crc",
+    "__main__": "cli",
+    "__init__": "errors",
+}
 
 # Foreign packages: the only files or folders of nvr/ that may import them.
 PACKAGES: dict[str, tuple[str, ...]] = {

@@ -44,7 +44,13 @@ def fitting_python() -> str:
 def fingerprint(lock: Path) -> str:
     """Changes when the environment must be made anew."""
     digest = hashlib.sha256()
-    for path in (lock, ROOT / "pyproject.toml", ROOT / "setup.py", ROOT / "nvr" / "_fast.c", Path(__file__)):
+    for path in (
+        lock,
+        ROOT / "pyproject.toml",
+        ROOT / "setup.py",
+        *sorted((ROOT / "nvr" / "fast").iterdir()),
+        Path(__file__),
+    ):
         digest.update(path.read_bytes() if path.exists() else b"-")
     return f"{digest.hexdigest()} {ROOT}\n"
 

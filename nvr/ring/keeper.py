@@ -398,6 +398,7 @@ class Keeper:
         return OpenSegment(ring.directory, fd, written, end)
 
     def _write_blank(self, ring: OpenRing, fd: int, header: SegmentHeader) -> tuple[SegmentHeader, int]:
+        ring.directory.forget(fd)
         # The last page first: the file is a valid MP4 as soon as it has a header.
         ring.directory.write(fd, layout.free_page(PAGE_BYTES), header.segment_bytes - PAGE_BYTES)
         written, end = write_header(ring.directory, fd, header)

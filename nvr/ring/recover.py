@@ -304,6 +304,7 @@ class _Recovery:
     def _resumed(self, fd: int, walked: Walked) -> OpenSegment:
         assert walked.header is not None
         last = walked.rows[-1].record
+        self._directory.forget(fd)
         return OpenSegment(
             self._directory, fd, walked.header, walked.end, len(walked.rows),
             bytearray(b"".join(map(row_bytes, walked.rows))), last.sequence, last.boot_id, walked.next_in_file,

@@ -19,7 +19,7 @@ What is kept and what is dropped, decided in docs/decisions/0010-damaged-picture
 * A picture ends at the marker bit once eight pictures in a row have shown that this camera sets it on the last packet and
   nowhere else; before that, and for other cameras, where the time stamp changes.
 
-`nvr/_fast.c` holds the same walker in C and must be changed with this one; tests/test_fast.py compares the two.
+`nvr/fast/` holds the same walker in C and must be changed with this one; tests/test_fast.py compares the two.
 """
 
 from __future__ import annotations

@@ -2,38 +2,22 @@
 
 python -m tools.bench                 everything, N = 1 4 16 37 64, three rounds: about two hours
 python -m tools.bench record -n 16    one part; each replaces its own section of docs/bench.md
-python -m tools.bench table FILE      the table of runs that were kept as JSON lines
+python -m tools.bench record --add    the same in pieces: with the runs that were kept in the scratch directory before
+python -m tools.bench table FILE      the section again from runs that were kept as JSON lines
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import os
-import platform
-import re
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 from tools.bench import record
+from tools.bench.measure import machine
 from tools.bench.peers import PEERS
 
 PAGE = Path(__file__).parents[2] / "docs" / "bench.md"
-
-
-def machine() -> str:
-    """One line: processor, cores, kernel, versions of the peers, date."""
-    model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    ffmpeg = subprocess.run(["ffmpeg", "-version"], capture_output=True, text=True, check=False).stdout.split(
-        " Copyright"
-    )[0]
-    return (
-        f"{model[1] if model else platform.machine()}, {len(os.sched_getaffinity(0))} cores, Linux {platform.release()}, "
-        f"Python {platform.python_version()}, {ffmpeg}, {datetime.date.today().isoformat()}"
-    )
 
 
 def keep(name: str, text: str) -> None:
@@ -54,6 +38,7 @@ def main() -> None:
     )
     parser.add_argument("files", nargs="*", type=Path, help="for `table`: JSON lines of earlier runs")
     parser.add_argument("-n", "--cameras", default="1,4,16,37,64", help="numbers of cameras, with commas")
+    parser.add_argument("--add", action="store_true", help="`record`: to the runs that are kept in --work")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--window", type=float, default=20.0, help="seconds that are measured of each run")
     parser.add_argument("--seconds", type=float, default=120.0, help="how long `device` looks")
@@ -87,15 +72,21 @@ def main() -> None:
         keep("device", f"`python -m tools.bench device`. {said}\n{text}")
     if options.part in ("all", "record"):
         results = options.work / "results.jsonl"
+        if not options.add:
+            results.unlink(missing_ok=True)
         counts = [int(number) for number in options.cameras.split(",")]
-        runs = record.run(counts, options.rounds, options.window, options.peers.split(","), options.work, results)
-        text = record.table(runs)
-        print(text)
-        command = " ".join(["python -m tools.bench", *sys.argv[1:]])
-        keep("record", f"`{command}`. {said}\n{text}")
+        record.run(counts, options.rounds, options.window, options.peers.split(","), options.work, results)
+        keep_record([results])
     if options.part == "table":
-        lines = [line for path in options.files for line in path.read_text().splitlines()]
-        print(record.table([record.Run(**json.loads(line)) for line in lines]))
+        keep_record(options.files)
+
+
+def keep_record(paths: list[Path]) -> None:
+    """The section `record` from all runs that `paths` hold."""
+    runs = [record.Run(**json.loads(line)) for path in paths for line in path.read_text().splitlines()]
+    text = record.table(runs)
+    print(text)
+    keep("record", f"`python -m tools.bench record`. {record.circumstances(runs)}\n{text}")
 
 
 if __name__ == "__main__":

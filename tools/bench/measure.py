@@ -7,9 +7,13 @@ traces them and is therefore run in a window of its own.
 
 from __future__ import annotations
 
+import datetime
+import functools
 import os
+import platform
 import re
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +84,19 @@ class Group:
                     time.sleep(0.1)
 
 
+@functools.cache
+def machine() -> str:
+    """One line: processor, cores, kernel, versions of the peers, date."""
+    model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    ffmpeg = subprocess.run(["ffmpeg", "-version"], capture_output=True, text=True, check=False).stdout.split(
+        " Copyright"
+    )[0]
+    return (
+        f"{model[1] if model else platform.machine()}, {len(os.sched_getaffinity(0))} cores, Linux {platform.release()}, "
+        f"Python {platform.python_version()}, {ffmpeg}, {datetime.date.today().isoformat()}"
+    )
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """Counters at one moment; subtract two for a window."""
@@ -91,6 +108,12 @@ class Snapshot:
     device_written_bytes: int  # -1 where the file system has no block device of its own
     device_read_bytes: int
     switches: int
+
+
+def warm_memory(size_bytes: int) -> None:
+    """Use so much memory and give it back, in a process of its own: what is taken next is there."""
+    code = "import mmap, sys\nwith mmap.mmap(-1, int(sys.argv[1])) as room:\n    while room.tell() < len(room):\n        room.write(bytes(1 << 20))"
+    subprocess.run([sys.executable, "-c", code, str(size_bytes)], check=True)
 
 
 def device_bytes(device: str | None) -> tuple[int, int]:

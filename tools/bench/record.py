@@ -29,6 +29,9 @@ PACE_MBIT = 100  # a camera's Ethernet; without it a picture arrives as one burs
 NAMESPACE = "nvr-bench"
 SETTLE_S = 4.0  # after everybody has connected
 STOP_S = 15.0
+# In a virtual machine, memory that nobody used for a minute is not there: the first write to each page waits for the host.
+# So much of it is used before each run, for everybody: what one window takes, for the page cache of two file systems.
+WARM_BYTES = 2 << 30
 MOUNT = "noatime,commit=30"  # as firmware/etc/fstab mounts /data
 
 
@@ -55,6 +58,8 @@ class Run:
     source_skipped: int  # pictures that the cameras could not deliver
     syscalls_per_camera_minute: float  # -1 where not traced
     syncs_per_camera_minute: float
+    load: float  # processes that wanted a processor in the minute before this one began
+    machine: str  # and the day
 
 
 class Farm:
@@ -138,6 +143,15 @@ def network() -> Iterator[list[str]]:
         subprocess.run(["ip", "netns", "del", NAMESPACE], check=False)
 
 
+def forget_files(directory: Path) -> None:
+    """Nothing of what was prepared stays in memory: a ring that is used again is far larger than a box's memory."""
+    os.sync()
+    for path in directory.rglob("*"):
+        if path.is_file():
+            with open(path, "rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 @contextlib.contextmanager
 def disk(work: Path, size_gb: int) -> Iterator[tuple[Path, str | None]]:
     """(directory, block device) of a fresh ext4 of its own, where root may mount one; else a plain directory."""
@@ -175,7 +189,7 @@ def one_run(
     *,
     trace: bool,
 ) -> Run:
-    group = measure.Group()
+    group, load = measure.Group(), os.getloadavg()[0]
     media_bytes_per_s = sum(size for _, size in source) / (len(source) / content.FPS)
     # Room for two minutes of everything, rings and preallocated files included.
     size_gb = 2 + cameras // 8
@@ -186,7 +200,8 @@ def one_run(
         open(work / "peer.log", "wb") as output,
     ):
         peer.prepare(cameras, directory, footage)
-        os.sync()
+        forget_files(directory)
+        measure.warm_memory(WARM_BYTES)
         written_at_start = measure.device_bytes(device)[1]
         try:
             for arguments, text, extra in peer.commands(farm.urls, directory):
@@ -247,6 +262,8 @@ def one_run(
         syncs_per_camera_minute=sum(count for name, count in calls.items() if "sync" in name) / (cameras * 0.1)
         if trace
         else -1,
+        load=load,
+        machine=measure.machine(),
     )
 
 
@@ -289,39 +306,121 @@ def _lost(peer: Peer, directory: Path, cameras: int, source: list[Picture], wind
     return lost, (fewest or 0) / (window_s * 1.25 + SETTLE_S), recorded_bytes
 
 
+def circumstances(runs: list[Run]) -> str:
+    """Where, when and beside what all of it was measured; one paragraph."""
+    machines = "; ".join(sorted({run.machine for run in runs}))
+    loads, windows = sorted(run.load for run in runs), sorted({round(run.window_s) for run in runs})
+    return (
+        f"Measured on {machines}. {len(runs)} runs with windows of {' and '.join(map(str, windows))} s; load when each began: "
+        f"{loads[0]:.1f} to {loads[-1]:.1f}, median {statistics.median(loads):.1f} (the peer before is in it).\n"
+    )
+
+
 def table(runs: list[Run]) -> str:
-    """Medians per N and peer, as Markdown."""
-    lines = []
+    """Medians per N and peer, and what was wanted of them, as Markdown."""
+    sections = [_comparison(cameras, [run for run in runs if run.cameras == cameras])
+                for cameras in sorted({run.cameras for run in runs})]  # fmt: skip
+    return "\n".join([*sections, _goals([run for run in runs if run.cameras == 16], runs)])
+
+
+def _median(runs: list[Run], key: str, name: str) -> float:
+    """Of the runs of one peer that have the number; -1 when none has."""
+    values = [getattr(run, name) for run in runs if run.peer == key and getattr(run, name) != -1]
+    return statistics.median(values) if values else -1
+
+
+def _comparison(cameras: int, here: list[Run]) -> str:
     titles = {peer.key: peer.title for peer in PEERS}
-    for cameras in sorted({run.cameras for run in runs}):
-        here = [run for run in runs if run.cameras == cameras]
-        keys = [peer.key for peer in PEERS if any(run.peer == peer.key for run in here)]
+    ffmpeg, floor = (_median(here, key, "cpu_per_camera_minute_s") for key in ("ffmpeg", "floor"))
+    lines = [f"\n### {cameras} camera{'s' if cameras > 1 else ''}\n",
+             "| recorder | runs | CPU s/camera-minute (min - max) | ffmpeg / it | it / floor | memory MB | write calls/cm | bytes written / media | device bytes / media | device reads | syncs/cm | system calls/cm | files | pictures lost |",
+             "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"]  # fmt: skip
+    for key in [peer.key for peer in PEERS if any(run.peer == peer.key for run in here)]:
+        mine = [run for run in here if run.peer == key]
+        cpu = _median(here, key, "cpu_per_camera_minute_s")
+        spread = sorted(run.cpu_per_camera_minute_s for run in mine)
+        lost = [run.pictures_lost for run in mine if run.pictures_lost >= 0]
+        cells = [
+            titles[key], str(len(mine)), f"{cpu:.4f} ({spread[0]:.4f} - {spread[-1]:.4f})",
+            _or_dash(ffmpeg / cpu if ffmpeg > 0 else -1, ".1f"), _or_dash(cpu / floor if floor > 0 else -1, ".2f"),
+            _or_dash(_median(here, key, "memory_mb"), ".1f"), _or_dash(_median(here, key, "write_calls_per_camera_minute"), ".0f"),
+            _or_dash(_median(here, key, "written_per_media"), ".4f"), _or_dash(_median(here, key, "device_per_media"), ".4f"),
+            _or_dash(_median(here, key, "device_read_bytes"), ".0f"), _or_dash(_median(here, key, "syncs_per_camera_minute"), ".1f"),
+            _or_dash(_median(here, key, "syscalls_per_camera_minute"), ".0f"), _or_dash(_median(here, key, "files"), ".0f"),
+            str(sum(lost)) if lost else "-",
+        ]  # fmt: skip
+        lines.append("| " + " | ".join(cells) + " |")
+    skipped = {titles[key]: sum(run.source_skipped for run in here if run.peer == key) for key in titles}
+    told = ", ".join(f"{title} {count}" for title, count in skipped.items() if count) or "none"
+    lines.append(f"\nPictures that the cameras could not deliver: {told}.")
+    return "\n".join(lines)
 
-        def median(key: str, name: str, here: list[Run] = here) -> float:
-            values = [getattr(run, name) for run in here if run.peer == key and getattr(run, name) != -1]
-            return statistics.median(values) if values else -1
 
-        ffmpeg, floor = median("ffmpeg", "cpu_per_camera_minute_s"), median("floor", "cpu_per_camera_minute_s")
-        lines += [f"\n### {cameras} camera{'s' if cameras > 1 else ''}\n",
-                  "| recorder | runs | CPU s/camera-minute (min - max) | ffmpeg / it | it / floor | memory MB | write calls/cm | bytes written / media | device bytes / media | device reads | syncs/cm | system calls/cm | files | pictures lost |",
-                  "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"]  # fmt: skip
-        for key in keys:
-            mine = [run for run in here if run.peer == key]
-            cpu = median(key, "cpu_per_camera_minute_s")
-            spread = sorted(run.cpu_per_camera_minute_s for run in mine)
-            lost = [run.pictures_lost for run in mine if run.pictures_lost >= 0]
-            cells = [
-                titles[key], str(len(mine)), f"{cpu:.4f} ({spread[0]:.4f} - {spread[-1]:.4f})",
-                _or_dash(ffmpeg / cpu if ffmpeg > 0 else -1, ".1f"), _or_dash(cpu / floor if floor > 0 else -1, ".2f"),
-                _or_dash(median(key, "memory_mb"), ".1f"), _or_dash(median(key, "write_calls_per_camera_minute"), ".0f"),
-                _or_dash(median(key, "written_per_media"), ".4f"), _or_dash(median(key, "device_per_media"), ".4f"),
-                _or_dash(median(key, "device_read_bytes"), ".0f"), _or_dash(median(key, "syncs_per_camera_minute"), ".1f"),
-                _or_dash(median(key, "syscalls_per_camera_minute"), ".0f"), _or_dash(median(key, "files"), ".0f"),
-                str(sum(lost)) if lost else "-",
-            ]  # fmt: skip
-            lines.append("| " + " | ".join(cells) + " |")
-        skipped = sum(run.source_skipped for run in here)
-        lines.append(f"\nPictures that the cameras could not deliver to some peer: {skipped}.")
+# What was asked for before it was built, with 16 cameras: (peer, ffmpeg / it at least, it / floor at most). With CRC and without
+# the hash, as the trial that they come from had neither.
+_GOALS = (("pure-crc", 5, 3.5), ("crc", 9, 2.0))
+_GOAL_MEMORY_MB, _GOAL_MORE_MB, _GOAL_SYSTEM_CALLS = 25, 0.5, 2500
+
+
+def _goals(sixteen: list[Run], runs: list[Run]) -> str:
+    """What was asked for against what was measured; only what these runs can tell."""
+    titles = {peer.key: peer.title for peer in PEERS}
+    rows: list[tuple[str, str, str, bool]] = []
+    ffmpeg, floor = (_median(sixteen, key, "cpu_per_camera_minute_s") for key in ("ffmpeg", "floor"))
+    for key, of_ffmpeg, of_floor in _GOALS:
+        cpu = _median(sixteen, key, "cpu_per_camera_minute_s")
+        if cpu > 0 and ffmpeg > 0:
+            rows.append((titles[key], f"1/{of_ffmpeg} of ffmpeg", f"1/{ffmpeg / cpu:.1f}", ffmpeg / cpu >= of_ffmpeg))
+        if cpu > 0 and floor > 0:
+            rows.append((titles[key], f"{of_floor} times the floor", f"{cpu / floor:.2f}", cpu / floor <= of_floor))
+    for key in ("pure-crc", "crc", "full"):
+        memory_mb = _median(sixteen, key, "memory_mb")
+        if memory_mb > 0:
+            rows.append(
+                (
+                    titles[key],
+                    f"{_GOAL_MEMORY_MB} MB with 16 cameras",
+                    f"{memory_mb:.1f} MB",
+                    memory_mb <= _GOAL_MEMORY_MB,
+                )
+            )
+        most = max((run.cameras for run in runs if run.peer == key), default=16)
+        if memory_mb > 0 and most > 16:
+            more_mb = (_median([run for run in runs if run.cameras == most], key, "memory_mb") - memory_mb) / (
+                most - 16
+            )
+            rows.append(
+                (
+                    titles[key],
+                    f"{_GOAL_MORE_MB} MB for each more",
+                    f"{more_mb:.2f} MB (up to {most})",
+                    more_mb <= _GOAL_MORE_MB,
+                )
+            )
+        calls = _median(sixteen, key, "syscalls_per_camera_minute")
+        if calls > 0:
+            rows.append(
+                (
+                    titles[key],
+                    f"{_GOAL_SYSTEM_CALLS} system calls a camera-minute",
+                    f"{calls:.0f}",
+                    calls <= _GOAL_SYSTEM_CALLS,
+                )
+            )
+    many = [
+        run for run in runs if run.peer in ("pure-crc", "crc", "full") and run.cameras > 16 and run.pictures_lost >= 0
+    ]
+    if many:
+        lost = sum(run.pictures_lost for run in many)
+        rows.append(("nvr, more than 16 cameras", "no picture lost", f"{lost} in {len(many)} runs", lost == 0))
+    if not rows:
+        return ""
+    lines = [
+        "\n### What was asked for, 16 cameras\n",
+        "| recorder | asked | here | reached |",
+        "| --- | --- | --- | --- |",
+    ]
+    lines += [f"| {title} | {asked} | {here} | {'yes' if reached else 'no'} |" for title, asked, here, reached in rows]
     return "\n".join(lines) + "\n"
 
 
@@ -329,14 +428,13 @@ def _or_dash(value: float, form: str) -> str:
     return "-" if value < 0 else format(value, form)
 
 
-def run(counts: list[int], rounds: int, window_s: float, keys: list[str], work: Path, results_path: Path) -> list[Run]:
+def run(counts: list[int], rounds: int, window_s: float, keys: list[str], work: Path, results_path: Path) -> None:
     """Measure everything; each run is added to `results_path` (JSON lines) as soon as it is there."""
     work.mkdir(parents=True, exist_ok=True)
     footage = work / "camera-1080p25.mp4"
     content.make(footage)
     source = probed(footage)
     peers = [peer for peer in PEERS if peer.key in keys]
-    runs = []
     with network() as inside:
         for cameras in counts:
             for number in range(rounds):
@@ -345,10 +443,8 @@ def run(counts: list[int], rounds: int, window_s: float, keys: list[str], work: 
                     result = one_run(
                         peer, number, cameras, footage, source, work, window_s, inside, trace=number == rounds - 1
                     )
-                    runs.append(result)
                     with open(results_path, "a") as results:
                         results.write(json.dumps(asdict(result)) + "\n")
                     print(f"N={cameras} round {number + 1}/{rounds} {peer.key}: {result.cpu_per_camera_minute_s:.4f} CPU s/cm, "
                           f"{result.memory_mb:.1f} MB, lost {result.pictures_lost}, slowest {result.pictures_per_s_slowest:.1f}/s",
                           flush=True)  # fmt: skip
-    return runs

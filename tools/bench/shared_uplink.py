@@ -185,7 +185,8 @@ def main() -> None:
         print(table(rows[-1:]).splitlines()[-1], flush=True)
     text = table(rows)
     if options.keep:
-        from tools.bench.__main__ import keep, machine
+        from tools.bench.__main__ import keep
+        from tools.bench.measure import machine
 
         keep(
             "shared",
