@@ -54,6 +54,9 @@ ROOMS: dict[str, str] = {
     "uplink": "wire clips ledger events hearing site systemd scrub priority detect looking",
     "web": "hearing clips ledger site systemd events scrub http_connection",
     "hub": "wire evidence verify_clip systemd http_connection",
+    "child": "systemd",
+    "processes": "site recorder",
+    "watching": "processes child",
     "box": EVERYTHING,
     "cli": EVERYTHING,
 }

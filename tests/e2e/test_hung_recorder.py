@@ -14,14 +14,16 @@ from e2e.running import replays
 
 from nvr import box
 from nvr.announce import Subscriber
+from nvr.child import Child
+from nvr.watching import Health
 
 
 @pytest.fixture
-def recorder(tmp_path) -> box.Child:
+def recorder(tmp_path) -> Child:
     pytest.importorskip("av", reason="PyAV makes the film")
     settings = replays(tmp_path / "data", [film(tmp_path / "film.mp4", 100)], 64 << 20)
     (tmp_path / "data").mkdir()
-    return box.Child("record", ["nvr.recorder"], asdict(settings))
+    return Child("record", ["nvr.recorder"], asdict(settings))
 
 
 def until(holds, what: str, seconds: float = 120) -> None:
@@ -69,7 +71,7 @@ def test_a_box_that_was_stopped_itself_kills_nobody(recorder, tmp_path, monkeypa
     """The time in which it did not listen is not the recorder's silence."""
     running = box.Box(tmp_path / "data", recorder, [], {"camera0/main"})
     running._subscriber = Subscriber.__new__(Subscriber)  # only whether there is one is asked
-    running.health = box.Health({}, recorder.started_s + 1)
+    running.health = Health({}, recorder.started_s + 1)
     killed: list[int] = []
 
     class Process:
