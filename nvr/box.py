@@ -21,14 +21,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
-from nvr import site_trial, systemd
+from nvr import site_kept, site_trial, systemd, troubles
 from nvr.announce import Subscriber
 from nvr.child import Child
 from nvr.errors import NvrError
 from nvr.processes import detect_arguments, is_looking, is_reporting, record_settings, uplink_arguments, web_arguments
-from nvr.site import load
-from nvr.site_budget import check_budgets
-from nvr.site_settings import Site
+from nvr.site_kept import Start
+from nvr.troubles import Teller
 from nvr.watching import Health, SiteWatch, TrialWatch
 
 log = logging.getLogger(__name__)
@@ -51,7 +50,8 @@ class Box:
         trial: TrialWatch | None = None,
     ) -> None:  # fmt: skip
         self._watch = watch
-        self._trial = trial
+        self._watches = [each for each in (watch, trial) if each is not None]
+        self._teller = Teller(data_dir / "run")
         self.data_dir = data_dir
         self.record = record
         self.others = others
@@ -80,11 +80,10 @@ class Box:
                     return self.record.exit_status
                 for child in self.others:
                     child.poll(now_s)
-                if self._watch is not None:
-                    self._watch.look(now_s)
-                if self._trial is not None and self._trial.wants_start(self.health, now_s):
+                if any(watch.wants_start(self.health, now_s) for watch in self._watches):
                     goes_on = True
                     return START_ANEW
+                self._tell_troubles()
                 is_heard = self._listen(now_s)
                 self._end_hung(is_heard, now_s)
                 if is_heard:
@@ -109,6 +108,12 @@ class Box:
                 self._subscriber.close()
             if self._lock is not None:
                 self._lock.close()
+
+    def _tell_troubles(self) -> None:
+        found = []
+        if self._watch is not None and self._watch.fault:
+            found.append((troubles.SITE, self._watch.fault))
+        self._teller.tell(found)
 
     def _end_hung(self, is_heard: bool, now_s: float) -> None:
         """A recorder that hangs does not record, and does not end either: it is killed, and poll() starts another.
@@ -175,48 +180,37 @@ class Box:
         return True
 
 
-def run(
-    site: Site, data_dir: Path, *, once: bool = False, on_status: Callable[[dict[str, Any]], None] = lambda status: None
-) -> int:
-    """Start the processes of the box that `site` describes and look after them until told to stop.
+def run(start: Start, *, once: bool = False, on_status: Callable[[dict[str, Any]], None] = lambda status: None) -> int:
+    """Start the processes of the box that `start` describes and look after them until told to stop.
 
     With `once` there is no page, and it ends when every source has ended. Returns the exit status. Raises NvrError:
-    the budgets do not fit the disk, or another box runs there.
+    another box runs there, or a site file that came meanwhile can be no more used than the one before.
     """
+    path, data_dir = start.site.path, start.data_dir
     data_dir.mkdir(parents=True, exist_ok=True)
     data_dir.chmod(DATA_DIR_MODE)
-    if not once and site_trial.started(data_dir, site.path):
-        site = load(site.path)
-    while (status := _run(site, data_dir, once=once, on_status=on_status)) == START_ANEW:
-        if site_trial.started(data_dir, site.path):
+    if not once and site_trial.started(data_dir, path):
+        start = site_kept.start_with(path, data_dir)
+    while (status := _run(start, once=once, on_status=on_status)) == START_ANEW:
+        if site_trial.started(data_dir, path):
             log.info("the site file before is back")
-        site = _loaded(site.path, data_dir)
+        start = site_kept.start_with(path, data_dir)
     return status
 
 
-def _loaded(path: Path, data_dir: Path) -> Site:
-    """The site file for another start; one that cannot be used any more gives way to the one before the trial."""
-    try:
-        site = load(path)
-        check_budgets(site, data_dir)
-        return site
-    except NvrError as error:
-        trial = site_trial.load(data_dir)
-        if trial is None:
-            raise
-        site_trial.give_back(data_dir, path, trial, str(error))
-        return load(path)
-
-
-def _run(site: Site, data_dir: Path, *, once: bool, on_status: Callable[[dict[str, Any]], None]) -> int:
-    check_budgets(site, data_dir)
+def _run(start: Start, *, once: bool, on_status: Callable[[dict[str, Any]], None]) -> int:
+    site, data_dir = start.site, start.data_dir
+    if start.fault:
+        log.error("%s: %s", site.path, start.fault)
     settings = record_settings(site, data_dir, once=once)
     record = Child("record", ["nvr.recorder"], asdict(settings))
-    detect = Child("detect", detect_arguments(site, data_dir), {}, is_wanted=is_looking(site))
-    uplink = Child("uplink", uplink_arguments(site, data_dir), {}, is_wanted=is_reporting(site))
+    kept = ["--kept"] if start.is_kept else []
+    detect = Child("detect", [*detect_arguments(site, data_dir), *kept], {}, is_wanted=is_looking(site))
+    uplink = Child("uplink", [*uplink_arguments(site, data_dir), *kept], {}, is_wanted=is_reporting(site))
     scrub = Child("scrub", ["nvr.scrub", "--data", str(data_dir.absolute())], {})
-    others = [] if once else [Child("web", web_arguments(site, data_dir), {}), detect, uplink, scrub]
-    watch = None if once else SiteWatch(site, data_dir, detect, uplink)
+    web = Child("web", [*web_arguments(site, data_dir), *kept], {})
+    others = [] if once else [web, detect, uplink, scrub]
+    watch = None if once else SiteWatch(start, detect, uplink)
     trial = None if once else TrialWatch(site.path, data_dir)
     box = Box(data_dir, record, others, {stream.name for stream in settings.streams}, watch, trial)
     return box.run(once=once, on_status=on_status)
