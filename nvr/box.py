@@ -23,7 +23,7 @@ from typing import Any, TextIO
 
 from nvr import site_kept, site_trial, systemd, troubles
 from nvr.announce import Subscriber
-from nvr.child import Child
+from nvr.child import HUNG_S, Child
 from nvr.errors import NvrError
 from nvr.processes import detect_arguments, is_looking, is_reporting, record_settings, uplink_arguments, web_arguments
 from nvr.site_kept import Start
@@ -33,7 +33,6 @@ from nvr.watching import Health, SiteWatch, TrialWatch
 log = logging.getLogger(__name__)
 
 DATA_DIR_MODE = 0o700  # footage, a key and sessions: nobody else's business
-HUNG_S = 60.0  # as long as systemd waits (firmware/units/nvr.service); a write that waits for a dying card may take half of that
 TURN_MOST_S = 1.0  # of one turn of the loop, of its own silence: a box that was stopped itself has heard nobody either
 START_ANEW = -1  # of Box.run(): with the site file as it is then
 
@@ -55,6 +54,7 @@ class Box:
         self.data_dir = data_dir
         self.record = record
         self.others = others
+        self.children = (record, *others)
         self.streams = streams
         self.health = Health()
         self._subscriber: Subscriber | None = None
@@ -83,9 +83,12 @@ class Box:
                 if any(watch.wants_start(self.health, now_s) for watch in self._watches):
                     goes_on = True
                     return START_ANEW
-                self._tell_troubles()
+                self._tell_troubles(now_s)
                 is_heard = self._listen(now_s)
                 self._end_hung(is_heard, now_s)
+                passed_s = min(time.monotonic() - now_s, TURN_MOST_S)
+                for child in self.others:
+                    child.watch(passed_s, now_s)
                 if is_heard:
                     self._keep_lock()
                     on_status(self.health.status)
@@ -102,23 +105,24 @@ class Box:
                 systemd.notify(STOPPING="1")
             # The last one is stopped first; one that cannot be stopped does not keep the others.
             with contextlib.ExitStack() as stopping:
-                for child in (self.record, *self.others):
+                for child in self.children:
                     stopping.callback(child.stop)
             if self._subscriber is not None:
                 self._subscriber.close()
             if self._lock is not None:
                 self._lock.close()
 
-    def _tell_troubles(self) -> None:
+    def _tell_troubles(self, now_s: float) -> None:
         found = []
         if self._watch is not None and self._watch.fault:
             found.append((troubles.SITE, self._watch.fault))
+        found += [(troubles.PROCESS, words) for child in self.children if (words := child.trouble(now_s))]
         self._teller.tell(found)
 
     def _end_hung(self, is_heard: bool, now_s: float) -> None:
         """A recorder that hangs does not record, and does not end either: it is killed, and poll() starts another.
 
-        One that has not spoken yet is left alone: opening rings may take minutes. Other processes may hang; that costs no footage.
+        One that has not spoken yet is left alone: opening rings may take minutes. The other processes are watched by Child.watch().
         """
         if is_heard or self._subscriber is None or self.health.heard_s < self.record.started_s:
             self._silent_s = 0.0
@@ -127,6 +131,7 @@ class Box:
         if self._silent_s > HUNG_S and self.record.process is not None:
             log.error("record has said nothing for %.0f s and is killed", self._silent_s)
             self._silent_s = 0.0
+            self.record.hangs, self.record.hung_s = self.record.hangs + 1, now_s
             self.record.process.kill()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -205,10 +210,14 @@ def _run(start: Start, *, once: bool, on_status: Callable[[dict[str, Any]], None
     settings = record_settings(site, data_dir, once=once)
     record = Child("record", ["nvr.recorder"], asdict(settings))
     kept = ["--kept"] if start.is_kept else []
-    detect = Child("detect", [*detect_arguments(site, data_dir), *kept], {}, is_wanted=is_looking(site))
-    uplink = Child("uplink", [*uplink_arguments(site, data_dir), *kept], {}, is_wanted=is_reporting(site))
-    scrub = Child("scrub", ["nvr.scrub", "--data", str(data_dir.absolute())], {})
-    web = Child("web", [*web_arguments(site, data_dir), *kept], {})
+    detect = Child(
+        "detect", [*detect_arguments(site, data_dir), *kept], {}, is_wanted=is_looking(site), is_watched=True
+    )
+    uplink = Child(
+        "uplink", [*uplink_arguments(site, data_dir), *kept], {}, is_wanted=is_reporting(site), is_watched=True
+    )
+    scrub = Child("scrub", ["nvr.scrub", "--data", str(data_dir.absolute())], {}, is_watched=True)
+    web = Child("web", [*web_arguments(site, data_dir), *kept], {}, is_watched=True)
     others = [] if once else [web, detect, uplink, scrub]
     watch = None if once else SiteWatch(start, detect, uplink)
     trial = None if once else TrialWatch(site.path, data_dir)

@@ -106,7 +106,7 @@ def start_with(site_path: Path, data_dir: Path | None, *, is_box: bool = True) -
     except NvrError as error:
         if not is_box:
             raise
-        place = data_dir or _storage_path(site_path)
+        place = data_dir or storage_path(site_path)
         return _start_in_spite_of(error, site_path, place)
 
 
@@ -150,7 +150,7 @@ _PATH_OF_STORAGE = re.compile(
 )
 
 
-def _storage_path(site_path: Path) -> Path:
+def storage_path(site_path: Path) -> Path:
     """Where a faulty site file keeps its data, as far as it can be read; else where one keeps it that does not say."""
     try:
         with open(site_path, "rb") as file:

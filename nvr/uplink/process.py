@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from nvr import __version__, priority, wire
+from nvr import __version__, priority, systemd, wire
 from nvr.clock import Clock, SystemClock, boot_id, offer_reading
 from nvr.errors import NvrError
 from nvr.events import EventsUnreadable
@@ -59,6 +59,7 @@ SLOW_FACTS_PART = (
 )
 STATUS_S = 3.0
 SETTLE_S = 0.2
+SIGN_S = 1.0
 REFUSED_S = 60.0  # until a hub that refuses us is asked again
 CONTROL_WAIT_S = 15.0  # between two tries of the control channel, at most
 OFFER_S = 600.0
@@ -120,7 +121,7 @@ class Uplink:
         lanes = [partial(self.sending.send, number) for number in range(len(LANES))]
         works: list[Callable[[], Awaitable[None]]] = [
             self.heard.run, self._stay_connected, self._take_events, self._beat, self._make_stills, self.sending.cut, self.sending.hold,
-            self._settle, self._tell_status, self._look_slowly, self._look_for_frozen, self.bundles.run, *lanes,
+            self._settle, self._give_signs, self._tell_status, self._look_slowly, self._look_for_frozen, self.bundles.run, *lanes,
         ]  # fmt: skip
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -290,6 +291,7 @@ class Uplink:
                 "clock": heartbeat.clock_body(self.heard.record, reading), "cameras": cameras, "states": states, "ledger": self._ledger,
                 "disk": health.disk(self.data_dir, ", ".join(sorted(causes)) or self.standing.trouble), "temperature_c": health.temperature_c(),
                 "load": health.load(), "uplink": self._uplink_body(rtt_ms), "outbox": self._depth, "shed": self._shed(detect),
+                "troubles": health.troubles_of(self.run_dir),
                 "slot": health.slot(), "update": health.update(self.run_dir),
             }
         )  # fmt: skip
@@ -396,6 +398,11 @@ class Uplink:
         return made.captured_ns, "plausible", record.clock_error_ns
 
     # -- housekeeping
+
+    async def _give_signs(self) -> None:
+        while True:
+            systemd.sign_of_life()
+            await asyncio.sleep(SIGN_S)
 
     async def _settle(self) -> None:
         while True:

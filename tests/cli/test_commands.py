@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from recorded_box import ROOT, Box, call, program, told
 
+from nvr import site_kept
 from nvr.cli.ledger import percents
 from nvr.ledger import StreamLedger
 
@@ -373,6 +374,16 @@ def test_site_check_is_silent_about_nothing(tmp_path):
     text = call("site", "check", path)
     assert text.exit_code == 1
     assert text.stdout.startswith(f"{path}:7: cameras.gate.ring_gb: ")
+
+
+def test_site_check_says_when_a_box_records_with_an_earlier_text(tmp_path):
+    path = tmp_path / "site.yaml"
+    path.write_text("site: a\nbox: b\ntime_zone: UTC\nstorage: {path: data}\ncameras: {gate: [torn\n")
+    assert told("site", "check", path, status=1)["recorded_before"] is False
+    (tmp_path / "data").mkdir()
+    site_kept.keep(tmp_path / "data", path, b"the text that recorded")
+    assert told("site", "check", path, status=1)["recorded_before"] is True
+    assert "NOT IN FORCE" in call("site", "check", path).stdout
 
 
 def test_site_check_of_a_good_file_is_ok(recorded):

@@ -175,7 +175,9 @@ def status(
     streams = found.get("streams", {})
     wrong = [stream for stream, each in streams.items() if not each.get("recording")]
     disk = found.get("disk", {})
-    trouble = bool(wrong) or bool(disk.get("cause")) or found.get("recorder_silent_s", 0) > 10
+    trouble = (
+        bool(wrong) or bool(disk.get("cause")) or bool(found.get("troubles")) or found.get("recorder_silent_s", 0) > 10
+    )
     if as_json:
         print_json({"box": session.get("box"), "site": session.get("site"), "ok": not trouble, **found})
     else:
@@ -214,6 +216,8 @@ def _print_status(session: dict[str, Any], found: dict[str, Any], wrong: list[st
         )
     else:
         click.echo(f"disk: TROUBLE: {disk.get('cause')} {disk.get('detail') or ''}")
+    for each in found.get("troubles") or ():  # a box of an older version says nothing of it
+        click.echo(printable(f"{each.get('kind')}: TROUBLE: {each.get('detail')}"))
     states = {0: "unknown: never set since the box started", 1: "plausible, not disciplined", 2: "synchronised"}
     click.echo(f"clock: {states.get(clock.get('state'), 'unknown')}")
 
