@@ -409,6 +409,7 @@ class Process:
         self._announcer.welcome()
         self._announcer.status(self.status(reading.mono_ns))
         self._announcer.flush()
+        self.log.tidy()
 
     def _health_of(self, looker: Looker, now_ns: int) -> Health | None:
         """What is known of the camera itself; None while nobody told yet."""

@@ -43,9 +43,9 @@ def disk(data_dir: Path, trouble: str) -> dict[str, Any]:
     return {**body, **{key: wear.get(key) for key in keys}, "trouble": trouble}
 
 
-def troubles_of(run_dir: Path) -> list[dict[str, Any]]:
-    """What `nvr run` says is wrong with the box itself."""
-    return [asdict(each) for each in troubles.read(run_dir)]
+def troubles_of(run_dir: Path, record: dict[str, Any], at_ms: int) -> list[dict[str, Any]]:
+    """What `nvr run` and `record` say is wrong with the box itself; at_ms: now, 0 unknown."""
+    return [asdict(each) for each in troubles.all_of(run_dir, record, at_ms)]
 
 
 def _object(value: Any) -> dict[str, Any]:
