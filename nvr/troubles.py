@@ -10,14 +10,15 @@ import contextlib
 import json
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from nvr.clock import SystemClock
 from nvr.media import ClockState
 
-SITE, PROCESS = "site file", "process"  # kinds
+SITE, PROCESS, BUSY = "site file", "process", "box busy"  # kinds
 NAME = "troubles.json"
 MOST = 20
 DETAIL_MOST = 500
@@ -26,7 +27,7 @@ FILE_BYTES = 64 << 10
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    kind: str  # SITE or PROCESS
+    kind: str  # SITE, PROCESS or BUSY
     detail: str
     since_ms: int  # wall time; 0 where nobody knew it
 
@@ -50,6 +51,12 @@ def read(run_dir: Path) -> tuple[Trouble, ...]:
         )
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return ()
+
+
+def all_of(run_dir: Path, record: Mapping[str, Any], now_ms: int) -> tuple[Trouble, ...]:
+    """With what `record` says in its status: that the processor was not to be had."""
+    busy = str(record.get("box_busy") or "")[:DETAIL_MOST]
+    return read(run_dir) + ((Trouble(BUSY, busy, now_ms),) if busy else ())
 
 
 class Teller:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from nvr import troubles
 from nvr.clock import Clock
 from nvr.errors import NvrError
 from nvr.media import PAGE_BYTES, Position
@@ -126,13 +124,10 @@ class Api:
                 "recorder_silent_s": self._live.recorder_silent_s(),
                 "clock": {"state": int(clock.state), "error_ns": clock.error_ns},
                 "disk": await self._read(self._disk),
-                "troubles": await self._read(self._troubles),
+                "troubles": await self._read(self._live.troubles_now),
                 "streams": streams,
             }
         )
-
-    def _troubles(self) -> list[dict[str, Any]]:
-        return [asdict(each) for each in troubles.read(self._data_dir / "run")]
 
     def _disk(self) -> dict[str, Any]:
         states = [self._live.told(name) for name in sorted(self._settings.stream_names)]

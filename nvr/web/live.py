@@ -35,6 +35,7 @@ from nvr.media import FragmentRecord, Position
 log = logging.getLogger(__name__)
 
 LOOK_S = 5.0  # for what `nvr run` says
+SILENT_S = 10.0  # what a recorder said so long ago is not of now
 
 QUEUE_LENGTH = 4  # fragments of one stream that wait for one page: 4 s, older ones are of no use for live
 WINDOW = 3  # fragments of one stream on the way to one page; 3 s of a link's delay
@@ -182,10 +183,16 @@ class Live:
         async for message in messages(self._run_dir, SOCKET_NAME):
             self.take(message)
 
+    def troubles_now(self) -> list[dict[str, Any]]:
+        """Waits for the disk."""
+        record = self.status if self.recorder_silent_s() < SILENT_S else {}
+        now_ms = self._clock.read().wall_ns // 1_000_000
+        return [asdict(each) for each in troubles.all_of(self._run_dir, record, now_ms)]
+
     async def look(self) -> None:
         """What `nvr run` says is wrong with the box itself. Run until cancelled; waits for the disk in a thread."""
         while True:
-            self.troubles = [asdict(each) for each in await asyncio.to_thread(troubles.read, self._run_dir)]
+            self.troubles = await asyncio.to_thread(self.troubles_now)
             await asyncio.sleep(LOOK_S)
 
     async def tell(self) -> None:
