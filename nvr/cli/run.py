@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nvr.cli.addresses import taken
 from nvr.cli.options import FOLDER, json_option, place_text
 from nvr.errors import NvrError
 
@@ -64,6 +65,8 @@ class _Teller:
         self.has_page = has_page
         self.as_json = as_json
         self._last = ""
+        # Asked before our own page is there: a link to somebody else's would be a lie.
+        self._no_page = taken(site) if has_page else ""
 
     def tell(self, status: dict[str, Any]) -> None:
         if self.has_page:
@@ -82,6 +85,14 @@ class _Teller:
         from nvr.cli.addresses import page_address
         from nvr.web import access
 
+        if self._no_page:
+            if self.as_json:
+                click.echo(json.dumps({"kind": "page", "address": None, "link": None, "error": self._no_page}))
+            else:
+                click.echo(
+                    f"{self._no_page}\n  (it is tried again; recording goes on. Write a free port into the site file: `web: {{port: 8090}}`)"
+                )
+            return
         address = page_address(self.site)
         link = "" if access.has_password(self.data_dir) else access.create_one_time_link(self.data_dir, address)
         if self.as_json:
