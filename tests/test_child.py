@@ -131,7 +131,8 @@ def test_one_that_runs_in_circles_is_killed(started):
 
 def test_what_a_process_had_of_the_processor_is_what_the_kernel_says():
     before_s = child_room._at_work(os.getpid())[1]
-    while time.process_time() < before_s + 0.5:
+    begin_s = time.thread_time()
+    while time.thread_time() < begin_s + 0.5:
         pass
     is_ready, work_s = child_room._at_work(os.getpid())
     assert is_ready and 0.3 < work_s - before_s < 5
