@@ -49,6 +49,11 @@ class Places:
         return self.data / "site" / "site.yaml"
 
     @property
+    def in_force(self) -> Path:
+        """The box's own copy, which the hub and the page may have changed since (working_copy.py)."""
+        return self.data / working_copy.IN_FORCE.relative_to("/data")
+
+    @property
     def system(self) -> Path:
         return self.data / "system"
 
@@ -197,8 +202,8 @@ def sync_folder(path: Path) -> None:
 # -- RESULT.txt --------------------------------------------------------------------------------------
 
 
-def result_text(outcomes: list[Outcome], *, has_site: bool, when: str) -> str:
-    """What an installer reads on the card; each sentence in both languages."""
+def result_text(outcomes: list[Outcome], *, has_site: bool, when: str, damage: str = "") -> str:
+    """What an installer reads on the card; each sentence in both languages. `damage`: of the site file that is in force."""
     lines = [f"{when}", ""]
     for outcome in outcomes:
         if not outcome.faults:
@@ -218,6 +223,10 @@ def result_text(outcomes: list[Outcome], *, has_site: bool, when: str) -> str:
             if fault.instead:
                 lines.append(f"        -> {fault.instead}")
         lines.append("")
+    if damage:
+        lines += ["[SALAH] Berkas lokasi di dalam kotak ini rusak. Kotak merekam dengan berkas terakhir yang pernah merekam, kalau ada. Taruh site.yaml yang benar di folder ini.",
+                  "[WRONG] The site file inside this box is damaged. The box records with the last one that recorded, if there is one. Put a good site.yaml into this folder.",
+                  f"    {damage}", ""]  # fmt: skip
     if not has_site:
         lines += ["Kotak ini belum tahu kamera mana yang harus direkam: taruh site.yaml di folder ini.",
                   "This box does not know yet which cameras to record: put a site.yaml into this folder.", ""]  # fmt: skip
@@ -239,11 +248,11 @@ def data_dir_of(site: site_room.Site | None, places: Places) -> Path:
 def prepare(places: Places) -> None:
     """Write what systemd-networkd and -resolved, iwd, chrony, nftables and nvr.service read. What cannot be read any more is left out, and said."""
     site = None
-    if places.site.exists():
+    for path in (places.site, places.in_force):
         try:
-            site = site_room.check(places.site).site
+            site = site or (site_room.check(path).site if path.exists() else None)
         except Exception as error:
-            log.error("the site file in force cannot be read: %s", error)
+            log.error("%s cannot be read: %s", path, error)
     found = network.Network()
     kept = places.system / "network.yaml"
     if kept.exists():
@@ -268,7 +277,7 @@ def prepare(places: Places) -> None:
     # What `nvrctl box find` looks for; %H is the host name of the moment (systemd.dnssd(5)).
     write(places.run / "systemd/dnssd/nvr.dnssd", f"[Service]\nName=%H\nType=_nvr._tcp\nPort={port}\n", 0o644)
     data_dir = data_dir_of(site, places)
-    in_force = places.data / working_copy.IN_FORCE.relative_to("/data")
+    in_force = places.in_force
     environment = f"NVR_DATA={data_dir}\nNVR_SITE={in_force}\nNVR_GIVEN={places.site}\nNVR_PORT={port}\n"
     write(places.run / "nvr-setup/environment", environment, 0o644)
     write(places.run / "nvr-setup/hostname", (site.box if site is not None else "nvr").replace("_", "-") + "\n", 0o644)
@@ -328,16 +337,34 @@ def take_all(places: Places) -> list[Outcome]:
             log.log(logging.ERROR if outcome.faults else logging.INFO, "%s of the card: %s", name,
                     f"{len(outcome.faults)} faults, line {outcome.faults[0].line}: {outcome.faults[0].what}" if outcome.faults else "taken")  # fmt: skip
             outcomes.append(outcome)
-    if outcomes or not places.site.exists():
-        text = result_text(
-            outcomes, has_site=places.site.exists(), when=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
-        )
+    damage = damaged_in_force(places)
+    if outcomes or damage or not has_site(places):
+        when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
+        text = result_text(outcomes, has_site=has_site(places), when=when, damage=damage)
         try:
             put_on_card(places.card / "RESULT.txt", text)
         except OSError as error:
             log.error("RESULT.txt cannot be written: %s", error)
         write(places.run / "nvr-setup/RESULT.txt", text, 0o644)
     return outcomes
+
+
+def has_site(places: Places) -> bool:
+    """Whether there is anything to record by, good or not; nvr.service asks the same."""
+    return places.site.exists() or places.in_force.exists()
+
+
+def damaged_in_force(places: Places) -> str:
+    """What is wrong with the copy in force, when nothing on the box can mend it: nvr goes on with what recorded last, if anything did."""
+    if not places.in_force.exists():
+        return ""
+    try:
+        fault = working_copy.first_fault(places.in_force.read_bytes(), places.in_force)
+    except OSError as error:
+        fault = f"it cannot be read: {error.strerror}"
+    if fault:
+        log.error("the site file in force, %s, is damaged: %s", places.in_force, fault)
+    return fault
 
 
 def put_on_card(path: Path, text: str) -> None:

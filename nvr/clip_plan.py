@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -179,6 +180,19 @@ def iso(wall_ns: int) -> str:
     except (OverflowError, ValueError, OSError):
         return f"{wall_ns} ns"
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{rest_ns:09d}Z"
+
+
+_ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z")
+
+
+def at_the_site(text: str, zone: datetime.tzinfo) -> str:
+    """A message in which iso() gave times, as people at the site read them: local, to the millisecond. Clips keep them as they are."""
+
+    def local(match: re.Match[str]) -> str:
+        moment = datetime.datetime.fromisoformat(match[0][:26] + "+00:00").astimezone(zone)
+        return moment.isoformat(timespec="milliseconds")
+
+    return _ISO.sub(local, text)
 
 
 def manifest(

@@ -15,13 +15,35 @@ from pathlib import Path
 
 from nvr import evidence, journal, ledger, verify_clip
 from nvr.clip_file import ClipReport, Source, cut_pieces, setting_changes, sweep
-from nvr.clip_plan import ClipFailed, Gap, NothingRecorded, PicturesChange, Piece, Recycled, chosen, follows, iso
+from nvr.clip_plan import (
+    ClipFailed,
+    Gap,
+    NothingRecorded,
+    PicturesChange,
+    Piece,
+    Recycled,
+    at_the_site,
+    chosen,
+    follows,
+    iso,
+)
 from nvr.clock import Clock, SystemClock
 from nvr.ring import layout, reader
 from nvr.timeline import Timeline
 
 __all__ = [
-    "ClipFailed", "ClipReport", "NothingRecorded", "PicturesChange", "Recycled", "cut", "cut_parts", "cut_pieces", "iso", "sweep", "verify",
+    "ClipFailed",
+    "ClipReport",
+    "NothingRecorded",
+    "PicturesChange",
+    "Recycled",
+    "at_the_site",
+    "cut",
+    "cut_parts",
+    "cut_pieces",
+    "iso",
+    "sweep",
+    "verify",
 ]  # fmt: skip
 
 

@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 STILLS_BYTES = 200_000_000  # some 5,000 stills
 EVENTS_KEPT = 200_000  # a busy road counts 20,000 vehicles a day
 WAITING_MOST = 2_000  # while the disk does not take them
+TIDY_BYTES = 2_000_000
+EVENT_BYTES = 12_000  # the pages that a small event changes in the log, about
 BUSY_S = 5.0  # a reader holds nothing for long; a backup may
 _VERSION = 1
 _AGAIN_NS = 24 * 3600 * 1_000_000_000  # a state of yesterday is told anew
@@ -172,6 +174,7 @@ class EventLog:
         self._base: sqlite3.Connection | None = None
         self._retry_s = 0.0
         self._commits = 0
+        self._untidy_bytes = 0  # committed since tidy(), about
 
     def add(self, event: Event, evidence: Evidence, jpeg: bytes | None = None) -> None:
         """Keep an event until commit()."""
@@ -196,12 +199,22 @@ class EventLog:
             self._failed(error)
             return []
         self._waiting.clear()
+        self._untidy_bytes += sum(EVENT_BYTES + len(each.jpeg or b"") for each in waiting)
         self.trouble = ""
         self.stored += len(waiting)
         return [
             Stored(number, self.life, each.event, each.evidence, each.jpeg is not None)
             for number, each in zip(numbers, waiting, strict=True)
         ]
+
+    def tidy(self) -> None:
+        """Bring what was committed to its place in the file, now and then: that is two syncs more. To be called after commit(), and never raises."""
+        try:
+            if self._base is not None and self._untidy_bytes > TIDY_BYTES:
+                self._base.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                self._untidy_bytes = 0
+        except sqlite3.Error as error:
+            log.debug("the store of events is not tidied: %s", error)
 
     def close(self) -> None:
         self.commit()
@@ -220,7 +233,7 @@ class EventLog:
             base.execute(
                 "PRAGMA synchronous = FULL"
             )  # the log is synced at each commit: a power cut takes nothing committed
-            base.execute("PRAGMA wal_autocheckpoint = 500")
+            base.execute("PRAGMA wal_autocheckpoint = 0")  # tidy() does it, when everybody knows what happened
             version = base.execute("PRAGMA user_version").fetchone()[0]
             if version not in (0, _VERSION):
                 raise sqlite3.DatabaseError(f"it has version {version}, this program writes {_VERSION}")

@@ -51,6 +51,7 @@ _CAUSES: tuple[Cause | None, ...] = (
     Cause.HELD_BACK,
     Cause.CLOCK_UNKNOWN,
     Cause.NOT_KNOWN,
+    Cause.BOX_BUSY,
 )  # the number on disk is the place in this list: only ever add at the end
 
 

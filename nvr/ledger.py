@@ -292,8 +292,8 @@ def account(
         fates = [fate if fate.cause else replace(fate, cause=Cause.DISK_FAILED, detail=unreadable) for fate in fates]
     from_ns = min(from_ns, now_ns)
     to_ns = max(min(to_ns, now_ns), from_ns)
-    # A disk that holds up recording has what is on its way, too: whether that is missing is known when it has caught up.
-    is_on_its_way = fates[-1].cause in (None, Cause.DISK_SLOW)
+    # What holds up recording has what is on its way, too: whether that is missing is known when it has caught up.
+    is_on_its_way = fates[-1].cause in (None, Cause.DISK_SLOW, Cause.BOX_BUSY)
     if placed and is_on_its_way and from_ns < placed[-1].to_ns < to_ns <= placed[-1].to_ns + PENDING_NS:
         to_ns = placed[-1].to_ns
     parts: list[Part] = []

@@ -25,6 +25,7 @@ class Cause(str, Enum):
     DISK_SLOW = "disk slow"  # the disk did not take the bytes in time
     DISK_FULL = "disk full"
     DISK_FAILED = "disk failed"  # read-only, vanished, or a write or sync returned an error
+    BOX_BUSY = "box busy"  # the recorder did not get the processor in time
     BOX_OFF = "box off"  # no power, or the recorder was not running
     RECYCLED = "recycled"  # recorded once; the ring has used its place again
     HELD_BACK = "held back"  # held footage filled the ring, so new footage had no place

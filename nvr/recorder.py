@@ -102,6 +102,41 @@ def source_of(settings: RecordedStream, arena: Arena, *, joins: bool = False) ->
     raise NvrError(f"{settings.name}: no source is called {kind!r}", hint="rtsp, replay, usb and picamera are there.")
 
 
+def held_up_by(late_ns: int, queued_ns: int, longest_write_ns: int) -> Cause:
+    """Why a turn came so late: its thread stood in the queue for a processor for most of that time, or a write took so long.
+
+    Neither of them: it did not run for another reason, stopped or busy with itself, and that is not the disk's fault nor the camera's.
+    """
+    if queued_ns < late_ns // 2 and longest_write_ns > late_ns // 8:
+        return Cause.DISK_SLOW
+    return Cause.BOX_BUSY
+
+
+class QueueTime:
+    """How long the calling thread was ready to run and did not, as the kernel counts it (schedstat, proc(5))."""
+
+    def __init__(self) -> None:
+        """Counts nothing where the kernel does not."""
+        try:
+            self._fd = os.open("/proc/thread-self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            self._fd = -1
+        self._marked_ns = self._ns()
+
+    def _ns(self) -> int:
+        try:
+            return int(os.pread(self._fd, 64, 0).split()[1])
+        except (OSError, ValueError, IndexError):
+            return 0
+
+    def mark(self) -> None:
+        """From here on lately_ns() counts."""
+        self._marked_ns = self._ns()
+
+    def lately_ns(self) -> int:
+        return self._ns() - self._marked_ns
+
+
 class Recorder:
     """All streams of a box. `run()` is the thread of the process; syncer and journal have one each, to wait for the disk."""
 
@@ -164,8 +199,9 @@ class Recorder:
         self._has_stopped = threading.Event()
         self._late_ns = 0
         self._told_late_ns = -TELL_LATE_NS
-        self._waited_for_disk: tuple[int, str] | None = None  # when recording waited for writes last, and how long
-        self._is_held_up = False  # and the streams' journal says so
+        self._waited: dict[Cause, tuple[int, str]] = {}  # what recording waited for, when last, and how long
+        self._held_up_by: Cause | None = None  # and the streams' journal says so
+        self._queue = QueueTime()
         self._lost_fragments = 0
 
     def _identity(self, path: Path) -> Identity:
@@ -260,6 +296,7 @@ class Recorder:
                 if now_ns >= status_ns:
                     status_ns = max(status_ns + STATUS_EVERY_NS, now_ns)
                     self._look_whether_held_up(now_ns)
+                    self._queue.mark()
                     if self._announce_again:
                         self._listen_again()
                     self.announcer.welcome()
@@ -302,36 +339,42 @@ class Recorder:
         if late_ns < LATE_NS:
             return
         write_ns = max((stream.writer.longest_write_ns for stream in self.streams), default=0)
-        is_disk = write_ns > late_ns // 8
-        text = f"recording waited {late_ns / 1e9:.1f} s; the longest write so far took {write_ns / 1e9:.1f} s"
-        if is_disk:
-            self._waited_for_disk = (now_ns, text)
-            if not self._is_held_up:
-                self._is_held_up = True
-                reading = self.clock.read()
-                for stream in self.streams:
-                    stream.held_up(reading, late_ns, text)
+        queued_ns = self._queue.lately_ns()
+        cause = held_up_by(late_ns, queued_ns, write_ns)
+        text = f"recording waited {late_ns / 1e9:.1f} s; " + (
+            f"the longest write so far took {write_ns / 1e9:.1f} s"
+            if cause is Cause.DISK_SLOW
+            else f"{queued_ns / 1e9:.1f} s of them for the processor"
+        )
+        self._waited[cause] = (now_ns, text)
+        if self._held_up_by is not cause:
+            self._held_up_by = cause
+            reading = self.clock.read()
+            for stream in self.streams:
+                stream.held_up(reading, late_ns, cause, text)
         if now_ns - self._told_late_ns < TELL_LATE_NS:
             return
         self._told_late_ns = now_ns
         log.warning("%s: cameras leave out pictures when they wait so long", text)
         if self.journal is not None:
-            self.journal.note(Kind.DISK, self.clock.read(), text, "", Cause.DISK_SLOW if is_disk else None)
+            self.journal.note(Kind.DISK, self.clock.read(), text, "", cause)
 
     def _look_whether_held_up(self, now_ns: int) -> None:
-        """What is missing from now on is not because of the disk any more, once it held up nothing for a while."""
-        if self._is_held_up and self._waited_for_disk is not None and now_ns - self._waited_for_disk[0] > CAUGHT_UP_NS:
-            self._is_held_up = False
+        """What is missing from now on is not because of the box any more, once it held up nothing for a while."""
+        if self._held_up_by is not None and now_ns - self._waited[self._held_up_by][0] > CAUGHT_UP_NS:
+            self._held_up_by = None
             reading = self.clock.read()
             for stream in self.streams:
                 stream.caught_up(reading)
 
     def _slow_disk(self, now_ns: int) -> str:
         """Whether the disk keeps up, in words; "" when it does. A write that held up recording is told for a minute."""
-        text = self.syncer.slow_text()
-        if not text and self._waited_for_disk is not None and now_ns - self._waited_for_disk[0] < TELL_LATE_NS:
-            text = self._waited_for_disk[1]
-        return text
+        return self.syncer.slow_text() or self._lately(Cause.DISK_SLOW, now_ns)
+
+    def _lately(self, cause: Cause, now_ns: int) -> str:
+        """How recording waited for it in the last minute, in words; "" when it did not."""
+        at_ns, text = self._waited.get(cause, (-TELL_LATE_NS, ""))
+        return text if now_ns - at_ns < TELL_LATE_NS else ""
 
     def turn(self) -> None:
         """Drain every stream once. A fault of one stream stays with it."""
@@ -365,6 +408,7 @@ class Recorder:
             "box_id": self.identity.box_id.hex(),
             "sync": self.syncer.facts(),
             "disk_slow": self._slow_disk(reading.mono_ns),
+            "box_busy": self._lately(Cause.BOX_BUSY, reading.mono_ns),
             "lost_fragments": self._lost_fragments,
             "identity_fault": self.identity_fault,
             "journal_fault": self.journal.fault if self.journal is not None else "not open",

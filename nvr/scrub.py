@@ -237,6 +237,7 @@ def main() -> int:
 
     def wait(seconds: float) -> None:
         nonlocal told_s
+        systemd.sign_of_life()
         if stopping.wait(seconds):
             raise SystemExit(0)
         if time.monotonic() - told_s > STATUS_EVERY_S:

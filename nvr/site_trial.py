@@ -61,7 +61,7 @@ def begin(
     """
     if hashlib.sha256(text).hexdigest() != digest:
         raise TrialRefused("the site file did not arrive as it was sent")
-    if (data_dir / TRIAL).exists():
+    if is_tried(data_dir):
         raise TrialRefused("another site file is being tried")
     checked = check_text(text, site.path)
     if checked.site is None:
@@ -104,6 +104,11 @@ def is_good(trial: Trial, streams: dict[str, Any]) -> bool:
     now = set(recording(streams))
     wanted = [name for name in trial.recorded if name in streams]
     return bool(streams) and all(name in now for name in wanted) and (bool(now) or not trial.recorded)
+
+
+def is_tried(data_dir: Path) -> bool:
+    """Whether a trial goes on."""
+    return (data_dir / TRIAL).exists()
 
 
 def load(data_dir: Path) -> Trial | None:

@@ -184,14 +184,14 @@ class Stream:
         else:
             log.info("%s: not recording, %s: %s", self.name, now[0].value, now[1], extra={"stream": self.name})
 
-    def held_up(self, reading: ClockReading, late_ns: int, detail: str) -> None:
-        """The disk has held up recording for `late_ns`: what a camera left out meanwhile is missing because of that.
+    def held_up(self, reading: ClockReading, late_ns: int, cause: Cause, detail: str) -> None:
+        """The box has held up recording for `late_ns`: what a camera left out meanwhile is missing because of that.
 
         It is still recorded, and says so; only the journal knows, until caught_up().
         """
         if self._journal is not None and self._told is not None and self._told[0] is None:
             began = _earlier(reading, reading.mono_ns - late_ns)
-            self._journal.note_stream(self.name, began, Cause.DISK_SLOW, detail)
+            self._journal.note_stream(self.name, began, cause, detail)
 
     def caught_up(self, reading: ClockReading) -> None:
         if self._journal is not None and self._told is not None and self._told[0] is None:

@@ -39,9 +39,21 @@ def watchdog_interval_s() -> float | None:
     return int(microseconds) / 2e6
 
 
-def environment_for_children() -> dict[str, str]:
-    """What end_with_parent() of a child wants to know."""
-    return {**os.environ, _PARENT: str(os.getpid())}
+def environment_for_children(sign_fd: int = -1) -> dict[str, str]:
+    """What end_with_parent() and sign_of_life() of a child want to know. `sign_fd`: where it is to write; it must inherit that."""
+    told = {_PARENT: str(os.getpid())} | ({_SIGN: str(sign_fd)} if sign_fd >= 0 else {})
+    return {**{key: value for key, value in os.environ.items() if key != _SIGN}, **told}
+
+
+def sign_of_life() -> None:
+    """Tell the box that the main thread goes round; never waits. Silent where no box watches.
+
+    To be called at least every few seconds, from where the work of a process comes by, and from no thread that would go on without it.
+    """
+    fd = os.environ.get(_SIGN, "")
+    if fd.isdigit():
+        with contextlib.suppress(OSError):  # full: the box is busy and has signs enough
+            os.write(int(fd), b".")
 
 
 def end_with_parent() -> None:
@@ -57,6 +69,7 @@ def end_with_parent() -> None:
 
 _PR_SET_PDEATHSIG = 1
 _PARENT = "NVR_BOX_PID"
+_SIGN = "NVR_SIGN_FD"
 
 
 class StreamField(logging.Filter):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nvr.box import how_it_ended
+from nvr.child import how_it_ended
 from nvr.ring.recover import Recovered
 
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +19,7 @@ from nvr.gather import Gather
 from nvr.journal import Kind, read
 from nvr.ledger import ledger
 from nvr.media import AccessUnit, Cause, ClockReading, ClockState, ParameterSets, RunEnded, RunStarted
-from nvr.recorder import Recorder, Settings
+from nvr.recorder import QueueTime, Recorder, Settings, held_up_by
 from nvr.stream import RecordedStream
 
 SETS = ParameterSets(
@@ -124,15 +128,55 @@ def test_a_stream_whose_turn_comes_after_a_write_that_took_long_is_drained_by_th
     assert seen == [9_700_000_000]
 
 
-def test_what_is_missing_while_the_disk_held_up_recording_is_not_blamed_on_the_camera(box, tmp_path):
-    """The city simulator, and a disk whose writes took five seconds: the ledger said that the camera had sent nothing."""
+@pytest.mark.parametrize(
+    ("late_s", "queued_s", "write_s", "cause"),
+    [
+        (8, 0.0, 5.0, Cause.DISK_SLOW),
+        (8, 7.5, 0.02, Cause.BOX_BUSY),  # load 30
+        (8, 7.5, 5.0, Cause.BOX_BUSY),  # the long write was another day, or itself had no processor
+        (8, 1.0, 5.0, Cause.DISK_SLOW),
+        (8, 0.0, 0.02, Cause.BOX_BUSY),  # it was stopped, or the kernel counts nothing
+    ],
+)
+def test_why_recording_came_late(late_s, queued_s, write_s, cause):
+    assert held_up_by(late_s * 10**9, round(queued_s * 1e9), round(write_s * 1e9)) is cause
+
+
+def test_time_in_the_queue_for_a_processor_is_what_the_kernel_counts():
+    """Two that want one processor: each waits about half of the time."""
+    mine = os.sched_getaffinity(0)
+    one = {min(mine)}
+    spinning = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        os.sched_setaffinity(0, one)
+        os.sched_setaffinity(spinning.pid, one)
+        queue = QueueTime()
+        assert queue._fd >= 0, "this kernel counts nothing"
+        end_s = time.monotonic() + 20
+        while queue.lately_ns() < 200_000_000 and time.monotonic() < end_s:
+            pass
+        assert queue.lately_ns() >= 200_000_000
+        queue.mark()
+        assert queue.lately_ns() < 150_000_000
+    finally:
+        os.sched_setaffinity(0, mine)
+        spinning.kill()
+        spinning.wait()
+
+
+@pytest.mark.parametrize("cause", [Cause.DISK_SLOW, Cause.BOX_BUSY])
+def test_what_is_missing_while_the_box_held_up_recording_is_not_blamed_on_the_camera(box, tmp_path, cause):
+    """The city simulator, and a disk whose writes took five seconds: the ledger said that the camera had sent nothing. And on a box with
+    load 30, where no write took long, it said so still."""
     for _ in range(3):
         box.turn()
         box.clock.advance(200_000_000)
     began_ns = box.clock.mono_ns()
     box.clock.advance(8 * 10**9)
-    box.streams[0].writer.longest_write_ns = 5 * 10**9
+    if cause is Cause.DISK_SLOW:
+        box.streams[0].writer.longest_write_ns = 5 * 10**9
     box._note_late(8 * 10**9, box.clock.mono_ns())
+    assert bool(box.status()["box_busy"]) == (cause is Cause.BOX_BUSY) != bool(box.status()["disk_slow"])
     box.clock.advance(5 * 10**9)
     box._look_whether_held_up(box.clock.mono_ns())
     box.clock.advance(6 * 10**9)
@@ -141,7 +185,7 @@ def test_what_is_missing_while_the_disk_held_up_recording_is_not_blamed_on_the_c
     entries = journal.read(tmp_path / "journal").entries
     for each in box.streams:
         told = [entry for entry in entries if entry.kind is journal.Kind.STREAM and entry.stream == each.name]
-        assert [entry.cause for entry in told[-2:]] == [Cause.DISK_SLOW, None]
+        assert [entry.cause for entry in told[-2:]] == [cause, None]
         assert [entry.reading.mono_ns - began_ns for entry in told[-2:]] == [0, 19 * 10**9]
 
 

@@ -24,6 +24,7 @@ ROOMS: dict[str, str] = {
     "scene": "",
     "clock": "media",
     "systemd": "",
+    "troubles": "clock",
     "http_connection": "",
     "priority": "",
     "wire": "media scene errors",
@@ -51,9 +52,12 @@ ROOMS: dict[str, str] = {
     "scrub": "ring systemd priority wear clock",
     "looking": "detect rules events recorder priority",  # the detect process around the pure files of detect/
     "clips": "ring evidence ledger verify_clip",
-    "uplink": "wire clips ledger events hearing site systemd scrub priority detect looking",
-    "web": "hearing clips ledger site systemd events scrub http_connection",
+    "uplink": "wire clips ledger events hearing site systemd scrub priority troubles detect looking",
+    "web": "hearing clips ledger site systemd events scrub http_connection troubles",
     "hub": "wire evidence verify_clip systemd http_connection",
+    "child": "systemd",
+    "processes": "site recorder",
+    "watching": "processes child troubles",
     "box": EVERYTHING,
     "cli": EVERYTHING,
 }

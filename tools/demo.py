@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nvr.box import how_it_ended
+from nvr.child import how_it_ended
 from tools.city import city as city_room
 
 ROOT = Path(__file__).resolve().parent.parent

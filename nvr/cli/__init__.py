@@ -30,6 +30,10 @@ from nvr.errors import NvrError
 class _Program(click.Group):
     """Turns errors into a message, a hint and an exit status; never into a traceback."""
 
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        context.meta["nvr.arguments"] = list(args)  # what is wrong may stand before --json
+        return super().parse_args(context, args)
+
     def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)
@@ -41,11 +45,20 @@ class _Program(click.Group):
         except OSError as error:
             what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
             _fail(context, what, "Check that the disk is there, and that this user may read it.")
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
+        except click.ClickException as error:  # wrong use; click says it to people
+            if "--json" in context.meta["nvr.arguments"]:
+                click.echo(json.dumps({"error": error.format_message(), "hint": _help_of(error)}))
+            raise
+        except (click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
             _fail(context, f"this should not have happened: {type(error).__name__}: {error}",
                   "Run it again with `nvr --debug ...` and report what it prints.")  # fmt: skip
+
+
+def _help_of(error: click.ClickException) -> str:
+    where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx is not None else ""
+    return f"`{where} --help` says how it is used." if where else ""
 
 
 def _fail(context: click.Context, message: str, hint: str) -> None:

@@ -21,6 +21,17 @@ def page_address(site: Site | None, host: str | None = None) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
+def taken(site: Site) -> str:
+    """Why the page cannot listen where the site file says, in words; "" when it can."""
+    address = ipaddress.ip_address(site.web.listen)
+    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
+    try:
+        socket.create_server((site.web.listen, site.web.port), family=family).close()
+    except OSError as error:
+        return f"the page cannot listen on {site.web.listen} port {site.web.port}: {error.strerror}"
+    return ""
+
+
 def own_address() -> str:
     """The address of the interface that leads out; nothing is sent. Loopback where there is no network."""
     for family, target in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):  # RFC 5737, RFC 3849

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nvr.cli import times
 from nvr.cli.options import (
     FILE,
     Place,
@@ -20,6 +21,7 @@ from nvr.cli.options import (
     span_options,
     stream_name,
 )
+from nvr.errors import NvrError
 
 if TYPE_CHECKING:
     from nvr.clips import ClipReport
@@ -70,7 +72,10 @@ def cut(
     from_ns, to_ns = place.span_ns(from_text, to_text)
     path = output or Path(_name(place, stream, from_ns))
     cutting = clips.cut_parts if parts else clips.cut
-    found = cutting(place.data_dir, stream, from_ns, to_ns, path, replace=replace, cut_by=cut_by)
+    try:
+        found = cutting(place.data_dir, stream, from_ns, to_ns, path, replace=replace, cut_by=cut_by)
+    except clips.ClipFailed as error:
+        raise NvrError(clips.at_the_site(str(error), place.zone), hint=error.hint) from error
     reports = found if isinstance(found, list) else [found]
     if as_json:
         told = [_report(place, report) for report in reports]
@@ -137,13 +142,13 @@ def verify(context: click.Context, file: Path, fingerprint: str | None, as_json:
         print_json(verdict)
     else:
         click.echo(f"{file}: {'genuine' if verdict['genuine'] else 'NOT GENUINE'}")
-        for name in ("box", "camera", "from", "to", "fingerprint"):
-            if verdict.get(name):
-                click.echo(f"  {name}: {verdict[name]}")
-        for reason in verdict["reasons"]:
-            click.echo(f"  {reason}")
-        for note in verdict["notes"]:
-            click.echo(f"  note: {note}")
+        # A clip says nothing of the time zone that it is from: people read the time of their own machine, with its offset.
+        lines = [
+            f"{name}: {verdict[name]}" for name in ("box", "camera", "from", "to", "fingerprint") if verdict.get(name)
+        ]
+        lines += [*verdict["reasons"], *(f"note: {note}" for note in verdict["notes"])]
+        for line in lines:
+            click.echo(f"  {clips.at_the_site(line, times.zone_of_this_machine())}")
     context.exit(0 if verdict["genuine"] else 1)
 
 

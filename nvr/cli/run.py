@@ -8,14 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nvr.cli.options import FILE, FOLDER, json_option, place_text
+from nvr.cli.addresses import taken
+from nvr.cli.options import FOLDER, json_option, place_text
+from nvr.errors import NvrError
 
 if TYPE_CHECKING:
     from nvr.site import Site
 
 
+# It may be missing: a box whose site file is gone records with the one that it kept.
+SITE_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
 @click.command()
-@click.option("--site", "site_path", type=FILE, required=True, help="Site file of this box.")
+@click.option("--site", "site_path", type=SITE_FILE, required=True, help="Site file of this box.")
 @click.option("--data", "data_dir", type=FOLDER, help="Data directory, instead of the one in the site file.")
 @click.option("--once", is_flag=True, help="No page; end when every source has ended (replays without loop).")
 @json_option
@@ -26,21 +32,26 @@ def run(context: click.Context, site_path: Path, data_dir: Path | None, once: bo
     On the first start it prints a link with which to set the password of the page. With --json it prints the
     recorder's status as one line of JSON each second.
 
+    A faulty site file is refused with every fault and exit status 1. Only where this very file recorded before, the box says what is
+    wrong and records with its last text that did (kept in the data directory), until the file is good again.
+
     \b
     Examples:
         nvr run --site site.yaml
         nvr run --site site.yaml --data /mnt/disk/rings
         nvr run --site films.yaml --data /tmp/rings --once
     """
-    from nvr import box, systemd
-    from nvr import site as site_room
+    from nvr import box, site_kept, systemd
 
     systemd.set_up_logging("box")
-    site = site_room.load(site_path)
-    told = _Teller(
-        site, data_dir or site.storage.path, place_text(site_path, data_dir), has_page=not once, as_json=as_json
-    )
-    context.exit(box.run(site, told.data_dir, once=once, on_status=told.tell))
+    try:
+        start = site_kept.start_with(site_path, data_dir, is_box=not once)
+    except NvrError:
+        if not site_path.exists():
+            raise click.BadParameter(f"There is no file {site_path}.", param_hint="--site") from None
+        raise
+    told = _Teller(start.site, start.data_dir, place_text(site_path, data_dir), has_page=not once, as_json=as_json)
+    context.exit(box.run(start, once=once, on_status=told.tell))
 
 
 class _Teller:
@@ -54,6 +65,8 @@ class _Teller:
         self.has_page = has_page
         self.as_json = as_json
         self._last = ""
+        # Asked before our own page is there: a link to somebody else's would be a lie.
+        self._no_page = taken(site) if has_page else ""
 
     def tell(self, status: dict[str, Any]) -> None:
         if self.has_page:
@@ -72,6 +85,14 @@ class _Teller:
         from nvr.cli.addresses import page_address
         from nvr.web import access
 
+        if self._no_page:
+            if self.as_json:
+                click.echo(json.dumps({"kind": "page", "address": None, "link": None, "error": self._no_page}))
+            else:
+                click.echo(
+                    f"{self._no_page}\n  (it is tried again; recording goes on. Write a free port into the site file: `web: {{port: 8090}}`)"
+                )
+            return
         address = page_address(self.site)
         link = "" if access.has_password(self.data_dir) else access.create_one_time_link(self.data_dir, address)
         if self.as_json:

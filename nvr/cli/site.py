@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from nvr.cli import times
 from nvr.cli.options import FILE, FOLDER, json_option, print_json, size_text
 
 
@@ -23,13 +24,15 @@ def site() -> None:
 def check(context: click.Context, file: Path, data_dir: Path | None, as_json: bool) -> None:
     """Read a site file completely and tell every fault with its line and what to write instead.
 
-    Exit status 0 when it is good, 1 when it has faults.
+    Exit status 0 when it is good, 1 when it has faults. Of a faulty file it also says whether the box of --data, or of the file's own
+    storage.path, records with an earlier text of it.
 
     \b
     Example:
         nvr site check harbour.yaml
     """
     from nvr import site as site_room
+    from nvr import site_kept
     from nvr.site_budget import BudgetTooLarge
 
     checked = site_room.check(file)
@@ -39,15 +42,28 @@ def check(context: click.Context, file: Path, data_dir: Path | None, as_json: bo
             site_room.check_budgets(checked.site, data_dir)
         except BudgetTooLarge as error:
             faults.append(site_room.Fault(1, "cameras", str(error), error.hint))
+    kept = site_kept.kept(data_dir or site_kept.storage_path(file), file) if faults else None
     if as_json:
         warnings = [asdict(warning) for warning in checked.warnings]
-        print_json({"ok": not faults, "faults": [asdict(fault) for fault in faults], "warnings": warnings})
+        print_json(
+            {
+                "ok": not faults,
+                "faults": [asdict(fault) for fault in faults],
+                "warnings": warnings,
+                "recorded_before": kept is not None,
+            }
+        )
     else:
         for fault in faults:
             _print(file, fault, "")
         for warning in checked.warnings:
             _print(file, warning, "warning: ")
         _print_summary(file, checked.site, len(faults))
+        if kept is not None:
+            when = times.iso(int(kept.at_s * 1e9), times.zone_of_this_machine())
+            click.echo(
+                f"    NOT IN FORCE: `nvr run` records with the text that recorded last, kept {when}, until this file is good again"
+            )
     context.exit(1 if faults else 0)
 
 

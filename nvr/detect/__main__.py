@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
-from nvr import site, systemd
+from nvr import site_kept, systemd
 from nvr.arena import Arena
 from nvr.detect import models
 from nvr.detect.objects import NoRuntime, ObjectModel
@@ -51,12 +51,13 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the box's data directory")
     parser.add_argument("--site", type=Path, required=True, metavar="FILE", help="the box's site file")
     parser.add_argument("--models", type=Path, metavar="DIR", help="where models lie (default: DIR/models of the data)")
+    parser.add_argument("--kept", action="store_true", help="the site is the one that `nvr run` kept")
     options = parser.parse_args()
     systemd.set_up_logging("detect")
     systemd.end_with_parent()
     step_back()
     try:
-        settings = site.load(options.site)
+        settings = site_kept.in_force(options.site, options.data, is_kept=options.kept)
         process = Process(
             settings, options.data, model=the_model(options.models or options.data / "models"),
             make_source=partial(small_source, options.data),

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nvr import systemd
 from nvr.announce import SEEN_SOCKET, Announcer, Subscriber, fragment_of
 from nvr.arena import Arena
 from nvr.clock import Clock, SystemClock, boot_id
@@ -175,6 +176,7 @@ class Looker:
     def _take(self, piece: Piece, picture: Picture, tell: Callable[[Looker, Facts, int], None]) -> None:
         if picture.at_ns <= self._last_ns:
             return  # the time was already told as one without a picture
+        systemd.sign_of_life()  # a second of pictures may be half a minute of work for a model on a small board
         wall_ns = picture.wall_ns if piece.has_wall else None
         found = self._pipeline.take(picture.unit, picture.at_ns, wall_ns)
         self._tell_all(found, picture.wall_ns - picture.at_ns, tell)
@@ -353,6 +355,7 @@ class Process:
                 if self._fault is not None:
                     raise self._fault
                 has_looked = False
+                systemd.sign_of_life()
                 for looker in self.lookers:
                     piece = looker.feed.take()
                     if piece is not None:
@@ -406,6 +409,7 @@ class Process:
         self._announcer.welcome()
         self._announcer.status(self.status(reading.mono_ns))
         self._announcer.flush()
+        self.log.tidy()
 
     def _health_of(self, looker: Looker, now_ns: int) -> Health | None:
         """What is known of the camera itself; None while nobody told yet."""

@@ -26,6 +26,10 @@ _BACK_TICKS = 2 * TICKS_PER_S  # more than any B picture goes back
 # further and further into the future. From the first lead on, more than cameras send at once at the start, its time is
 # slowed down; the second one, within what RunClock makes up for, is never reached.
 _LEAD_TICKS, _LEAD_LIMIT_TICKS = 6 * TICKS_PER_S, 10 * TICKS_PER_S
+# The other way round, stamps that say 1 s for every 10 s: RunClock follows 2 %, so footage would be dated further and further into the past and
+# lie in a tenth of its time. So long in a row at one rate is no network that stalls and no camera that pauses.
+_SLOW_NS, _SLOW_SPANS, _SLOW_RATE, _SLOW_ALIKE = 10 * 1_000_000_000, 3, 1.04, 1.15
+_STRETCH_MOST = 1000.0
 _STUCK_PICTURES = 25  # with the same stamp, one behind the other: its clock stands still, and ours counts. Slices of one picture are fewer.
 _REORDER_LIMIT = 16  # H.264, A.3.1: the most a decoder holds
 _SPS_LIMIT, _PPS_LIMIT = 32, 64
@@ -40,6 +44,7 @@ class Learned:
 
     reorder_frames: int = -1  # when the SPS was wrong or silent
     has_changing_sets: bool = False  # keyframes are recorded with their parameter sets before them
+    stretch: float = 1.0  # its time stamps run so much slower than time does
 
 
 class Runs:
@@ -61,6 +66,8 @@ class Runs:
         self._arrival_ns = 0
         self._began_ticks = self._began_ns = 0  # of the run
         self._pace = 1.0  # how much of the camera's time counts
+        self._span_ticks = self._span_ns = 0  # where the span began in which its rate is looked at
+        self._slow: list[float] = []  # how much longer than its stamps the last spans were, while they were so
         self._lost = 0
         self._complaint = ""
         self.clock = SenderClock()
@@ -83,8 +90,10 @@ class Runs:
     def push_all(self, pictures: Sequence[Picture | Joined]) -> list[StreamEvent]:
         """push() for each, in order; the pictures of an undisturbed run take a shorter way."""
         events: list[StreamEvent] = []
+        if self._arrival_ns - self._span_ns >= _SLOW_NS:
+            events += self._look_whether_slow()
         ahead_ticks = self._ticks - self._began_ticks - (self._arrival_ns - self._began_ns) * 9 // 100_000
-        self._pace = 1.0 if ahead_ticks <= _LEAD_TICKS else _pace(ahead_ticks)
+        self._pace = self._learned.stretch if ahead_ticks <= _LEAD_TICKS else _pace(ahead_ticks) * self._learned.stretch
         for picture in pictures:
             if len(picture) == 4:
                 events += self._push_joined(picture)
@@ -129,6 +138,25 @@ class Runs:
         for ts, size_bytes in zip(stamps, sizes_bytes, strict=True):
             events += self.push((payload.split(size_bytes), ts, False, 0, (), arrival_ns, False))
         return events
+
+    def _look_whether_slow(self) -> list[StreamEvent]:
+        """A camera whose time runs at a small rate of ours: the run ends, and from the next keyframe on its time is stretched by what was measured."""
+        passed_ns, told_ns = self._arrival_ns - self._span_ns, (self._ticks - self._span_ticks) * 100_000 // 9
+        self._span_ticks, self._span_ns = self._ticks, self._arrival_ns
+        if self._sets is None or told_ns <= 0 or passed_ns < told_ns * _SLOW_RATE:
+            self._slow = []
+            return []
+        self._slow = [*self._slow, passed_ns / told_ns]
+        if len(self._slow) < _SLOW_SPANS:
+            return []
+        slow, self._slow = self._slow, []
+        if max(slow) > min(slow) * _SLOW_ALIKE:
+            return []
+        self._learned.stretch = min(self._learned.stretch * sum(slow) / len(slow), _STRETCH_MOST)
+        return self.end(
+            Cause.CAMERA,
+            f"the camera's time stamps run {self._learned.stretch:.3g} times too slow, they are stretched from now on",
+        )
 
     def push(self, picture: Picture) -> list[StreamEvent]:
         """The events that one picture causes, in order."""
@@ -210,9 +238,15 @@ class Runs:
         learned.has_changing_sets = learned.has_changing_sets or len(self._changes_ns) == _CHANGES_LIMIT
         self._sets, self._decode, self._complaint = sets, self._decode_clock(sps), ""
         self._began_ticks, self._began_ns = self._ticks, self._arrival_ns
+        self._span_ticks, self._span_ns, self._slow = self._ticks, self._arrival_ns, []
         self.runs += 1
         self.width, self.height = sps.width, sps.height
-        detail = self._detail + (", its parameter sets change all the time" if learned.has_changing_sets else "")
+        detail = (
+            self._detail
+            if learned.stretch == 1.0
+            else f"{self._detail}, its clock is {learned.stretch:.3g} times too slow"
+        )
+        detail += ", its parameter sets change all the time" if learned.has_changing_sets else ""
         return [*events, RunStarted(sets, sps.width, sps.height, detail)]
 
     def _decode_clock(self, sps: Sps) -> DecodeClock:

@@ -22,7 +22,8 @@ DAMAGED_PER_MIN = 10
 _MINUTE_NS = 60 * NS_PER_S
 # Why a picture may be missing without any fault of the camera: it may send as well as ever, and nobody knows.
 _OF_THE_BOX = frozenset(
-    each.value for each in (Cause.BOX_OFF, Cause.DISK_SLOW, Cause.DISK_FULL, Cause.DISK_FAILED, Cause.HELD_BACK)
+    each.value
+    for each in (Cause.BOX_OFF, Cause.BOX_BUSY, Cause.DISK_SLOW, Cause.DISK_FULL, Cause.DISK_FAILED, Cause.HELD_BACK)
 )
 
 _HOLD_S: dict[str, dict[bool, float]] = {

@@ -10,7 +10,7 @@ import signal
 import sys
 from pathlib import Path
 
-from nvr import priority, site, systemd
+from nvr import priority, site_kept, systemd
 from nvr.errors import NvrError
 from nvr.uplink.process import Uplink
 
@@ -27,6 +27,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m nvr.uplink", description="Report one box to its hub.")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the box's data directory")
     parser.add_argument("--site", type=Path, required=True, metavar="FILE", help="the box's site file")
+    parser.add_argument("--kept", action="store_true", help="the site is the one that `nvr run` kept")
     options = parser.parse_args()
     systemd.set_up_logging("uplink")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each piece of a clip helps nobody
@@ -34,7 +35,7 @@ def main() -> int:
     priority.step_back(nice=5, io=priority.IO_LAST, is_idle=False, out_of_memory=500)
     priority.keep_memory_small()
     try:
-        settings = site.load(options.site)
+        settings = site_kept.in_force(options.site, options.data, is_kept=options.kept)
         if settings.hub is None:
             print("the site file names no hub", file=sys.stderr)
             return 2

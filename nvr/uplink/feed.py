@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 
 from nvr import journal, wire
@@ -22,6 +23,7 @@ from nvr.wire import Message
 log = logging.getLogger(__name__)
 
 TAKE_MOST = 200
+ACKNOWLEDGED_KEPT = 1000
 
 
 class Feed:
@@ -32,6 +34,13 @@ class Feed:
         self.events = Events(data_dir / "events")
         self._journal_path = data_dir / "journal"
         self._timeline: Timeline | None = None
+        self._acknowledged: dict[str, None] = {}  # lately, the oldest first
+
+    def acknowledged(self, ids: Iterable[str]) -> None:
+        """The hub has committed these; some may not be in the outbox yet, and need not come there. Waits for nothing."""
+        self._acknowledged |= dict.fromkeys(ids)
+        while len(self._acknowledged) > ACKNOWLEDGED_KEPT:
+            del self._acknowledged[next(iter(self._acknowledged))]
 
     def learn_times(self) -> None:
         """Read anew when things were: a clock that was set since moves them."""
@@ -55,7 +64,8 @@ class Feed:
             if clip is not None:
                 clips.append(clip)
             told.append(Told(stored.number, id, worth.rank_of(stored), clip.id if clip is not None else None))
-        self.outbox.take(told, clips, (found[-1].number, found[-1].life), now_ms)
+        waiting = [each for each in told if each.id not in self._acknowledged]
+        self.outbox.take(waiting, clips, (found[-1].number, found[-1].life), now_ms)
         if clips:
             self.outbox.bound_clips()
         return told
@@ -85,8 +95,11 @@ class Feed:
         return Clip(id, rank, now_ms, wanted, None)
 
     def outgoing(self, limit: int, without: frozenset[str]) -> list[Outgoing]:
-        """The most urgent events that are not `without`, as they are to be sent. Raises OutboxFailed, EventsUnreadable."""
-        found: list[Outgoing] = []
+        """The most urgent events that are not `without`, as they are to be sent. Raises OutboxFailed, EventsUnreadable.
+
+        An alarm is durable in DATA/events already and does not wait until the outbox has taken it over, nor for anybody who writes there.
+        """
+        found = self._alarms_not_taken(limit, without)
         while not found:
             waiting = self.outbox.events(limit, without)
             if not waiting:
@@ -100,6 +113,24 @@ class Feed:
                 found.append(self._outgoing_of(stored, told))
             if gone:
                 self.outbox.give_up_events(gone, "the box keeps only so many events, and these were the oldest")
+        return found
+
+    def _alarms_not_taken(self, limit: int, without: frozenset[str]) -> list[Outgoing]:
+        number, life = self.outbox.cursor()
+        if number and not self._is_same_store(number, life):
+            return []  # take() sees to that first
+        found = []
+        for stored in self.events.after(number, TAKE_MOST):
+            id = wire.event_id(self.identity.box_id, stored.life, stored.number)
+            rank = worth.rank_of(stored)
+            if rank != worth.RANK_ALARM or id in without or id in self._acknowledged:
+                continue
+            now_ms = self.clock.read().wall_ns // 1_000_000
+            clip = self._clip_of(stored, id, now_ms)
+            told = Told(stored.number, id, rank, clip.id if clip is not None else None, now_ms)
+            found.append(self._outgoing_of(stored, told))
+            if len(found) == limit:
+                break
         return found
 
     def _outgoing_of(self, stored: Stored, told: Told) -> Outgoing:

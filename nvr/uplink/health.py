@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from nvr import ledger, scrub
+from nvr import ledger, scrub, troubles
 from nvr.clock import Clock, boot_id
 from nvr.errors import NvrError
 from nvr.media import Cause, ClockState
@@ -40,6 +41,11 @@ def disk(data_dir: Path, trouble: str) -> dict[str, Any]:
         "write_amplification",
     )
     return {**body, **{key: wear.get(key) for key in keys}, "trouble": trouble}
+
+
+def troubles_of(run_dir: Path, record: dict[str, Any], at_ms: int) -> list[dict[str, Any]]:
+    """What `nvr run` and `record` say is wrong with the box itself; at_ms: now, 0 unknown."""
+    return [asdict(each) for each in troubles.all_of(run_dir, record, at_ms)]
 
 
 def _object(value: Any) -> dict[str, Any]:

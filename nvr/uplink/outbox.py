@@ -108,6 +108,8 @@ class Outbox:
         try:
             self.clips_path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._base = self._opened()
+            # A connection of its own: whoever asks does not wait for a sync of whoever writes, which may be seconds on a card.
+            self._reader, self._reading = _open_to_read(folder / _FILE), threading.Lock()
         except (sqlite3.Error, OSError) as error:
             raise _failed(error) from error
 
@@ -128,6 +130,7 @@ class Outbox:
             return base
 
     def close(self) -> None:
+        self._reader.close()
         self._base.close()
 
     @contextmanager
@@ -141,8 +144,8 @@ class Outbox:
 
     def _ask(self, question: str, values: Sequence[Any] = ()) -> list[Any]:
         try:
-            with self._lock:
-                return self._base.execute(question, values).fetchall()
+            with self._reading:
+                return self._reader.execute(question, values).fetchall()
         except sqlite3.Error as error:
             raise _failed(error) from error
 
@@ -384,6 +387,12 @@ def _open(path: Path) -> sqlite3.Connection:
         base.close()
         raise
     return base
+
+
+def _open_to_read(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5.0, isolation_level=None, check_same_thread=False
+    )
 
 
 def _failed(error: Exception) -> OutboxFailed:

@@ -18,11 +18,12 @@ import logging
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from nvr import __version__, priority, wire
+from nvr import __version__, priority, systemd, wire
 from nvr.clock import Clock, SystemClock, boot_id, offer_reading
 from nvr.errors import NvrError
 from nvr.events import EventsUnreadable
@@ -59,6 +60,7 @@ SLOW_FACTS_PART = (
 )
 STATUS_S = 3.0
 SETTLE_S = 0.2
+SIGN_S = 1.0
 REFUSED_S = 60.0  # until a hub that refuses us is asked again
 CONTROL_WAIT_S = 15.0  # between two tries of the control channel, at most
 OFFER_S = 600.0
@@ -100,7 +102,10 @@ class Uplink:
             site, self.link, self.budget, self.outbox, self.cutter, self.control, self.standing, take_back=self.commands.take_back,
         )  # fmt: skip
         self.counts = self.sending.counts
-        self._new_events, self._beat_now = asyncio.Event(), asyncio.Event()
+        self._new_events, self._beat_now, self._acknowledgements = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._to_forget: frozenset[str] = frozenset()  # acknowledged, and still in the outbox
+        # Of its own: those that everybody shares may all wait for a sync at once.
+        self._asking = ThreadPoolExecutor(1, "events")
         self._heartbeat_s, self._still_s = wire.HEARTBEAT_S, self.hub.still_s
         self._still_wanted: set[str] = set()
         self._stills: Stills | None = None
@@ -113,14 +118,14 @@ class Uplink:
     async def run(self) -> None:
         self.heard.on_fragment += (self._take_fragment, self.frozen.take)
         self.heard.on_status.append(self._take_status)
-        self.heard.on_event = self._new_events.set
+        self.heard.on_event = self._hear_event
         swept = await asyncio.to_thread(self.outbox.sweep)
         if swept:
             log.info("%d unfinished clips removed", swept)
         lanes = [partial(self.sending.send, number) for number in range(len(LANES))]
         works: list[Callable[[], Awaitable[None]]] = [
             self.heard.run, self._stay_connected, self._take_events, self._beat, self._make_stills, self.sending.cut, self.sending.hold,
-            self._settle, self._tell_status, self._look_slowly, self._look_for_frozen, self.bundles.run, *lanes,
+            self._forget_acknowledged, self._settle, self._give_signs, self._tell_status, self._look_slowly, self._look_for_frozen, self.bundles.run, *lanes,
         ]  # fmt: skip
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -128,6 +133,7 @@ class Uplink:
                     tasks.create_task(self._kept_running(work))
         finally:
             await self.sending.close()
+            self._asking.shutdown(cancel_futures=True)
             self.outbox.close()
             self._lock.close()
 
@@ -236,12 +242,33 @@ class Uplink:
                     async with asyncio.timeout(TAKE_S):
                         await self._new_events.wait()
 
+    def _hear_event(self) -> None:
+        self._new_events.set()
+        self.control.tell_events()  # an alarm leaves before the outbox has it
+
     async def _next_events(self, limit: int, without: frozenset[str]) -> list[Outgoing]:
-        return await asyncio.to_thread(self.feed.outgoing, limit, without)
+        without |= self._to_forget
+        return await asyncio.get_running_loop().run_in_executor(self._asking, self.feed.outgoing, limit, without)
 
     async def _acknowledged(self, ids: list[str]) -> None:
-        await asyncio.to_thread(self.outbox.acknowledged, ids)
+        """What makes room for the next event waits for no disk; until they are out of the outbox they are not told again."""
+        self.feed.acknowledged(ids)
+        self._to_forget |= frozenset(ids)
+        self._acknowledgements.set()
         self.standing.heard_at(self.link.now_ns())
+
+    async def _forget_acknowledged(self) -> None:
+        """As many as came meanwhile in one transaction."""
+        while True:
+            await self._acknowledgements.wait()
+            self._acknowledgements.clear()
+            ids = self._to_forget
+            try:
+                await asyncio.to_thread(self.outbox.acknowledged, sorted(ids))
+            except OutboxFailed:
+                self._acknowledgements.set()  # once more, a little later
+                raise
+            self._to_forget -= ids
 
     async def _refused(self, ids: list[str], why: str) -> None:
         await asyncio.to_thread(self.outbox.give_up_events, ids, why)
@@ -290,6 +317,7 @@ class Uplink:
                 "clock": heartbeat.clock_body(self.heard.record, reading), "cameras": cameras, "states": states, "ledger": self._ledger,
                 "disk": health.disk(self.data_dir, ", ".join(sorted(causes)) or self.standing.trouble), "temperature_c": health.temperature_c(),
                 "load": health.load(), "uplink": self._uplink_body(rtt_ms), "outbox": self._depth, "shed": self._shed(detect),
+                "troubles": health.troubles_of(self.run_dir, self.heard.record if self.heard.silent_s() < heartbeat.SILENT_S else {}, at_ms),
                 "slot": health.slot(), "update": health.update(self.run_dir),
             }
         )  # fmt: skip
@@ -396,6 +424,11 @@ class Uplink:
         return made.captured_ns, "plausible", record.clock_error_ns
 
     # -- housekeeping
+
+    async def _give_signs(self) -> None:
+        while True:
+            systemd.sign_of_life()
+            await asyncio.sleep(SIGN_S)
 
     async def _settle(self) -> None:
         while True:

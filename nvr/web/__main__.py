@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from nvr import site, systemd
+from nvr import site_kept, systemd
 from nvr.errors import NvrError
 from nvr.web.server import serve
 from nvr.web.settings import PageSettings
@@ -21,11 +21,12 @@ def main() -> int:
         "--tls-cert", type=Path, metavar="PEM", help="certificate chain; then the page is served by HTTPS"
     )
     parser.add_argument("--tls-key", type=Path, metavar="PEM")
+    parser.add_argument("--kept", action="store_true", help="the site is the one that `nvr run` kept")
     options = parser.parse_args()
     systemd.set_up_logging("web")
     systemd.end_with_parent()
     try:
-        settings = PageSettings.from_site(site.load(options.site))
+        settings = PageSettings.from_site(site_kept.in_force(options.site, options.data, is_kept=options.kept))
         serve(options.data, options.listen, settings, certificate_path=options.tls_cert, key_path=options.tls_key)
     except NvrError as error:
         print(f"{error}\n{error.hint}".rstrip(), file=sys.stderr)

@@ -124,6 +124,7 @@ class Api:
                 "recorder_silent_s": self._live.recorder_silent_s(),
                 "clock": {"state": int(clock.state), "error_ns": clock.error_ns},
                 "disk": await self._read(self._disk),
+                "troubles": await self._read(self._live.troubles_now),
                 "streams": streams,
             }
         )

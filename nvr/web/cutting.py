@@ -92,17 +92,20 @@ class Cutting:
         if path.exists() and path.with_suffix(".json").exists():
             return self._clip(path)
         timeline = self._footage.timeline()
-        report = clips.cut(
-            self._data_dir,
-            stream,
-            from_ns,
-            to_ns,
-            path,
-            timeline=timeline,
-            cut_by="page",
-            replace=True,
-            clock=self._clock,
-        )
+        try:
+            report = clips.cut(
+                self._data_dir,
+                stream,
+                from_ns,
+                to_ns,
+                path,
+                timeline=timeline,
+                cut_by="page",
+                replace=True,
+                clock=self._clock,
+            )
+        except clips.ClipFailed as error:
+            raise type(error)(clips.at_the_site(str(error), self._settings.zone), hint=error.hint) from error
         facts = {"stream": stream, "from_ms": report.span.from_ns // 1_000_000, "to_ms": report.span.to_ns // 1_000_000}
         path.with_suffix(".json").write_text(json.dumps(facts))
         self._tidy(keep=name)

@@ -9,8 +9,8 @@ Wire of the WebSocket /live (version 1), page to box, JSON text:
     {"got": "street/main"}              one fragment of it has arrived; at most WINDOW may be on the way
     {"again": "street/main"}            send init segment and last keyframe once more; the decoder gave up
 box to page, JSON text:
-    {"kind": "status", "streams": {name: {"recording", "cause", "detail", "since_ms"}}, "now_ms", "recorder_silent_s"}
-    {"kind": "alive", "now_ms", "recorder_silent_s"}        the same every second, when nothing else changed
+    {"kind": "status", "streams": {name: {"recording", "cause", "detail", "since_ms"}}, "now_ms", "recorder_silent_s", "troubles"}
+    {"kind": "alive", "now_ms", "recorder_silent_s", "troubles"}    the same every second, when nothing else changed
 box to page, binary: uint32 big-endian length of a JSON header, the header, an init segment or nothing, the fragment
     {"stream", "run", "init_bytes", "run_ticks", "duration_ticks", "is_keyframe", "wall_ms", "clock_state", "age_ms", "skipped"}
 """
@@ -22,15 +22,20 @@ import json
 import logging
 import time
 from collections import deque
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from nvr import troubles
 from nvr.announce import SOCKET_NAME, fragment_of
 from nvr.clock import Clock, SystemClock
 from nvr.hearing import messages
 from nvr.media import FragmentRecord, Position
 
 log = logging.getLogger(__name__)
+
+LOOK_S = 5.0  # for what `nvr run` says
+SILENT_S = 10.0  # what a recorder said so long ago is not of now
 
 QUEUE_LENGTH = 4  # fragments of one stream that wait for one page: 4 s, older ones are of no use for live
 WINDOW = 3  # fragments of one stream on the way to one page; 3 s of a link's delay
@@ -120,6 +125,7 @@ class Live:
         self._heard_s = float("-inf")
         self._started_s = time.monotonic()
         self._since_ms: dict[str, int] = {}
+        self.troubles: list[dict[str, Any]] = []  # of the box itself
         self._recent: dict[str, list[Fragment]] = {}
         self._watchers: set[Watcher] = set()
         self._told = ""
@@ -165,7 +171,9 @@ class Live:
 
     def status_text(self, kind: str) -> str:
         now_ms = self._clock.read().wall_ns // 1_000_000
-        message: dict[str, Any] = {"kind": kind, "now_ms": now_ms, "recorder_silent_s": self.recorder_silent_s()}
+        message: dict[str, Any] = {
+            "kind": kind, "now_ms": now_ms, "recorder_silent_s": self.recorder_silent_s(), "troubles": self.troubles,
+        }  # fmt: skip
         if kind == "status":
             message["streams"] = self.stream_status()
         return json.dumps(message, separators=(",", ":"))
@@ -174,6 +182,18 @@ class Live:
         """Run until cancelled."""
         async for message in messages(self._run_dir, SOCKET_NAME):
             self.take(message)
+
+    def troubles_now(self) -> list[dict[str, Any]]:
+        """Waits for the disk."""
+        record = self.status if self.recorder_silent_s() < SILENT_S else {}
+        now_ms = self._clock.read().wall_ns // 1_000_000
+        return [asdict(each) for each in troubles.all_of(self._run_dir, record, now_ms)]
+
+    async def look(self) -> None:
+        """What `nvr run` says is wrong with the box itself. Run until cancelled; waits for the disk in a thread."""
+        while True:
+            self.troubles = await asyncio.to_thread(self.troubles_now)
+            await asyncio.sleep(LOOK_S)
 
     async def tell(self) -> None:
         """Tell every page once a second how things are, also when the recorder is silent. Run until cancelled."""

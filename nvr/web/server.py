@@ -21,6 +21,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from nvr import systemd
 from nvr.clock import Clock, SystemClock
 from nvr.errors import NvrError
 from nvr.http_connection import Impatient
@@ -44,6 +45,7 @@ SESSION_CHECK_S = 10.0  # an open live page ends this long after its log-out
 MESSAGE_BYTES = 16 << 10  # what a page may send at once
 REQUESTS_AT_ONCE = 200
 READS_AT_ONCE = 4
+SIGN_S = 1.0
 
 
 class ListenFailed(NvrError):
@@ -102,7 +104,14 @@ class Page:
 
     def _works(self) -> tuple[Coroutine[Any, Any, None], ...]:
         """What goes on all the time beside the answers."""
-        return self.live.listen(), self.live.tell(), self.cutting.tidy_up(), self.seeing.listen()
+        return (
+            _give_signs(),
+            self.live.listen(),
+            self.live.tell(),
+            self.live.look(),
+            self.cutting.tidy_up(),
+            self.seeing.listen(),
+        )
 
     async def _start(self, request: Request) -> Response:
         if self.guard.session(request) is None:
@@ -220,6 +229,12 @@ class Page:
             header = self.live.header(position.stream, record, len(init), queue.skipped)
             queue.skipped = 0
             await websocket.send_bytes(b"".join((header, init, payload)))
+
+
+async def _give_signs() -> None:
+    while True:
+        systemd.sign_of_life()
+        await asyncio.sleep(SIGN_S)
 
 
 async def _not_found(request: Request, error: Exception) -> Response:

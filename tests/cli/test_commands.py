@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from recorded_box import ROOT, Box, call, program, told
 
+from nvr import site_kept
 from nvr.cli.ledger import percents
 from nvr.ledger import StreamLedger
 
@@ -328,6 +329,36 @@ def test_wrong_use_is_status_2_with_a_word_on_what_is_right(arguments):
     assert result.stderr or "Usage:" in result.output
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [["ring", "ls"], ["ring", "nosuch"], ["ring", "ls", "--nosuch"], ["clip", "verify", "/no/such/file"], ["run", "--site", "/no/such/file"]],
+)  # fmt: skip
+def test_wrong_use_with_json_is_said_in_json_too(arguments):
+    result = call(*arguments, "--json")
+    assert result.exit_code == 2
+    found = json.loads(result.stdout)
+    assert found["error"] and set(found) == {"error", "hint"}
+    assert result.stderr, "and to people as always"
+
+
+def test_times_in_errors_are_those_of_the_site(recorded):
+    found = call(
+        "clip",
+        "cut",
+        *recorded.at,
+        "--camera",
+        "street",
+        "--from",
+        "2001-01-01 10:00",
+        "--to",
+        "2001-01-01 10:01",
+    )
+    assert found.exit_code == 1
+    assert re.search(r"2001-01-01T10:00:00\.000[+-]\d\d:\d\d", found.stderr) and not re.search(
+        r"\.\d{9}Z", found.stderr
+    )
+
+
 def test_an_unknown_camera_names_those_that_are_there(recorded):
     result = call("ring", "dump", *recorded.at, "--camera", "door", "--json")
     assert result.exit_code == 2
@@ -375,6 +406,16 @@ def test_site_check_is_silent_about_nothing(tmp_path):
     assert text.stdout.startswith(f"{path}:7: cameras.gate.ring_gb: ")
 
 
+def test_site_check_says_when_a_box_records_with_an_earlier_text(tmp_path):
+    path = tmp_path / "site.yaml"
+    path.write_text("site: a\nbox: b\ntime_zone: UTC\nstorage: {path: data}\ncameras: {gate: [torn\n")
+    assert told("site", "check", path, status=1)["recorded_before"] is False
+    (tmp_path / "data").mkdir()
+    site_kept.keep(tmp_path / "data", path, b"the text that recorded")
+    assert told("site", "check", path, status=1)["recorded_before"] is True
+    assert "NOT IN FORCE" in call("site", "check", path).stdout
+
+
 def test_site_check_of_a_good_file_is_ok(recorded):
     assert told("site", "check", recorded.site_path)["ok"] is True
 
@@ -420,6 +461,27 @@ def test_run_refuses_budgets_that_do_not_fit_the_disk_with_the_numbers(tmp_path)
     assert done.returncode == 1
     assert re.search(r"99\d\d\d\S* GB are wanted, \S+ GB are there", done.stderr)
     assert not (tmp_path / "data" / "rings").exists()
+
+
+def test_run_says_that_its_port_is_taken_and_prints_no_link_to_somebody_elses_page(recorded_once, tmp_path):
+    text = recorded_once.site_path.read_text().replace("speed: max", "loop: true")
+    path = tmp_path / "site.yaml"
+    with socket.socket() as somebody:
+        somebody.bind(("127.0.0.1", 0))
+        somebody.listen()
+        path.write_text(f"{text}web: {{port: {somebody.getsockname()[1]}, listen: 127.0.0.1}}\n")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "nvr", "run", "--site", str(path), "--data", str(tmp_path / "data")],
+            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert "cannot listen on 127.0.0.1" in line and "enter#" not in line
+        finally:
+            process.send_signal(signal.SIGTERM)
+            rest, _ = process.communicate(timeout=30)
+    assert "enter#" not in rest and process.returncode == 0
 
 
 def test_run_prints_a_one_time_link_and_stops_cleanly_when_asked(recorded_once, tmp_path):

@@ -23,7 +23,6 @@ from e2e.running import RunningBox, RunningRecorder, children_of, free_port
 
 from nvr import site
 from nvr.announce import SEEN_SOCKET, Subscriber
-from nvr.box import record_settings
 from nvr.clock import SystemClock
 from nvr.detect import models
 from nvr.detect.feeds import BEHIND_NS, Feed, OwnStream, Piece, own_pictures, piece_of
@@ -31,6 +30,7 @@ from nvr.detect.objects import ObjectModel
 from nvr.detect.process import Looker, looked_of, seen_message
 from nvr.events import EventLog, Events
 from nvr.media import FragmentRecord, RunStarted
+from nvr.processes import record_settings
 from nvr.ring import check
 from nvr.ring.reader import Ring
 from nvr.scene import Event, Facts

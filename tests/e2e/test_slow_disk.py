@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 from e2e.running import RunningRecorder, children_of, free_port, replays
 
+from nvr import journal
 from nvr.clock import SystemClock, boot_id
 from nvr.ledger import ledger
 from nvr.media import Cause
@@ -130,6 +133,47 @@ def test_writes_that_take_five_seconds_are_held_by_memory_and_named(tmp_path, ed
         wanted = sum(sent[account.stream.partition("/")[0]].sent.values())
         # What the recorder was given it has recorded, but for what was on its way at the end, and the GOPs that begin and end the gap.
         assert recorded_pictures(tmp_path / "data", account.stream) == pytest.approx(wanted, abs=120 if loses else 60)
+
+
+def test_a_recorder_that_does_not_get_to_run_says_so_and_blames_no_camera(tmp_path, cameras):
+    """Stopped for 20 s, as a box is that has other things to do. No disk was slow."""
+    settings = Settings(
+        data_dir=str(tmp_path / "data"),
+        loss_bound_s=5.0,
+        streams=tuple(
+            RecordedStream(
+                name=f"{name}/main",
+                source={"kind": "rtsp", "url": f"rtsp://127.0.0.1:{cameras.port}/{name}", "stall_s": 10.0},
+                ring_bytes=64 << 20,
+            )
+            for name in cameras.names
+        ),
+    )
+    recorder = RunningRecorder(settings, tmp_path / "log")
+    try:
+        assert recorder.listen(90, lambda: len(recorder.announced) == 2)
+        recorder.listen(3)
+        begun_s = time.time() - 2
+        os.kill(recorder.process.pid, signal.SIGSTOP)
+        time.sleep(20)
+        os.kill(recorder.process.pid, signal.SIGCONT)
+        ended_s = time.time()
+        assert recorder.listen(60, lambda: bool(recorder.status.get("box_busy"))), (tmp_path / "log").read_text()[
+            -2000:
+        ]
+        assert not is_slow(recorder)
+        assert recorder.listen(
+            120, lambda: all(told[-1][1].wall_ns / 1e9 > ended_s + 15 for told in recorder.announced.values())
+        )
+        assert recorder.stop(120) == 0
+    finally:
+        kill_group_of(recorder)
+    entries = journal.read(tmp_path / "data" / "journal").entries
+    for account in ledger(tmp_path / "data", now=SystemClock().read(), boot_id=boot_id()):
+        causes = [entry.cause for entry in entries if entry.stream == account.stream]
+        assert causes[-2:] == [Cause.BOX_BUSY, None], causes
+        # What two small cameras send in this time is kept by their sockets; a large one loses some of it.
+        assert {part.cause for part in account.gaps() if part.to_ns / 1e9 > begun_s} <= {Cause.BOX_BUSY}
 
 
 def recorded_pictures(data_dir: Path, stream: str) -> int:

@@ -155,6 +155,27 @@ def test_a_card_without_a_site_file_says_what_is_missing(places):
     assert "put a site.yaml into this folder" in result(places)
 
 
+def test_a_damaged_file_in_force_is_said_on_the_card_in_both_languages(places):
+    """Nobody put a new file on the card: the disk did not keep the one inside."""
+    firstboot.put(places.site, SITE, mode=0o640)
+    firstboot.put(places.in_force, SITE[:-40], mode=0o600)
+    firstboot.take_all(places)
+    assert "Berkas lokasi di dalam kotak ini rusak" in result(places)
+    assert "records with the last one that recorded" in result(places)
+    assert "secret-word-7" not in result(places)
+
+
+def test_a_box_whose_given_file_is_gone_or_damaged_keeps_its_data_where_it_was(places):
+    """Rings on a USB disk: with the wrong data directory it would begin new ones on the card."""
+    text = SITE.replace(b"reserve_gb: 0", b"path: /disk/rings, reserve_gb: 0")
+    firstboot.put(places.in_force, text, mode=0o600)
+    for damaged in (None, b"\0" * 300):
+        if damaged is not None:
+            firstboot.put(places.site, damaged, mode=0o640)
+        firstboot.prepare(places)
+        assert "NVR_DATA=/disk/nvr" in (places.run / "nvr-setup/environment").read_text()
+
+
 # -- SSH keys ----------------------------------------------------------------------------------------
 
 

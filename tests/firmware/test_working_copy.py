@@ -60,3 +60,32 @@ def test_a_power_cut_between_leaves_the_old_one_or_the_new_one(given, tmp_path, 
     monkeypatch.setattr(working_copy, "_replace", replaced)
     assert working_copy.take(given, in_force)
     assert in_force.read_text() == "site: two\n"
+
+
+SITE = """\
+site: a
+box: b
+time_zone: UTC
+cameras:
+  gate: {main: {source: rtsp, url: "rtsp://10.0.0.1/"}, ring_gb: 0.02}
+"""
+
+
+@pytest.mark.parametrize("damage", [None, "", SITE[:-9], "\0" * 99])
+def test_a_given_file_that_the_disk_did_not_keep_does_not_replace_a_good_one(given, tmp_path, damage, capsys):
+    in_force = tmp_path / "nvr" / "site" / "site.yaml"
+    given.write_text(SITE)
+    working_copy.take(given, in_force)
+    if damage is None:
+        given.unlink()
+    else:
+        given.write_text(damage)
+    assert not working_copy.take(given, in_force)
+    assert in_force.read_text() == SITE
+    assert "in force stays" in capsys.readouterr().out, "never quietly"
+
+
+def test_without_any_copy_a_given_file_that_is_gone_is_an_error(given, tmp_path):
+    given.unlink()
+    with pytest.raises(FileNotFoundError):
+        working_copy.take(given, tmp_path / "nvr" / "site" / "site.yaml")

@@ -290,9 +290,16 @@ def test_a_token_goes_into_a_file_that_others_cannot_read(hub, token, tmp_path):
     assert out.read_text() == "nvr_abc\n" and out.stat().st_mode & 0o077 == 0 and "nvr_abc" not in result.output
 
 
-def test_status_of_a_box_through_the_hub(hub, token):
+def test_status_of_a_box_through_the_hub(hub, token, tmp_path):
     result = call("box", "status", "one", "--hub", hub.url, "--token-file", token)
     assert "one of s: here, version 1.0" in result.stdout and "gate" in result.stdout
+    (tmp_path / "pw").write_text("wrong\n")
+    refused = call(
+        "box", "status", "one", "--hub", hub.url, "--as", "nobody", "--password-file", tmp_path / "pw", status=1
+    )
+    assert "name or password is wrong" in refused.output, "it asks as this user"
+    found = json.loads(call("box", "status", "one", "--as", "admin", "--json", status=2).stdout)
+    assert "--hub" in found["error"]
     assert "knows no box" in call("box", "status", "nosuch", "--hub", hub.url, "--token-file", token, status=1).output
 
 

@@ -266,6 +266,61 @@ def test_a_camera_whose_time_runs_faster_than_the_boxs_is_not_dated_into_the_fut
     assert abs(error_ns) < 1_000_000_000, "in the end it is right"
 
 
+@pytest.mark.parametrize("rate", [0.9, 0.5, 0.1, 0.01])
+def test_a_camera_whose_time_runs_slower_than_the_boxs_is_dated_right_after_half_a_minute(rate):
+    """At a tenth of the truth ten minutes of footage lay in one, and nine were missing because of the camera."""
+    learned = Learned()
+    runs, clock = Runs(OFFERED, "", learned), RunClock(0)
+    events: list = []
+    last_ticks = []
+    for tick in range(3000):  # five minutes, drained ten times a second; a keyframe every two seconds
+        arrival_ns = tick * 100_000_000
+        stamps = [round((tick * 3 + n) * 3000 * rate) for n in range(3)]
+        drained = runs.push_all(
+            [picture(ts, key=tick % 20 == 0 and n == 0, arrival_ns=arrival_ns) for n, ts in enumerate(stamps)]
+        )
+        events += drained
+        for event in drained:
+            if isinstance(event, RunStarted):
+                clock = RunClock(arrival_ns)
+            elif isinstance(event, AccessUnit):
+                clock.observe(event.decode_ticks, event.arrival_ns)
+                last_ticks.append((arrival_ns, event.decode_ticks))
+        units = [event for event in drained if isinstance(event, AccessUnit)]
+        if units and arrival_ns > 40 * 10**9:
+            error_ns = clock.mono_ns(units[0].decode_ticks, units[0].arrival_ns) - arrival_ns
+            assert abs(error_ns) < 2 * 10**9, arrival_ns
+    ended = [event for event in events if isinstance(event, RunEnded)]
+    assert [event.cause for event in ended] == [Cause.CAMERA] and "too slow" in ended[0].detail
+    assert learned.stretch == pytest.approx(1 / rate, rel=0.02)
+    (first_ns, first), (end_ns, end) = last_ticks[-1000], last_ticks[-1]
+    assert (end - first) / 90_000 == pytest.approx((end_ns - first_ns) / 1e9, rel=0.03), "it lasts as long as it lasted"
+
+
+@pytest.mark.parametrize("held_s", [5, 11])
+def test_a_network_that_stalls_again_and_again_is_no_slow_clock(held_s):
+    learned = Learned()
+    runs = Runs(OFFERED, "", learned)
+    waiting: list = []
+    for tick in range(6000):
+        waiting.append((tick * 9000, tick % 20 == 0))
+        if (tick // 10) % (held_s * 3) >= held_s:  # the others come at once, when it goes on
+            runs.push_all([picture(ts, key=key, arrival_ns=tick * 100_000_000) for ts, key in waiting])
+            waiting = []
+    assert learned.stretch == 1.0 and runs.runs == 1
+
+
+def test_a_camera_that_pauses_now_and_then_without_counting_it_is_no_slow_clock():
+    learned = Learned()
+    runs, paused = Runs(OFFERED, "", learned), 0
+    for tick in range(6000):
+        if tick % 250 < 40:  # four seconds of every 25
+            paused += 1
+            continue
+        runs.push_all([picture((tick - paused) * 9000, key=tick % 50 == 41, arrival_ns=tick * 100_000_000)])
+    assert learned.stretch == 1.0 and runs.runs == 1
+
+
 def test_pictures_that_a_server_had_kept_for_a_new_watcher_keep_their_distances():
     runs = Runs(OFFERED, "")
     events = runs.push_all([picture(n * 3600, key=n == 0, arrival_ns=0) for n in range(125)])

@@ -85,7 +85,7 @@ def test_what_is_wrong_with_a_camera_is_told_and_ends(health, what):
     assert states(events) == [(what, False), (what, True)]
 
 
-@pytest.mark.parametrize("cause", ["disk failed", "disk full", "disk slow", "held back", "box off"])
+@pytest.mark.parametrize("cause", ["disk failed", "disk full", "disk slow", "held back", "box off", "box busy"])
 def test_a_camera_is_not_accused_of_what_the_box_fails_at(cause):
     """The city simulator: a card became read-only, and three cameras that sent as well as ever were told to be down."""
     looks = [

@@ -13,6 +13,7 @@ import pytest
 from cli.recorded_box import film
 from e2e.running import RunningRecorder
 
+from nvr import troubles
 from nvr.evidence import is_signed_by
 from nvr.recorder import Settings
 from nvr.stream import RecordedStream
@@ -136,4 +137,14 @@ def test_a_heartbeat_says_what_the_recorder_says(live):
     until(lambda: live.hub.heartbeats and live.hub.heartbeats[-1][1]["cameras"]["gate"]["recording"], "it records")
     said = live.hub.heartbeats[-1][1]
     assert "states" not in said, "nobody looks at this camera, so nothing is taken back"
-    assert said["outbox"]["depth"] == 0 and said["shed"] == []
+    assert said["outbox"]["depth"] == 0 and said["shed"] == [] and said["troubles"] == []
+
+
+def test_a_heartbeat_says_what_is_wrong_with_the_box_itself(live):
+    run_dir = live.running.uplink.data_dir / "run"
+    troubles.write(run_dir, [troubles.Trouble(troubles.SITE, "line 7: torn", 5)])
+    try:
+        wanted = [{"kind": "site file", "detail": "line 7: torn", "since_ms": 5}]
+        until(lambda: live.hub.heartbeats and live.hub.heartbeats[-1][1]["troubles"] == wanted, "it is told")
+    finally:
+        troubles.write(run_dir, [])

@@ -55,6 +55,41 @@ def test_events_arrive_once_and_their_clips_byte_for_byte_with_a_genuine_proof(b
         assert list((box.data_dir / "outbox" / "clips").iterdir()) == []
 
 
+def test_alarms_leave_while_nobody_can_write_into_the_outbox(box, tmp_path):
+    """A card on which each sync takes five seconds, and clips that are cut and stored one after the other: the alarm stood in the queue for the
+    outbox's lock, its acknowledgement stood there again, and the next alarm behind that: up to 34 s. What is durable in DATA/events may leave."""
+    with served(tmp_path) as hub:
+        path = box.site_file(hub.url, hub.fingerprint)
+        with Running(box, path) as running:
+            uplink = running.uplink
+            until(lambda: uplink.control.is_connected, "it is connected")
+            with uplink.outbox._lock:  # held as long as a sync lasts; here for ever
+                for number in range(40):  # with their stills more than may be on the way at once
+                    box.event("intrusion", "present", 12.0 + number / 4, has_still=True)
+                    running._loop.call_soon_threadsafe(uplink.heard.on_event)  # as `detect` tells
+                until(lambda: len(hub.hub.events) == 40, "all of them arrive", 90)
+                until(lambda: len(uplink._to_forget) == 40, "all of them are acknowledged", 90)
+                assert uplink.outbox.cursor() == (0, ""), "nothing was taken over"
+            until(lambda: len(hub.hub.objects) == 40 and uplink.outbox.depth()["depth"] == 0, "their clips follow", 180)
+        assert len(hub.hub.event_order) == 40, "each was told once"
+
+
+def test_an_alarm_that_was_told_before_it_was_taken_over_is_told_again_by_the_next_process_and_is_one(box, tmp_path):
+    box.event("intrusion", "present", 12.0)
+    with served(tmp_path) as hub:
+        path = box.site_file(hub.url, hub.fingerprint)
+        with Running(box, path) as running:
+            until(lambda: hub.hub.objects and running.uplink.outbox.depth()["depth"] == 0, "all is told")
+        running.uplink.outbox.__init__(box.data_dir / "outbox")
+        running.uplink.outbox.begin_anew((0, ""))  # as if it had been killed before it took the event over
+        running.uplink.outbox.close()
+        with Running(box, path) as running:
+            until(
+                lambda: running.uplink.outbox.cursor()[0] == 1 and running.uplink.outbox.depth()["depth"] == 0, "again"
+            )
+        assert len(hub.hub.events) == 1 and set(hub.hub.stored_times.values()) == {1}
+
+
 def test_what_was_told_is_not_told_again_by_the_next_process(box, tmp_path):
     box.event("service_open", "open", 20.0)
     with served(tmp_path) as hub:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
 import json
 import os
@@ -9,13 +11,14 @@ import random
 import re
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
-from nvr import fmp4
+from nvr import fmp4, troubles
 from nvr.announce import fragment_message
 from nvr.arena import Arena
 from nvr.clock import boot_id
@@ -447,6 +450,23 @@ def test_a_disk_that_is_too_slow_is_named_though_everything_is_recorded(tmp_path
     assert (disk["cause"], disk["detail"]) == ("disk slow", "making footage durable takes 25 s")
     page.live.take({"kind": "status", "streams": {}, "disk_slow": ""})
     assert visitor.get("/api/status").json()["disk"]["cause"] is None
+
+
+def test_what_is_wrong_with_the_box_itself_is_on_its_health_and_on_the_wall(tmp_path):
+    box = DiskBox(tmp_path / "data")
+    box.record(3)
+    box.close()
+    page = Page(box.data_dir, SETTINGS, box.clock)
+    visitor = Visitor(page).enter()
+    assert visitor.get("/api/status").json()["troubles"] == []
+    trouble = troubles.Trouble(troubles.SITE, "line 7, cameras: torn; not in force", START_MS)
+    (box.data_dir / "run").mkdir(exist_ok=True)
+    troubles.write(box.data_dir / "run", [trouble])
+    assert visitor.get("/api/status").json()["troubles"] == [asdict(trouble)]
+    look = page.live.look()
+    with contextlib.suppress(TimeoutError):
+        asyncio.run(asyncio.wait_for(look, 1.0))
+    assert json.loads(page.live.status_text("alive"))["troubles"] == [asdict(trouble)]
 
 
 def test_a_page_whose_disk_is_away_makes_nothing_in_its_place(tmp_path):

@@ -12,10 +12,12 @@ import click
 
 from nvr.errors import NvrError
 from tools.nvrctl import secret
+from tools.nvrctl.hub_access import hub_client
 from tools.nvrctl.output import FILE, confirm, json_option, print_json, print_table, printable, size_text, yes_option
 
 if TYPE_CHECKING:
     from tools.nvrctl.box_page import BoxPage
+    from tools.nvrctl.hub_client import HubClient
     from tools.nvrctl.ssh import Shell
 
 
@@ -143,6 +145,7 @@ def find(context: click.Context, wait_s: float, interface: str | None, as_json: 
 @click.option(
     "--token-file", type=FILE, envvar="NVRCTL_TOKEN_FILE", help="Token for the hub.  [env: NVRCTL_TOKEN_FILE]"
 )
+@click.option("--as", "as_name", metavar="NAME", help="Ask the hub as this user; --password-file is then of this user.")
 @click.option(
     "--fingerprint", default="", help="SHA-256 of the hub's certificate, where no public authority vouches for it."
 )
@@ -155,6 +158,7 @@ def status(
     password_file: Path | None,
     hub_url: str | None,
     token_file: Path | None,
+    as_name: str | None,
     fingerprint: str,
     as_json: bool,
 ) -> None:
@@ -164,9 +168,13 @@ def status(
     Examples:
         nvrctl box status waihaong-1
         nvrctl box status waihaong-1 --hub https://hub.example.org --token-file token
+        nvrctl box status waihaong-1 --hub https://hub.example.org --as admin
     """
-    if hub_url and password_file is None:
-        context.exit(_status_by_hub(name, hub_url, token_file, fingerprint, as_json))
+    if as_name is not None and not hub_url:
+        raise click.UsageError("--as names a user of the hub: say which, with --hub URL.")
+    if hub_url and (password_file is None or as_name is not None):
+        with hub_client(hub_url, token_file, as_name, password_file, fingerprint) as client:
+            context.exit(_status_by_hub(name, client, as_json))
     from tools.nvrctl.box_page import BoxPage
 
     with BoxPage(_address(name, port)) as page:
@@ -175,7 +183,9 @@ def status(
     streams = found.get("streams", {})
     wrong = [stream for stream, each in streams.items() if not each.get("recording")]
     disk = found.get("disk", {})
-    trouble = bool(wrong) or bool(disk.get("cause")) or found.get("recorder_silent_s", 0) > 10
+    trouble = (
+        bool(wrong) or bool(disk.get("cause")) or bool(found.get("troubles")) or found.get("recorder_silent_s", 0) > 10
+    )
     if as_json:
         print_json({"box": session.get("box"), "site": session.get("site"), "ok": not trouble, **found})
     else:
@@ -214,21 +224,18 @@ def _print_status(session: dict[str, Any], found: dict[str, Any], wrong: list[st
         )
     else:
         click.echo(f"disk: TROUBLE: {disk.get('cause')} {disk.get('detail') or ''}")
+    for each in found.get("troubles") or ():  # a box of an older version says nothing of it
+        click.echo(printable(f"{each.get('kind')}: TROUBLE: {each.get('detail')}"))
     states = {0: "unknown: never set since the box started", 1: "plausible, not disciplined", 2: "synchronised"}
     click.echo(f"clock: {states.get(clock.get('state'), 'unknown')}")
 
 
-def _status_by_hub(name: str, url: str, token_file: Path | None, fingerprint: str, as_json: bool) -> int:
-    from tools.nvrctl.hub_client import HubClient
-
-    if token_file is None:
-        raise click.UsageError("The hub wants --token-file.")
-    with HubClient(url, token_file.read_text("utf-8").strip(), fingerprint) as client:
-        found = [
-            each
-            for each in client.ask("GET", "/api/v1/boxes").get("boxes", [])
-            if name in (each.get("name"), each.get("id"))
-        ]
+def _status_by_hub(name: str, client: HubClient, as_json: bool) -> int:
+    found = [
+        each
+        for each in client.ask("GET", "/api/v1/boxes").get("boxes", [])
+        if name in (each.get("name"), each.get("id"))
+    ]
     if not found:
         raise NvrError(
             f"the hub knows no box {name}",

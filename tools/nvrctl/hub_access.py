@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -47,16 +49,25 @@ def hub_options(command):  # type: ignore[no-untyped-def]
         fingerprint: str,
         **more: Any,
     ) -> Any:
-        if token_file is None and as_name is None:
-            raise click.UsageError("Say who asks: --token-file FILE, or --as NAME.")
-        # A token in the environment does not stand in the way of a person.
-        token = secret.read(token_file).strip() if token_file and as_name is None else ""
-        with HubClient(url, token, fingerprint) as client:
-            if as_name is not None:
-                _log_in(client, as_name, password_file)
+        with hub_client(url, token_file, as_name, password_file, fingerprint) as client:
             return command(*arguments, client=client, **more)
 
     return with_client
+
+
+@contextmanager
+def hub_client(
+    url: str, token_file: Path | None, as_name: str | None, password_file: Path | None, fingerprint: str
+) -> Iterator[HubClient]:
+    """The hub, for whoever the options say. Raises click.UsageError, HubRefused."""
+    if token_file is None and as_name is None:
+        raise click.UsageError("Say who asks: --token-file FILE, or --as NAME.")
+    # A token in the environment does not stand in the way of a person.
+    token = secret.read(token_file).strip() if token_file and as_name is None else ""
+    with HubClient(url, token, fingerprint) as client:
+        if as_name is not None:
+            _log_in(client, as_name, password_file)
+        yield client
 
 
 def _log_in(client: HubClient, name: str, password_file: Path | None) -> None:

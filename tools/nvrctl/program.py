@@ -52,6 +52,10 @@ class Program(click.Group):
         with formatter.section("Commands"):  # from the table: nothing is imported for it
             formatter.write_dl(list(GROUPS.items()))
 
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        context.meta["nvr.arguments"] = list(args)  # what is wrong may stand before --json
+        return super().parse_args(context, args)
+
     def invoke(self, context: click.Context) -> Any:
         if "NO_COLOR" in os.environ:
             context.color = False
@@ -75,11 +79,20 @@ class Program(click.Group):
         except OSError as error:
             what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
             _fail(context, what, "Check that it is there, and that you may use it (`nvrctl doctor`).")
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
+        except click.ClickException as error:  # wrong use; click says it to people
+            if "--json" in context.meta["nvr.arguments"]:
+                click.echo(json.dumps({"error": error.format_message(), "hint": _help_of(error)}))
+            raise
+        except (click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
             _fail(context, f"this should not have happened: {type(error).__name__}: {error}",
                   "Run it again with `nvrctl --debug ...` and report what it prints.")  # fmt: skip
+
+
+def _help_of(error: click.ClickException) -> str:
+    where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx is not None else ""
+    return f"`{where} --help` says how it is used." if where else ""
 
 
 def _fail(context: click.Context, message: str, hint: str) -> None:

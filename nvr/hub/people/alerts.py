@@ -27,6 +27,7 @@ NOT_RECORDING_S = 60.0
 START_S = 60.0  # a box needs so long to start
 MISSING_S = 60.0  # seconds of a camera and day that are not there
 LIFE_LEFT_PERCENT = 10.0
+TROUBLES_MOST = 20
 IDS_KEPT = 50  # of the events of one alert, the first one and the newest; `count` counts all
 SIGNS_MOST = 64
 
@@ -45,6 +46,7 @@ FAMILIES = {
     "footage missing": "footage",
     "box silent": "box",
     "disk": "box",
+    "box": "box",
     ASKED: "asked",
 }
 # Kinds of which one state is bad and every other one ends it; of all other kinds a state begins and ends by itself.
@@ -228,6 +230,13 @@ def conditions(
     life = disk.get("life_left_percent")
     if isinstance(life, int | float) and not isinstance(life, bool) and life < LIFE_LEFT_PERCENT:
         found.append(Condition("", "disk", "worn", now_ms, {"life_left_percent": life}))
+    told = heartbeat.get("troubles")
+    for trouble in [_object(each) for each in told[:TROUBLES_MOST]] if isinstance(told, list) else []:
+        since_ms = trouble.get("since_ms")
+        if isinstance(since_ms, bool) or not isinstance(since_ms, int) or not 0 < since_ms <= now_ms:
+            since_ms = now_ms
+        words = {"trouble": str(trouble.get("detail", ""))[:200]}
+        found.append(Condition("", "box", str(trouble.get("kind", ""))[:40], since_ms, words))
     for name, camera in _object(heartbeat.get("cameras")).items():
         camera = _object(camera)
         same_ms = camera.get("same_since_ms")

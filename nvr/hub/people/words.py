@@ -38,6 +38,9 @@ _HAPPENED: dict[str, dict[str, str]] = {
     "box silent/silent": {"id": "Kotak diam", "en": "Box is silent"},
     "disk/trouble": {"id": "Masalah disk kotak", "en": "Disk trouble on the box"},
     "disk/worn": {"id": "Kartu memori hampir aus", "en": "Memory card nearly worn out"},
+    "box/site file": {"id": "Berkas lokasi kotak salah", "en": "Site file of the box is faulty"},
+    "box/process": {"id": "Proses kotak macet", "en": "A process of the box hung"},
+    "box/box busy": {"id": "Kotak terlalu sibuk untuk merekam semuanya", "en": "Box is too busy to record everything"},
     "asked/asked": {"id": "Instruksi", "en": "Instruction"},
 }
 _STEPS = {

@@ -66,6 +66,7 @@ export function health(box) {
           fact(t("seenAt", box.time_zone), `${dayWords(answer.now_ms)}, ${clock(answer.now_ms)}`),
           clockFact(answer.clock),
           diskFact(answer.disk),
+          ...answer.troubles.map((each) => fact(t(`trouble.${each.kind}`), [each.since_ms ? moment(each.since_ms) : "", each.detail].filter(Boolean).join(" · "), "down", "fact long")),
         ),
       );
       cameras.replaceChildren(...box.cameras.map((camera) => cameraCard(camera, answer)));

@@ -12,6 +12,7 @@ export class Link {
     this.watchers = new Map(); // stream -> Set of functions (header, init, fragment)
     this.streams = {};
     this.recorderSilentS = 0;
+    this.troubles = []; // of the box itself
     this.heardMs = now();
     this.skipped = 0;
     this.tries = 0;
@@ -61,6 +62,7 @@ export class Link {
 
   hear(message) {
     this.recorderSilentS = message.recorder_silent_s;
+    this.troubles = message.troubles;
     setBoxNow(message.now_ms);
     if (message.streams) this.streams = message.streams;
   }

@@ -12,7 +12,7 @@ const BAND_TOP = 26;
 const BAND_BOTTOM = 84;
 // Not a cause of the ledger: a part of "box off" that nobody misses.
 const BEFORE = "before";
-const CAUSES = [BEFORE, "camera", "network", "box off", "disk slow", "disk full", "disk failed", "recycled", "held back", "clock unknown", "not known"];
+const CAUSES = [BEFORE, "camera", "network", "box off", "box busy", "disk slow", "disk full", "disk failed", "recycled", "held back", "clock unknown", "not known"];
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 const causeName = (cause) => `cause-${(CAUSES.includes(cause) ? cause : "not known").replaceAll(" ", "-")}`;

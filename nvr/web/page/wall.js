@@ -6,6 +6,7 @@ import { t } from "./words.js";
 
 export function wall(box) {
   const summary = el("h1", { class: "summary", role: "status" });
+  const wrong = el("p", { class: "wrong", role: "alert" });
   const note = el("p", { class: "note", role: "status" });
   const grid = el("div", { class: "wall" });
   const tiles = box.cameras.map((camera) => {
@@ -44,12 +45,13 @@ export function wall(box) {
       : t("summaryNone");
     set(summary, text);
     summary.dataset.good = String(good === tiles.length && good > 0);
+    set(wrong, box.link.troubles.map((each) => `${t(`trouble.${each.kind}`)}: ${each.detail}`).join("\n"));
     set(note, box.link.skipped > 4 ? t("slowLink", box.link.skipped) : "");
   }
 
   return {
     title: t("wall"),
-    element: el("div", {}, summary, note, tiles.length ? grid : el("p", { class: "empty card" }, t("noCamerasHint"))),
+    element: el("div", {}, summary, wrong, note, tiles.length ? grid : el("p", { class: "empty card" }, t("noCamerasHint"))),
     tick,
     close() {
       seen.disconnect();

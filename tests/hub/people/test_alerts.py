@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import func, select
 
-from nvr.hub.people import alerting, alerts, roles, tables
+from nvr.hub.people import alerting, alerts, roles, tables, words
 from nvr.hub.people.alerts import Sign
 
 NOW = 1_795_651_200_000
@@ -139,7 +139,22 @@ def test_what_the_hub_notices_by_itself():
     assert alerts.conditions(None, {}, NOW, was_enrolled_ms=NOW - 1000) == []
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["cameras", "disk", "ledger", "trouble", "a", "recording", "missing_s", "since_ms", "life_left_percent"]), inner, max_size=4), max_leaves=12))  # fmt: skip
+def test_what_is_wrong_with_a_box_itself_is_an_alert_of_its_own():
+    troubles = [
+        {"kind": "site file", "detail": "line 7", "since_ms": NOW - 5},
+        {"kind": "process", "detail": "web hung", "since_ms": True},
+        7,
+    ]
+    found = alerts.conditions(NOW - 1000, {"troubles": troubles}, NOW)
+    assert [(each.kind, each.what, each.since_ms) for each in found][:2] == [
+        ("box", "site file", NOW - 5),
+        ("box", "process", NOW),
+    ]
+    for kind in ("site file", "process"):
+        assert words.happened("box", kind, "id") != words.happened("box", kind, "en")
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["cameras", "disk", "ledger", "trouble", "a", "recording", "missing_s", "since_ms", "life_left_percent", "troubles", "kind"]), inner, max_size=4), max_leaves=12))  # fmt: skip
 def test_any_heartbeat_is_looked_at_without_a_fault(value):
     for condition in alerts.conditions(NOW - 1000, value if isinstance(value, dict) else {"cameras": value}, NOW):
         assert condition.kind in alerts.FAMILIES

@@ -18,6 +18,7 @@ interface Heartbeat {
   uplink?: { sent_bytes?: number; resent_bytes?: number; cap_kbit_s?: number | null; rtt_ms?: number | null };
   outbox?: { depth?: number; bytes?: number; oldest_ms?: number | null };
   shed?: string[];
+  troubles?: { kind: string; detail: string; since_ms: number }[];
   slot?: string;
   update?: { state?: string; version?: string; reason?: string } | null;
 }
@@ -44,6 +45,7 @@ function troubles(box: Box): string[] {
   const heard = box.heartbeat ?? {};
   const found: string[] = [];
   for (const [name, camera] of Object.entries(heard.cameras ?? {})) if (camera.recording === false) found.push(`${name}: ${causeWords(camera.cause)}`);
+  for (const each of heard.troubles ?? []) found.push(`${said("trouble", each.kind)}: ${each.detail}`);
   if (heard.disk?.trouble) found.push(heard.disk.trouble);
   if (typeof heard.disk?.life_left_percent === "number" && heard.disk.life_left_percent < WORN_PERCENT) found.push(`${t("cardLife")}: ${number(heard.disk.life_left_percent)} %`);
   if ((heard.temperature_c ?? 0) > HOT_C) found.push(`${t("temperature")}: ${number(heard.temperature_c!)} °C`);
