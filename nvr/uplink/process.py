@@ -91,7 +91,7 @@ class Uplink:
             self.link, self.budget, self.relay, hello=self._hello, next_events=self._next_events, acknowledged=self._acknowledged,
             refused=self._refused, welcomed=self._welcomed, command=self._command,
         )  # fmt: skip
-        self.bundles = Bundles(self.link, data_dir, lambda: self.budget.cap_kbit_s)
+        self.bundles = Bundles(self.link, data_dir, lambda: self.budget.cap_kbit_s, site.box)
         self.commands = Commands(
             site, data_dir, self.outbox, self.relay, self.heard, self.clock, bundles=self.bundles, reply=self.control.reply,
             want_still=self._want_still, now_ns=self.link.now_ns,

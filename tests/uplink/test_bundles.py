@@ -26,6 +26,7 @@ def box(tmp_path: Path) -> EventfulBox:
 def impatient(monkeypatch):
     monkeypatch.setattr("nvr.uplink.upload.BACK_OFF_S", (0.02,))
     monkeypatch.setattr("nvr.uplink.process.REFUSED_S", 0.3)
+    monkeypatch.setattr("nvr.uplink.neighbours.pages", list)  # tests/uplink/test_sharing.py has some
 
 
 @pytest.fixture
