@@ -113,7 +113,7 @@ def build(order: Order, tell: Callable[[str], None] = print) -> Built:
     )  # fmt: skip
     whole = kitchen.make(
         "disk", disk.make_disk, context=inside, selector=selector, boot=boot, root=root_image, kernel=board, files=recipe.files,
-        sizes=(recipe.first_mib, recipe.selector_mib, recipe.boot_mib, recipe.root_mib, recipe.data_mib), entries_kib=recipe.gpt_entries_kib,
+        sizes=(recipe.first_mib, recipe.selector_mib, recipe.boot_mib, recipe.root_mib, recipe.data_mib),
         is_hybrid=recipe.is_hybrid, source_date=source_date,
     )  # fmt: skip
     update = kitchen.make(
