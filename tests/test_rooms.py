@@ -25,6 +25,7 @@ ROOMS: dict[str, str] = {
     "clock": "media",
     "systemd": "",
     "http_connection": "",
+    "installed": "",
     "priority": "",
     "wire": "media scene errors",
     "h264": "media errors",
@@ -51,8 +52,8 @@ ROOMS: dict[str, str] = {
     "scrub": "ring systemd priority wear clock",
     "looking": "detect rules events recorder priority",  # the detect process around the pure files of detect/
     "clips": "ring evidence ledger verify_clip",
-    "uplink": "wire clips ledger events hearing site systemd scrub priority detect looking",
-    "web": "hearing clips ledger site systemd events scrub http_connection",
+    "uplink": "installed wire clips ledger events hearing site systemd scrub priority detect looking",
+    "web": "installed hearing clips ledger site systemd events scrub http_connection",
     "hub": "wire evidence verify_clip systemd http_connection",
     "box": EVERYTHING,
     "cli": EVERYTHING,

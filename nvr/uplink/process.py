@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from nvr import __version__, priority, wire
+from nvr import __version__, installed, priority, wire
 from nvr.clock import Clock, SystemClock, boot_id, offer_reading
 from nvr.errors import NvrError
 from nvr.events import EventsUnreadable
@@ -192,7 +192,7 @@ class Uplink:
         except OSError:
             digest = ""
         return heartbeat.hello(
-            self.site, self.boot_id, __version__, health.slot(), digest, streams if isinstance(streams, dict) else {}
+            self.site, self.boot_id, __version__, installed.slot(), digest, streams if isinstance(streams, dict) else {}
         )
 
     def _welcomed(self, message: Message) -> None:
@@ -290,7 +290,7 @@ class Uplink:
                 "clock": heartbeat.clock_body(self.heard.record, reading), "cameras": cameras, "states": states, "ledger": self._ledger,
                 "disk": health.disk(self.data_dir, ", ".join(sorted(causes)) or self.standing.trouble), "temperature_c": health.temperature_c(),
                 "load": health.load(), "uplink": self._uplink_body(rtt_ms), "outbox": self._depth, "shed": self._shed(detect),
-                "slot": health.slot(), "update": health.update(self.run_dir),
+                "slot": installed.slot(), "update": installed.last_update(self.run_dir),
             }
         )  # fmt: skip
         if not self.heard.detect:
@@ -435,7 +435,7 @@ class Uplink:
             "outbox": self._depth, "uplink": self._uplink_body(self.budget.rtt_ms()), "shed": list(self.standing.ladder.shed),
             "trouble": self.standing.trouble, "quiet": self.sending.is_quiet_now(), "connections": self.control.connections,
             "longest_heartbeat_gap_s": round(self.control.longest_heartbeat_gap_s, 1), "bad_messages": self.control.bad_messages,
-            "alarm_told_s": [round(each, 2) for each in self.control.alarm_told_s], "alarm_clip_begun_s": [round(each, 2) for each in self.counts.begun_s], "mono_ms": self.clock.mono_ns() // 1_000_000,
+            "alarm_told_s": [round(each, 2) for each in self.control.alarm_told_s], "alarm_clip_begun_s": [round(each, 2) for each in self.counts.begun_s], "mono_ms": self.clock.mono_ns() // 1_000_000, "boot_id": self.boot_id,
         }  # fmt: skip
 
 

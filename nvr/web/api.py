@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from nvr import __version__, installed
 from nvr.clock import Clock
 from nvr.errors import NvrError
 from nvr.media import PAGE_BYTES, Position
@@ -125,6 +126,8 @@ class Api:
                 "clock": {"state": int(clock.state), "error_ns": clock.error_ns},
                 "disk": await self._read(self._disk),
                 "streams": streams,
+                "system": {"version": __version__, "slot": installed.slot()},
+                "update": installed.last_update(self._data_dir / "run"),
             }
         )
 

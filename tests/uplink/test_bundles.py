@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from nvr.uplink import bundles, health
+from nvr import installed
+from nvr.uplink import bundles
 from tests.uplink.boxes import EventfulBox, Running, until
 from tests.uplink.small_hub import SmallHub, served
 
@@ -49,7 +50,7 @@ def ready(box: EventfulBox) -> dict | None:
 
 
 def told(box: EventfulBox) -> dict:
-    return health.update(box.data_dir / "run", Path("/nonexistent"))
+    return installed.last_update(box.data_dir / "run", Path("/nonexistent"))
 
 
 def connected(hub: SmallHub) -> bool:
