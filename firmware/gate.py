@@ -22,6 +22,7 @@ from firmware import slots, tryboot
 from nvr import systemd
 from nvr.announce import SOCKET_NAME as ANNOUNCE
 from nvr.announce import Subscriber
+from nvr.clock import boot_id
 
 log = logging.getLogger(__name__)
 
@@ -150,13 +151,17 @@ class Listener:
         )
 
     def _uplink(self) -> bool | None:
-        """DATA/run/uplink.json; None where there is none."""
-        path = self._run_dir / "uplink.json"
+        """DATA/run/uplink.json; None where there is none.
+
+        The file outlives a restart. What the uplink of the other slot said half a minute ago, before this start, is no word of this one's: a
+        slot that could not reach the hub was committed by it. So it counts only with this boot's id, and by the clock that no boot shares.
+        """
         try:
-            told = json.loads(path.read_bytes())
-            is_fresh = time.time() - path.stat().st_mtime < UPLINK_OLD_S
-            return bool(told.get("connected")) and is_fresh
-        except (OSError, ValueError, AttributeError):
+            told = json.loads((self._run_dir / "uplink.json").read_bytes())
+            age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - told["mono_ms"] / 1000
+            is_of_now = told.get("boot_id") == boot_id().hex() and age_s < UPLINK_OLD_S
+            return bool(told.get("connected")) and is_of_now
+        except (OSError, ValueError, TypeError, AttributeError, KeyError):
             return None
 
 

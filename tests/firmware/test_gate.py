@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
 from firmware import gate
 from firmware.gate import STEADY_S, UNHEARD_BOUND_S, Before, Now, Patience, missing, verdict
 from firmware.slots import State, committed, emptied, filled
+from nvr.clock import boot_id
 
 OLD = committed(State(left_b=0), "A")  # A recorded once, B is empty
 NEW = filled(emptied(OLD, "B"), "B")  # B holds something new
@@ -73,6 +75,31 @@ def test_a_slot_in_which_record_does_not_start_at_all_is_left_later():
     owed = missing(Before(), Now())
     assert verdict(both_good, "A", owed, UNHEARD_BOUND_S - 1, 0, BOUND_S).action == "wait"
     assert verdict(both_good, "A", owed, UNHEARD_BOUND_S, 0, BOUND_S).action == "return"
+
+
+NOW_MS = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
+TALKS = {"connected": True, "mono_ms": NOW_MS, "boot_id": boot_id().hex()}
+
+
+@pytest.mark.parametrize(
+    ("said", "talks"),
+    [
+        (TALKS, True),
+        ({**TALKS, "connected": False}, False),
+        ({**TALKS, "mono_ms": NOW_MS - 61_000}, False),
+        ({**TALKS, "boot_id": "ab" * 16}, False),
+        ({"connected": True}, None),
+        ([], None),
+    ],
+    ids=["talks", "does not", "an hour ago", "before the restart", "of another version", "nonsense"],
+)
+def test_the_uplink_talks_when_it_says_so_in_this_boot(tmp_path, said, talks):
+    """A box that restarts within a minute into a slot that cannot reach the hub found the other slot's "connected", written just before
+    the restart, and committed the slot: seen in a virtual PC. The file's date says nothing, least of all on a board without a clock.
+    """
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/uplink.json").write_text(json.dumps(said))
+    assert gate.Listener(tmp_path)._uplink() is talks
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"streams": 3}', '{"version": "1", "streams": ["a"], "uplink": 1'])
