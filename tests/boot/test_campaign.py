@@ -8,15 +8,21 @@ a disk that loses its own cache is harsher, and is not played here.
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from boot import vm as vms
+from boot.conftest import SITE
 from boot.test_virt_x86 import comes_back, last_update, make_it_impatient, pictures, wait_until
+from image import keys
+from tests.uplink.real_hub import RealHub
 
 pytestmark = [pytest.mark.boot, pytest.mark.campaign]
 
@@ -25,14 +31,52 @@ SEED = int(os.environ.get("NVR_SEED", "1"))
 
 
 @pytest.fixture(scope="module")
-def box(new_box) -> vms.Vm:
-    found = new_box("campaign").start()
+def hub(tmp_path_factory) -> Iterator[RealHub]:
+    with RealHub(tmp_path_factory.mktemp("hub")) as hub:
+        yield hub
+
+
+@pytest.fixture(scope="module")
+def box(new_box, hub) -> vms.Vm:
+    site = SITE.replace(
+        "cameras:", f'hub: {{url: "https://10.0.2.101", code: {hub.code}, fingerprint: "{hub.fingerprint}"}}\ncameras:'
+    )
+    found = new_box("campaign", site=site, hub=int(hub.listen.rpartition(":")[2])).start()
     found.wait_for("nvr: slot A committed")
     found.wait_for_shell()
+    wait_until(lambda: heartbeat(hub), 300, "a heartbeat")
     return found
 
 
-def test_an_update_that_does_not_start_is_tried_three_times_and_left(box, builder, tmp_path):
+@pytest.fixture(scope="module")
+def page(box) -> Iterator[httpx.Client]:
+    """The box's own page, with somebody logged in; the session outlives restarts."""
+    link = box.ssh("runuser -u nvr -- nvr web link --site /data/nvr/site/site.yaml --data /data/nvr --json")
+    token = json.loads(link)["link"].partition("#")[2]
+    with httpx.Client(base_url=f"http://127.0.0.1:{box.page_port}", trust_env=False, timeout=60) as client:
+        answer = client.post("/api/password", json={"token": token, "password": "kopi di tepi laut"})
+        assert answer.status_code == 200, answer.text
+        yield client
+
+
+def heartbeat(hub: RealHub) -> dict:
+    found = hub.rows("SELECT heartbeat FROM box WHERE heartbeat IS NOT NULL")
+    return json.loads(found[0]["heartbeat"]) if found else {}
+
+
+def assert_everybody_is_told(box, hub, page, *, state: str, version: str, reason: str) -> None:
+    """What became of the update is on the box, in its heartbeat at the hub, and on its own page: the same words."""
+    last = last_update(box)
+    assert (last["state"], last["version"]) == (state, version), last
+    assert reason in last["reason"]
+    wait_until(lambda: heartbeat(hub).get("update", {}).get("version") == version, 300, "a heartbeat that tells of it")
+    expected = {"state": state, "version": version, "reason": last["reason"][:200]}
+    wait_until(lambda: heartbeat(hub)["update"] == expected, 300, f"a heartbeat that says {expected}")
+    assert heartbeat(hub)["slot"] == box.update_status()["slot"]
+    assert page.get("/api/status").json()["update"] == expected
+
+
+def test_an_update_that_does_not_start_is_tried_three_times_and_left(box, hub, page, builder, tmp_path):
     root = tmp_path / "root.img"
     root.write_bytes(bytes(8 << 20))
     bundle = builder.signed_by(_signer(builder), tmp_path, root, builder.built.boot.path / "boot.img", "9.9-dead")
@@ -43,25 +87,63 @@ def test_an_update_that_does_not_start_is_tried_three_times_and_left(box, builde
     assert comes_back(box, begin) == running
     text = box.text()[begin:]
     assert text.count("resetting") == 3
-    last = last_update(box)
-    assert last["state"] == "return"
-    assert "3 times" in last["reason"]
+    assert_everybody_is_told(box, hub, page, state="return", version="9.9-dead", reason="3 times")
 
 
-def test_an_update_without_uplink_goes_back(box, builder, tmp_path):
-    """The uplink is played: somebody renews DATA/run/uplink.json, as the real one does, in the old slot only."""
-    box.ssh(
-        "systemd-run --unit=played-uplink --property=User=nvr sh -c "
-        """'while :; do echo "{\\"connected\\": true}" > /data/nvr/run/uplink.json; sleep 5; done'"""
-    )
-    bundle = builder.changed(make_it_impatient, "1.3-silent", tmp_path)
+def test_an_update_without_uplink_goes_back(box, hub, page, builder, tmp_path):
+    """Its firewall lets nothing out to the hub. The box restarts within a minute of the last word that the old slot's uplink wrote."""
+
+    def shut_the_hub_out(firmware):
+        make_it_impatient(firmware)
+        rules = firmware / "etc/nftables.conf"
+        chain = "    chain output {\n        type filter hook output priority filter; policy accept;\n        tcp dport 443 drop\n    }\n"
+        rules.write_text(rules.read_text().replace("    chain forward {", f"{chain}    chain forward {{"))
+
+    bundle = builder.changed(shut_the_hub_out, "1.3-silent", tmp_path)
     running = box.update_status()["slot"]
     box.put(bundle, "/data/update.raucb")
     begin = len(box.text())
     box.ssh("nvr-update install /data/update.raucb", limit_s=900, check=False)
     box.wait_for(r"not committed, return: .*hub was reached before", after=begin)
     assert comes_back(box, begin) == running
-    assert "hub" in last_update(box)["reason"]
+    assert_everybody_is_told(box, hub, page, state="return", version="1.3-silent", reason="hub was reached before")
+
+
+def test_an_update_that_does_not_record_goes_back(box, hub, page, builder, tmp_path):
+    """It looks for its cameras where none is, and serves page and uplink all the while."""
+
+    def blind_it(firmware):
+        make_it_impatient(firmware)
+        rules = firmware / "etc/nftables.conf"
+        chain = "    chain output {\n        type filter hook output priority filter; policy accept;\n        tcp dport 8554 drop\n    }\n"
+        rules.write_text(rules.read_text().replace("    chain forward {", f"{chain}    chain forward {{"))
+
+    bundle = builder.changed(blind_it, "1.35-blind", tmp_path)
+    running = box.update_status()["slot"]
+    box.put(bundle, "/data/update.raucb")
+    begin = len(box.text())
+    box.ssh("nvr-update install /data/update.raucb", limit_s=900, check=False)
+    box.wait_for(r"not committed, return: .*gate/main does not record", after=begin)
+    assert comes_back(box, begin) == running
+    assert_everybody_is_told(box, hub, page, state="return", version="1.35-blind", reason="gate/main does not record")
+
+
+def test_wrong_signature_and_half_a_bundle_are_told_everywhere(box, hub, page, builder, tmp_path):
+    foreign_keys = vms.Toolbox(builder.built.toolbox.path, (*builder.built.toolbox.folders, tmp_path))
+    foreign = keys.development_signer(tmp_path / "keys", foreign_keys)
+    root, boot = builder.built.root_image.path / "root.img", builder.built.boot.path / "boot.img"
+    half = tmp_path / "half.raucb"
+    whole = (builder.built.bundle.path / "update.raucb").read_bytes()
+    half.write_bytes(whole[: len(whole) // 2])
+    running = box.update_status()
+    for bundle, word in ((builder.signed_by(foreign, tmp_path, root, boot, "6.6"), "signature"), (half, "signature")):
+        box.put(bundle, "/data/update.raucb")
+        box.ssh("nvr-update install /data/update.raucb", limit_s=600, check=False)
+        last = last_update(box)
+        assert word in last["reason"].lower(), last
+        assert_everybody_is_told(box, hub, page, state="refused", version=last["version"], reason=last["reason"])
+    assert box.update_status()["slot"] == running["slot"]
+    assert box.recording() == {"gate/main": True}
 
 
 def test_power_cuts_while_an_update_is_installed(box, builder, tmp_path):
@@ -108,8 +190,6 @@ def test_power_cuts_at_the_first_start(new_box):
 
 
 def test_a_site_file_with_a_mistake_is_told_on_page_and_card(new_box):
-    from boot.conftest import SITE
-
     box = new_box("mistake", site=SITE.replace("ring_gb: 0.2", "ring_gb: vierzig"))
     with box:
         box.wait_for("nvr: slot A committed")
@@ -125,8 +205,6 @@ def test_a_site_file_with_a_mistake_is_told_on_page_and_card(new_box):
 
 
 def test_recordings_go_to_a_usb_disk_that_is_plugged_in_later(new_box, tmp_path):
-    from boot.conftest import SITE
-
     usb = tmp_path / "usb.img"
     with open(usb, "wb") as file:
         file.truncate(1 << 30)
@@ -170,6 +248,4 @@ def _monitor(path: Path, command: str) -> None:
 
 
 def _signer(builder):
-    from image import keys
-
     return keys.development_signer(builder.order.cache.absolute() / "keys", builder.built.toolbox)
