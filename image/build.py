@@ -47,6 +47,7 @@ class Built:
     bundle: Made
     root: Made
     root_image: Made
+    kernel: Made
     boot: Made
     selector: Made
     version: str
@@ -139,7 +140,9 @@ def build(order: Order, tell: Callable[[str], None] = print) -> Built:
     )
     listed = sbom.document(packages, name=recipe.name, version=order.version, architecture=recipe.architecture, suite=recipe.suite,
                            source_date=source_date, root_hash=release.file_hash(image_path))  # fmt: skip
-    return Built(tools, kitchen, whole, update, root_tree, root_image, boot, selector, order.version, told, listed)
+    return Built(
+        tools, kitchen, whole, update, root_tree, root_image, board, boot, selector, order.version, told, listed
+    )
 
 
 def pack(order: Order, built: Built) -> Made:
