@@ -8,6 +8,7 @@ a disk that loses its own cache is harsher, and is not played here.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -50,8 +51,14 @@ def box(new_box, hub) -> vms.Vm:
 
 @pytest.fixture(scope="module")
 def page(box) -> Iterator[httpx.Client]:
-    """The box's own page, with somebody logged in; the session outlives restarts."""
-    link = box.ssh("runuser -u nvr -- nvr web link --site /data/nvr/site/site.yaml --data /data/nvr --json")
+    with logged_in(box) as client:
+        yield client
+
+
+@contextlib.contextmanager
+def logged_in(box: vms.Vm, data_dir: str = "/data/nvr") -> Iterator[httpx.Client]:
+    """The box's own page, as somebody sees it who has set its password."""
+    link = box.ssh(f"runuser -u nvr -- nvr web link --site /data/nvr/site/site.yaml --data {data_dir} --json")
     token = json.loads(link)["link"].partition("#")[2]
     with httpx.Client(base_url=f"http://127.0.0.1:{box.page_port}", trust_env=False, timeout=60) as client:
         answer = client.post("/api/password", json={"token": token, "password": "kopi di tepi laut"})
@@ -204,7 +211,8 @@ def test_a_site_file_with_a_mistake_is_told_on_page_and_card(new_box):
         comes_back(box)
 
 
-def test_recordings_go_to_a_usb_disk_that_is_plugged_in_later(new_box, tmp_path):
+def test_recordings_go_to_a_usb_disk_that_is_plugged_in_later_and_pulled(new_box, tmp_path):
+    """Without it nothing is recorded anywhere else, the page says why, and what was recorded goes on where it was when it is back."""
     usb = tmp_path / "usb.img"
     with open(usb, "wb") as file:
         file.truncate(1 << 30)
@@ -213,26 +221,49 @@ def test_recordings_go_to_a_usb_disk_that_is_plugged_in_later(new_box, tmp_path)
                   more=["-device", "qemu-xhci,id=usb", "-monitor", f"unix:{monitor},server=on,wait=off"])  # fmt: skip
     box.toolbox = vms.Toolbox(box.toolbox.path, (*box.toolbox.folders, tmp_path))
     box.toolbox.run(["mke2fs", "-q", "-t", "ext4", "-L", "NVR-DISK", usb])
-    with box:
-        box.wait_for_shell()
-        assert box.ssh("findmnt -n /disk", check=False).strip() == ""
-        assert int(box.ssh("du -sk /disk | cut -f1")) == 0
+
+    def plug_in() -> None:
         _monitor(monitor, f"drive_add 0 if=none,id=stick,file={usb},format=raw")
         _monitor(monitor, "device_add usb-storage,bus=usb.0,drive=stick,id=stick-device")
-        wait_until(
-            lambda: (
-                "NVR-DISK" in box.ssh("findmnt -no LABEL /disk", check=False)
-                or "/disk" in box.ssh("findmnt -n /disk", check=False)
-            ),
-            120,
-            "the disk mounted",
-        )
-        wait_until(
-            lambda: "000000.mp4" in box.ssh("ls /disk/nvr/rings/gate/main", check=False), 240, "a ring on the disk"
-        )
-        _monitor(monitor, "device_del stick-device")
-        wait_until(lambda: box.ssh("findmnt -n /disk", check=False).strip() == "", 120, "the disk gone")
+        wait_until(is_mounted, 120, "the disk mounted")
+        wait_until(is_recording, 240, "recording on the disk")
+
+    def is_mounted() -> bool:
+        return box.ssh("findmnt -no FSTYPE /disk", check=False).strip() == "ext4"
+
+    def is_recording() -> bool:
+        try:
+            return box.recording("/disk/nvr") == {"gate/main": True}
+        except (vms.VmFailed, ValueError):
+            return False
+
+    def recorded() -> int:
+        listed = json.loads(box.ssh("nvr ring ls --data /disk/nvr --json"))["streams"]
+        return sum(each["pictures"] for each in listed)
+
+    with box:
+        box.wait_for_shell()
+        assert not is_mounted()
+        assert int(box.ssh("du -sk /disk | cut -f1")) == 0
+        plug_in()
+        wait_until(lambda: recorded() > 100, 240, "pictures on the disk")
+        with logged_in(box, "/disk/nvr") as page:
+            before = recorded()
+            pulled_s = time.monotonic()
+            _monitor(monitor, "device_del stick-device")
+            wait_until(lambda: not is_mounted(), 120, "the disk gone")
+            wait_until(
+                lambda: page.get("/api/status").json()["disk"]["cause"] == "disk failed", 120, "the page says so"
+            )
+            print(f"pulled while it recorded: the page says so after {time.monotonic() - pulled_s:.0f} s: "
+                  f"{page.get('/api/status').json()['disk']}")  # fmt: skip
+        assert int(box.ssh("du -sk /disk | cut -f1")) == 0
+        assert box.ssh("ls -A /data/nvr/rings", check=False).strip() == ""
         assert box.ssh("systemctl is-active ssh").strip() == "active"
+        plug_in()
+        print(f"plugged in again: records after {time.monotonic() - pulled_s:.0f} s in all")
+        wait_until(lambda: recorded() > before + 50, 240, "more pictures than before")
+        assert json.loads(box.ssh("nvr ledger --data /disk/nvr --json"))["streams"][0]["by_cause"]
 
 
 def _monitor(path: Path, command: str) -> None:

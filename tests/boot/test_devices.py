@@ -25,7 +25,7 @@ SSID, PASSPHRASE = "Balai Kota", "pala dan cengkih"
 WITH_USB = (
     SITE
     + """  bench:
-    main: {source: usb, device: /dev/video0, width: 320, height: 180, fps: 5}
+    main: {source: usb, device: /dev/video0, size: 320x180, fps: 5}
     ring_gb: 0.1
 """
 )
