@@ -32,6 +32,8 @@ ASK_S = 1.0
 UPDATE_DIR = Path("/data/update")
 BEFORE, LAST, BOOTS = "before.json", "last.json", "boots.jsonl"
 BOOTS_BYTES = 64_000
+ORDER = "updates/ready.json"  # of the hub, below DATA (nvr/uplink/bundles.py)
+CUT = "the power failed, or the box was restarted, while it was being installed"
 UPLINK_OLD_S = 60.0
 
 
@@ -229,7 +231,7 @@ def run(
     if not slot:
         log.error("the bootloader did not say which slot this is: nothing is judged")
         return 1
-    _explain_return(folder, slot, state, selector)
+    _explain_return(folder, slot, state, selector, data_dir)
     listener = Listener(data_dir)
     started_s = steady_since_s = time.monotonic()
     bound_s = patience.ends_s(time.clock_gettime(time.CLOCK_BOOTTIME))
@@ -269,11 +271,15 @@ def run(
         return 1
 
 
-def _explain_return(folder: Path, slot: str, state: slots.State, selector: Path) -> None:
-    """After the bootloader gave up the other slot by itself, nobody there could write down why."""
+def _explain_return(folder: Path, slot: str, state: slots.State, selector: Path, data_dir: Path) -> None:
+    """After the bootloader gave up the other slot by itself, or the power failed in the middle, nobody there could write down why."""
     try:
         last = json.loads((folder / LAST).read_bytes())
     except (OSError, ValueError):
+        return
+    if last.get("state") == "installing":
+        if not (data_dir / ORDER).exists():  # update.py tries again what the hub ordered
+            keep(folder, LAST, {**last, "state": "refused", "reason": CUT, "wall_ms": time.time_ns() // 1_000_000})
         return
     by_firmware = last.get("state") == "restarting" and (selector / tryboot.NAME).exists()
     if (

@@ -118,7 +118,7 @@ def test_the_list_of_boots_is_bounded(tmp_path):
 
 def test_a_return_by_the_bootloader_is_explained_by_the_slot_it_returned_to(tmp_path):
     gate.keep(tmp_path, gate.LAST, {"state": "installed", "slot": "B", "version": "1.1", "reason": ""})
-    gate._explain_return(tmp_path, "A", State(("B", "A"), 2, 0, good_a=True), tmp_path)
+    gate._explain_return(tmp_path, "A", State(("B", "A"), 2, 0, good_a=True), tmp_path, tmp_path)
     last = json.loads((tmp_path / gate.LAST).read_text())
     assert last["state"] == "return"
     assert "started 3 times" in last["reason"]
@@ -126,8 +126,24 @@ def test_a_return_by_the_bootloader_is_explained_by_the_slot_it_returned_to(tmp_
 
 def test_an_installation_that_was_not_started_yet_is_not_called_a_return(tmp_path):
     gate.keep(tmp_path, gate.LAST, {"state": "installed", "slot": "B", "version": "1.1", "reason": ""})
-    gate._explain_return(tmp_path, "A", NEW, tmp_path)
+    gate._explain_return(tmp_path, "A", NEW, tmp_path, tmp_path)
     assert json.loads((tmp_path / gate.LAST).read_text())["state"] == "installed"
+
+
+@pytest.mark.parametrize(("is_ordered", "state"), [(False, "refused"), (True, "installing")])
+def test_an_installation_that_was_cut_short_is_no_return(tmp_path, is_ordered, state):
+    """The other slot has no attempts then, as after three starts. The update before was said to have been started three times: seen in a
+    virtual PC whose power was cut. What the hub ordered is tried again, and a roll-out must not stop for that.
+    """
+    gate.keep(tmp_path, gate.LAST, {"state": "installing", "slot": "B", "version": "1.1", "reason": ""})
+    if is_ordered:
+        (tmp_path / "updates").mkdir()
+        (tmp_path / gate.ORDER).write_text("{}")
+    gate._explain_return(tmp_path, "A", emptied(OLD, "B"), tmp_path, tmp_path)
+    last = json.loads((tmp_path / gate.LAST).read_text())
+    assert last["state"] == state
+    assert "3 times" not in last["reason"]
+    assert ("power failed" in last["reason"]) is not is_ordered
 
 
 def test_a_slow_board_gets_the_time_it_needs():
