@@ -176,6 +176,26 @@ def test_boxes_find_each_other_beside_systemd_resolved(box, lan):
         other.close()
 
 
+def test_everything_that_the_processes_of_a_box_load_is_in_the_image(box):
+    """Once a library was pruned that FFmpeg links: no still, no detection, no USB camera, and no test of the image that asked for one."""
+    modules = (
+        "av",
+        "numpy",
+        "ai_edge_litert.interpreter",
+        "crc32c",
+        "argon2",
+        "cryptography",
+        "httpx",
+        "starlette",
+        "uvicorn",
+        "websockets",
+        "yaml",
+        "systemd.daemon",
+    )
+    code = "import importlib; print(*(importlib.import_module(name).__name__ for name in " + repr(modules) + "))"
+    assert box.ssh(f"runuser -u nvr -- python3 -c {shlex.quote(code)}").split() == list(modules)
+
+
 def test_the_secrets_of_the_card_are_gone_from_it(box):
     card = vms.Card(box.toolbox, box.disk)
     assert set(card.names()) == {"::/site/README.txt", "::/site/RESULT.txt"}
