@@ -61,7 +61,8 @@ def make_hostapd(into: Path, toolbox: Toolbox, mirror: Mirror, *, architecture: 
 def box(new_box) -> vms.Vm:
     made = new_box("devices", site=WITH_USB)
     vms.Card(made.toolbox, made.disk).put("site/network.yaml", NETWORK.encode())
-    made.start().wait_for_shell()
+    made.start().wait_for("nvr: slot A committed")
+    made.wait_for_shell()
     return made
 
 
