@@ -22,6 +22,7 @@ from firmware import slots, tryboot
 from nvr import systemd
 from nvr.announce import SOCKET_NAME as ANNOUNCE
 from nvr.announce import Subscriber
+from nvr.clock import boot_id
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,8 @@ ASK_S = 1.0
 UPDATE_DIR = Path("/data/update")
 BEFORE, LAST, BOOTS = "before.json", "last.json", "boots.jsonl"
 BOOTS_BYTES = 64_000
+ORDER = "updates/ready.json"  # of the hub, below DATA (nvr/uplink/bundles.py)
+CUT = "the power failed, or the box was restarted, while it was being installed"
 UPLINK_OLD_S = 60.0
 
 
@@ -150,13 +153,17 @@ class Listener:
         )
 
     def _uplink(self) -> bool | None:
-        """DATA/run/uplink.json; None where there is none."""
-        path = self._run_dir / "uplink.json"
+        """DATA/run/uplink.json; None where there is none.
+
+        The file outlives a restart. What the uplink of the other slot said half a minute ago, before this start, is no word of this one's: a
+        slot that could not reach the hub was committed by it. So it counts only with this boot's id, and by the clock that no boot shares.
+        """
         try:
-            told = json.loads(path.read_bytes())
-            is_fresh = time.time() - path.stat().st_mtime < UPLINK_OLD_S
-            return bool(told.get("connected")) and is_fresh
-        except (OSError, ValueError, AttributeError):
+            told = json.loads((self._run_dir / "uplink.json").read_bytes())
+            age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - told["mono_ms"] / 1000
+            is_of_now = told.get("boot_id") == boot_id().hex() and age_s < UPLINK_OLD_S
+            return bool(told.get("connected")) and is_of_now
+        except (OSError, ValueError, TypeError, AttributeError, KeyError):
             return None
 
 
@@ -224,7 +231,7 @@ def run(
     if not slot:
         log.error("the bootloader did not say which slot this is: nothing is judged")
         return 1
-    _explain_return(folder, slot, state, selector)
+    _explain_return(folder, slot, state, selector, data_dir)
     listener = Listener(data_dir)
     started_s = steady_since_s = time.monotonic()
     bound_s = patience.ends_s(time.clock_gettime(time.CLOCK_BOOTTIME))
@@ -264,11 +271,15 @@ def run(
         return 1
 
 
-def _explain_return(folder: Path, slot: str, state: slots.State, selector: Path) -> None:
-    """After the bootloader gave up the other slot by itself, nobody there could write down why."""
+def _explain_return(folder: Path, slot: str, state: slots.State, selector: Path, data_dir: Path) -> None:
+    """After the bootloader gave up the other slot by itself, or the power failed in the middle, nobody there could write down why."""
     try:
         last = json.loads((folder / LAST).read_bytes())
     except (OSError, ValueError):
+        return
+    if last.get("state") == "installing":
+        if not (data_dir / ORDER).exists():  # update.py tries again what the hub ordered
+            keep(folder, LAST, {**last, "state": "refused", "reason": CUT, "wall_ms": time.time_ns() // 1_000_000})
         return
     by_firmware = last.get("state") == "restarting" and (selector / tryboot.NAME).exists()
     if (

@@ -42,11 +42,14 @@ def before_install(data_dir: Path = DATA, folder: Path = gate.UPDATE_DIR, select
 def install(bundle: str, folder: Path = gate.UPDATE_DIR, *, restart: bool = True) -> int:
     """Exit status 0 when the other slot holds the bundle; the box then restarts unless `restart` is False."""
     target = slots.other(slots.booted_slot() or "A")
+    version = _version_in(bundle)
+    # Before a byte is written: what a power cut leaves half done must not be taken for the update before it.
+    here = {"slot": target, "version": version, "wall_ms": time.time_ns() // 1_000_000}
+    gate.keep(folder, gate.LAST, {"state": "installing", **here, "reason": ""})
     told = subprocess.run(
         ["rauc", "install", bundle], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )
     print(told.stdout, end="")
-    version = _version_in(bundle)
     here = {"slot": target, "version": version, "wall_ms": time.time_ns() // 1_000_000}
     if told.returncode != 0:
         lines = told.stdout.splitlines()

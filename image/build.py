@@ -47,6 +47,7 @@ class Built:
     bundle: Made
     root: Made
     root_image: Made
+    kernel: Made
     boot: Made
     selector: Made
     version: str
@@ -113,7 +114,7 @@ def build(order: Order, tell: Callable[[str], None] = print) -> Built:
     )  # fmt: skip
     whole = kitchen.make(
         "disk", disk.make_disk, context=inside, selector=selector, boot=boot, root=root_image, kernel=board, files=recipe.files,
-        sizes=(recipe.first_mib, recipe.selector_mib, recipe.boot_mib, recipe.root_mib, recipe.data_mib), entries_kib=recipe.gpt_entries_kib,
+        sizes=(recipe.first_mib, recipe.selector_mib, recipe.boot_mib, recipe.root_mib, recipe.data_mib),
         is_hybrid=recipe.is_hybrid, source_date=source_date,
     )  # fmt: skip
     update = kitchen.make(
@@ -139,7 +140,9 @@ def build(order: Order, tell: Callable[[str], None] = print) -> Built:
     )
     listed = sbom.document(packages, name=recipe.name, version=order.version, architecture=recipe.architecture, suite=recipe.suite,
                            source_date=source_date, root_hash=release.file_hash(image_path))  # fmt: skip
-    return Built(tools, kitchen, whole, update, root_tree, root_image, boot, selector, order.version, told, listed)
+    return Built(
+        tools, kitchen, whole, update, root_tree, root_image, board, boot, selector, order.version, told, listed
+    )
 
 
 def pack(order: Order, built: Built) -> Made:

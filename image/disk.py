@@ -66,7 +66,7 @@ def size_bytes(partitions: tuple[Partition, ...]) -> int:
     return partitions[-1].start + partitions[-1].size + END_MIB * MIB
 
 
-def table(partitions: tuple[Partition, ...], *, entries_kib: int) -> str:
+def table(partitions: tuple[Partition, ...]) -> str:
     """What sfdisk reads."""
     head = [
         "label: gpt",
@@ -74,8 +74,6 @@ def table(partitions: tuple[Partition, ...], *, entries_kib: int) -> str:
         "unit: sectors",
         f"first-lba: {min(2048, partitions[0].start // SECTOR)}",
     ]
-    if entries_kib:
-        head.append(f"table-offset: {entries_kib * 1024 // SECTOR}")
     rows = []
     for number, each in enumerate(partitions, start=1):
         more = ", attrs=LegacyBIOSBootable" if number == 1 else ""
@@ -139,7 +137,7 @@ def make_selector(
 
 def make_disk(
     into: Path, toolbox: Toolbox, *, selector: Made, boot: Made, root: Made, kernel: Made, files: tuple[tuple[str, str, str], ...],
-    sizes: tuple[int, int, int, int, int], entries_kib: int, is_hybrid: bool, source_date: int,
+    sizes: tuple[int, int, int, int, int], is_hybrid: bool, source_date: int,
 ) -> None:  # fmt: skip
     """`into/disk.img`, sparse, and `into/mapped.json`: what of it must be written to a card (`mapped`)."""
     names = ("first_mib", "selector_mib", "boot_mib", "root_mib", "data_mib")
@@ -147,9 +145,9 @@ def make_disk(
     disk = into / "disk.img"
     with open(disk, "wb") as file:
         file.truncate(size_bytes(partitions))
-    toolbox.run(
-        ["sfdisk", "--quiet", "--no-tell-kernel", disk], given=table(partitions, entries_kib=entries_kib).encode()
-    )
+    told = toolbox.run(["sfdisk", "--quiet", "--no-tell-kernel", disk], given=table(partitions).encode())
+    if told.errors.strip():  # "Unknown script header ... ignore": a word that it does not know is no failure to it
+        raise NvrError(f"sfdisk: {told.errors.strip()}", hint="Mend what image/disk.py gives it.")
     data = into / "data.img"
     with open(data, "wb") as file:
         file.truncate(partitions[-1].size)

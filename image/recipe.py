@@ -126,7 +126,6 @@ KEYS = (
     Key("config_txt", Block(), "The Raspberry Pi's config.txt.", ""),
     Key("files", Files(), "Files that packages give to the selector, to the root (`/folder/`) or to a raw place before the first partition (`@KiB`).", ()),
     Key("first_mib", Number(1, 64, is_whole=True), "Where the first partition begins.", 1),
-    Key("gpt_entries_kib", Number(0, 1024, is_whole=True), "Where the GPT's entries lie, if not behind its header: some loaders live there.", 0),
     Key("is_hybrid", Flag(), "The selector stands in an MBR too: the Raspberry Pi 3 reads no GPT.", False),
     Key("selector_mib", Number(34, 512, is_whole=True), "The selector.", 64),
     Key("boot_mib", Number(34, 512, is_whole=True), "Each boot slot.", 96),
@@ -160,7 +159,6 @@ class Recipe:
     config_txt: str
     files: tuple[tuple[str, str, str], ...]
     first_mib: int
-    gpt_entries_kib: int
     is_hybrid: bool
     selector_mib: int
     boot_mib: int

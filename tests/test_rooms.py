@@ -26,6 +26,7 @@ ROOMS: dict[str, str] = {
     "systemd": "",
     "troubles": "clock",
     "http_connection": "",
+    "installed": "",
     "priority": "",
     "wire": "media scene errors",
     "h264": "media errors",
@@ -52,8 +53,8 @@ ROOMS: dict[str, str] = {
     "scrub": "ring systemd priority wear clock",
     "looking": "detect rules events recorder priority",  # the detect process around the pure files of detect/
     "clips": "ring evidence ledger verify_clip",
-    "uplink": "wire clips ledger events hearing site systemd scrub priority troubles detect looking",
-    "web": "hearing clips ledger site systemd events scrub http_connection troubles",
+    "uplink": "installed wire clips ledger events hearing site systemd scrub priority troubles detect looking",
+    "web": "installed hearing clips ledger site systemd events scrub http_connection troubles",
     "hub": "wire evidence verify_clip systemd http_connection",
     "child": "systemd",
     "processes": "site recorder",

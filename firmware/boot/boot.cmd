@@ -58,6 +58,8 @@ load ${devtype} ${devnum}:${bp} ${kernel_addr_r} vmlinuz || reset
 setenv kernel_size ${filesize}
 # A PC's kernel unpacks itself from 16 MiB upwards over some 60 MiB; U-Boot's own address for the initramfs lies in there.
 if test "${arch}" = "x86"; then setenv ramdisk_addr_r 0x10000000; fi
+# A Raspberry Pi's addresses are of a time of smaller kernels: Debian's is not packed and ends behind them, at 39 MiB.
+if test "${board}" = "rpi"; then setenv fdt_addr_r 0x03f00000; setenv ramdisk_addr_r 0x04000000; fi
 load ${devtype} ${devnum}:${bp} ${ramdisk_addr_r} initrd.img || reset
 setenv rd_size ${filesize}
 if test "${arch}" = "x86"; then

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import asdict
 from datetime import datetime
@@ -65,30 +64,6 @@ def temperature_c() -> float | None:
 
 def load() -> float:
     return round(os.getloadavg()[0], 2)
-
-
-def slot() -> str:
-    """The slot this system was started from, as the boot loader said; "" where there are none."""
-    try:
-        words = Path("/proc/cmdline").read_text().split()
-    except OSError:
-        return ""
-    return next((word.partition("=")[2][:20] for word in words if word.startswith("rauc.slot=")), "")
-
-
-# Where the image's firmware keeps it (docs/update.md); DATA/run/update.json where something else updates the box.
-LAST_UPDATE = Path("/data/update/last.json")
-
-
-def update(run_dir: Path, firmware: Path = LAST_UPDATE) -> dict[str, Any]:
-    """What became of the last update; {} when nobody says."""
-    for path in (run_dir / "update.json", firmware):
-        try:
-            said = json.loads(path.read_bytes()[:4096])
-            return {key: str(said[key])[:200] for key in ("state", "version", "reason") if key in said}
-        except (OSError, ValueError, TypeError, RecursionError):
-            continue
-    return {}
 
 
 def ledger_today(site: Site, data_dir: Path, clock: Clock) -> dict[str, Any]:

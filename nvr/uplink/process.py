@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from nvr import __version__, priority, systemd, wire
+from nvr import __version__, installed, priority, systemd, wire
 from nvr.clock import Clock, SystemClock, boot_id, offer_reading
 from nvr.errors import NvrError
 from nvr.events import EventsUnreadable
@@ -93,7 +93,7 @@ class Uplink:
             self.link, self.budget, self.relay, hello=self._hello, next_events=self._next_events, acknowledged=self._acknowledged,
             refused=self._refused, welcomed=self._welcomed, command=self._command,
         )  # fmt: skip
-        self.bundles = Bundles(self.link, data_dir, lambda: self.budget.cap_kbit_s)
+        self.bundles = Bundles(self.link, data_dir, lambda: self.budget.cap_kbit_s, site.box)
         self.commands = Commands(
             site, data_dir, self.outbox, self.relay, self.heard, self.clock, bundles=self.bundles, reply=self.control.reply,
             want_still=self._want_still, now_ns=self.link.now_ns,
@@ -198,7 +198,7 @@ class Uplink:
         except OSError:
             digest = ""
         return heartbeat.hello(
-            self.site, self.boot_id, __version__, health.slot(), digest, streams if isinstance(streams, dict) else {}
+            self.site, self.boot_id, __version__, installed.slot(), digest, streams if isinstance(streams, dict) else {}
         )
 
     def _welcomed(self, message: Message) -> None:
@@ -318,7 +318,7 @@ class Uplink:
                 "disk": health.disk(self.data_dir, ", ".join(sorted(causes)) or self.standing.trouble), "temperature_c": health.temperature_c(),
                 "load": health.load(), "uplink": self._uplink_body(rtt_ms), "outbox": self._depth, "shed": self._shed(detect),
                 "troubles": health.troubles_of(self.run_dir, self.heard.record if self.heard.silent_s() < heartbeat.SILENT_S else {}, at_ms),
-                "slot": health.slot(), "update": health.update(self.run_dir),
+                "slot": installed.slot(), "update": installed.last_update(self.run_dir),
             }
         )  # fmt: skip
         if not self.heard.detect:
@@ -468,7 +468,7 @@ class Uplink:
             "outbox": self._depth, "uplink": self._uplink_body(self.budget.rtt_ms()), "shed": list(self.standing.ladder.shed),
             "trouble": self.standing.trouble, "quiet": self.sending.is_quiet_now(), "connections": self.control.connections,
             "longest_heartbeat_gap_s": round(self.control.longest_heartbeat_gap_s, 1), "bad_messages": self.control.bad_messages,
-            "alarm_told_s": [round(each, 2) for each in self.control.alarm_told_s], "alarm_clip_begun_s": [round(each, 2) for each in self.counts.begun_s], "mono_ms": self.clock.mono_ns() // 1_000_000,
+            "alarm_told_s": [round(each, 2) for each in self.control.alarm_told_s], "alarm_clip_begun_s": [round(each, 2) for each in self.counts.begun_s], "mono_ms": self.clock.mono_ns() // 1_000_000, "boot_id": self.boot_id,
         }  # fmt: skip
 
 

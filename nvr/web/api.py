@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from nvr import __version__, installed
 from nvr.clock import Clock
 from nvr.errors import NvrError
 from nvr.media import PAGE_BYTES, Position
@@ -126,6 +127,8 @@ class Api:
                 "disk": await self._read(self._disk),
                 "troubles": await self._read(self._live.troubles_now),
                 "streams": streams,
+                "system": {"version": __version__, "slot": installed.slot()},
+                "update": installed.last_update(self._data_dir / "run"),
             }
         )
 

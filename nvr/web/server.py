@@ -37,6 +37,7 @@ from nvr.web.live import Live, Watcher
 from nvr.web.missing import Missing
 from nvr.web.seeing import Seeing
 from nvr.web.settings import PageSettings
+from nvr.web.sharing import Sharing
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ class Page:
         self.cutting = Cutting(data_dir, settings, self.footage, clock)
         self.api = Api(data_dir, settings, self.live, self.footage, missing, self.cutting, clock)
         self.seeing = Seeing(data_dir, settings, self.guard)
+        self.sharing = Sharing(data_dir, settings.box)
         self._pages_open = 0
         self._readers = ThreadPoolExecutor(READS_AT_ONCE, "live")
 
@@ -83,6 +85,7 @@ class Page:
             Route("/api/session", guard.closed(self._session)),
             *self.api.routes(guard),
             *self.seeing.routes(),
+            *self.sharing.routes(guard),
             WebSocketRoute("/live", self._live),
         ]
         app = Starlette(routes=routes, lifespan=self._lifespan)

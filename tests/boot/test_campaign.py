@@ -8,15 +8,22 @@ a disk that loses its own cache is harsher, and is not played here.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import random
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from boot import vm as vms
+from boot.conftest import SITE
 from boot.test_virt_x86 import comes_back, last_update, make_it_impatient, pictures, wait_until
+from image import keys
+from tests.uplink.real_hub import RealHub
 
 pytestmark = [pytest.mark.boot, pytest.mark.campaign]
 
@@ -25,14 +32,58 @@ SEED = int(os.environ.get("NVR_SEED", "1"))
 
 
 @pytest.fixture(scope="module")
-def box(new_box) -> vms.Vm:
-    found = new_box("campaign").start()
+def hub(tmp_path_factory) -> Iterator[RealHub]:
+    with RealHub(tmp_path_factory.mktemp("hub")) as hub:
+        yield hub
+
+
+@pytest.fixture(scope="module")
+def box(new_box, hub) -> vms.Vm:
+    site = SITE.replace(
+        "cameras:", f'hub: {{url: "https://10.0.2.101", code: {hub.code}, fingerprint: "{hub.fingerprint}"}}\ncameras:'
+    )
+    found = new_box("campaign", site=site, hub=int(hub.listen.rpartition(":")[2])).start()
     found.wait_for("nvr: slot A committed")
     found.wait_for_shell()
+    wait_until(lambda: heartbeat(hub), 300, "a heartbeat")
     return found
 
 
-def test_an_update_that_does_not_start_is_tried_three_times_and_left(box, builder, tmp_path):
+@pytest.fixture(scope="module")
+def page(box) -> Iterator[httpx.Client]:
+    with logged_in(box) as client:
+        yield client
+
+
+@contextlib.contextmanager
+def logged_in(box: vms.Vm, data_dir: str = "/data/nvr") -> Iterator[httpx.Client]:
+    """The box's own page, as somebody sees it who has set its password."""
+    link = box.ssh(f"runuser -u nvr -- nvr web link --site /data/nvr/site/site.yaml --data {data_dir} --json")
+    token = json.loads(link)["link"].partition("#")[2]
+    with httpx.Client(base_url=f"http://127.0.0.1:{box.page_port}", trust_env=False, timeout=60) as client:
+        answer = client.post("/api/password", json={"token": token, "password": "kopi di tepi laut"})
+        assert answer.status_code == 200, answer.text
+        yield client
+
+
+def heartbeat(hub: RealHub) -> dict:
+    found = hub.rows("SELECT heartbeat FROM box WHERE heartbeat IS NOT NULL")
+    return json.loads(found[0]["heartbeat"]) if found else {}
+
+
+def assert_everybody_is_told(box, hub, page, *, state: str, version: str, reason: str) -> None:
+    """What became of the update is on the box, in its heartbeat at the hub, and on its own page: the same words."""
+    last = last_update(box)
+    assert (last["state"], last["version"]) == (state, version), last
+    assert reason in last["reason"]
+    wait_until(lambda: heartbeat(hub).get("update", {}).get("version") == version, 300, "a heartbeat that tells of it")
+    expected = {"state": state, "version": version, "reason": last["reason"][:200]}
+    wait_until(lambda: heartbeat(hub)["update"] == expected, 300, f"a heartbeat that says {expected}")
+    assert heartbeat(hub)["slot"] == box.update_status()["slot"]
+    assert page.get("/api/status").json()["update"] == expected
+
+
+def test_an_update_that_does_not_start_is_tried_three_times_and_left(box, hub, page, builder, tmp_path):
     root = tmp_path / "root.img"
     root.write_bytes(bytes(8 << 20))
     bundle = builder.signed_by(_signer(builder), tmp_path, root, builder.built.boot.path / "boot.img", "9.9-dead")
@@ -43,25 +94,63 @@ def test_an_update_that_does_not_start_is_tried_three_times_and_left(box, builde
     assert comes_back(box, begin) == running
     text = box.text()[begin:]
     assert text.count("resetting") == 3
-    last = last_update(box)
-    assert last["state"] == "return"
-    assert "3 times" in last["reason"]
+    assert_everybody_is_told(box, hub, page, state="return", version="9.9-dead", reason="3 times")
 
 
-def test_an_update_without_uplink_goes_back(box, builder, tmp_path):
-    """The uplink is played: somebody renews DATA/run/uplink.json, as the real one does, in the old slot only."""
-    box.ssh(
-        "systemd-run --unit=played-uplink --property=User=nvr sh -c "
-        """'while :; do echo "{\\"connected\\": true}" > /data/nvr/run/uplink.json; sleep 5; done'"""
-    )
-    bundle = builder.changed(make_it_impatient, "1.3-silent", tmp_path)
+def test_an_update_without_uplink_goes_back(box, hub, page, builder, tmp_path):
+    """Its firewall lets nothing out to the hub. The box restarts within a minute of the last word that the old slot's uplink wrote."""
+
+    def shut_the_hub_out(firmware):
+        make_it_impatient(firmware)
+        rules = firmware / "etc/nftables.conf"
+        chain = "    chain output {\n        type filter hook output priority filter; policy accept;\n        tcp dport 443 drop\n    }\n"
+        rules.write_text(rules.read_text().replace("    chain forward {", f"{chain}    chain forward {{"))
+
+    bundle = builder.changed(shut_the_hub_out, "1.3-silent", tmp_path)
     running = box.update_status()["slot"]
     box.put(bundle, "/data/update.raucb")
     begin = len(box.text())
     box.ssh("nvr-update install /data/update.raucb", limit_s=900, check=False)
     box.wait_for(r"not committed, return: .*hub was reached before", after=begin)
     assert comes_back(box, begin) == running
-    assert "hub" in last_update(box)["reason"]
+    assert_everybody_is_told(box, hub, page, state="return", version="1.3-silent", reason="hub was reached before")
+
+
+def test_an_update_that_does_not_record_goes_back(box, hub, page, builder, tmp_path):
+    """It looks for its cameras where none is, and serves page and uplink all the while."""
+
+    def blind_it(firmware):
+        make_it_impatient(firmware)
+        rules = firmware / "etc/nftables.conf"
+        chain = "    chain output {\n        type filter hook output priority filter; policy accept;\n        tcp dport 8554 drop\n    }\n"
+        rules.write_text(rules.read_text().replace("    chain forward {", f"{chain}    chain forward {{"))
+
+    bundle = builder.changed(blind_it, "1.35-blind", tmp_path)
+    running = box.update_status()["slot"]
+    box.put(bundle, "/data/update.raucb")
+    begin = len(box.text())
+    box.ssh("nvr-update install /data/update.raucb", limit_s=900, check=False)
+    box.wait_for(r"not committed, return: .*gate/main does not record", after=begin)
+    assert comes_back(box, begin) == running
+    assert_everybody_is_told(box, hub, page, state="return", version="1.35-blind", reason="gate/main does not record")
+
+
+def test_wrong_signature_and_half_a_bundle_are_told_everywhere(box, hub, page, builder, tmp_path):
+    foreign_keys = vms.Toolbox(builder.built.toolbox.path, (*builder.built.toolbox.folders, tmp_path))
+    foreign = keys.development_signer(tmp_path / "keys", foreign_keys)
+    root, boot = builder.built.root_image.path / "root.img", builder.built.boot.path / "boot.img"
+    half = tmp_path / "half.raucb"
+    whole = (builder.built.bundle.path / "update.raucb").read_bytes()
+    half.write_bytes(whole[: len(whole) // 2])
+    running = box.update_status()
+    for bundle, word in ((builder.signed_by(foreign, tmp_path, root, boot, "6.6"), "signature"), (half, "signature")):
+        box.put(bundle, "/data/update.raucb")
+        box.ssh("nvr-update install /data/update.raucb", limit_s=600, check=False)
+        last = last_update(box)
+        assert word in last["reason"].lower(), last
+        assert_everybody_is_told(box, hub, page, state="refused", version=last["version"], reason=last["reason"])
+    assert box.update_status()["slot"] == running["slot"]
+    assert box.recording() == {"gate/main": True}
 
 
 def test_power_cuts_while_an_update_is_installed(box, builder, tmp_path):
@@ -85,9 +174,10 @@ def test_power_cuts_while_an_update_is_installed(box, builder, tmp_path):
         status = box.update_status()
         ends.append((round(wait_s), slot, status["version"]))
         print(
-            f"cut {number}: after {wait_s:.0f} of {install_s:.0f} s -> slot {slot}, {status['version']}, {status['last']['result']}",
+            f"cut {number}: after {wait_s:.0f} of {install_s:.0f} s -> slot {slot}, {status['version']}, {status['last']['state']}",
             flush=True,
         )
+        assert status["last"]["state"] != "return", status  # nothing is wrong with it: it only takes longer
         assert pictures(box) >= before - 100  # what was not synced may be gone: seconds, never more
     assert len(ends) == CUTS
 
@@ -108,8 +198,6 @@ def test_power_cuts_at_the_first_start(new_box):
 
 
 def test_a_site_file_with_a_mistake_is_told_on_page_and_card(new_box):
-    from boot.conftest import SITE
-
     box = new_box("mistake", site=SITE.replace("ring_gb: 0.2", "ring_gb: vierzig"))
     with box:
         box.wait_for("nvr: slot A committed")
@@ -124,9 +212,8 @@ def test_a_site_file_with_a_mistake_is_told_on_page_and_card(new_box):
         comes_back(box)
 
 
-def test_recordings_go_to_a_usb_disk_that_is_plugged_in_later(new_box, tmp_path):
-    from boot.conftest import SITE
-
+def test_recordings_go_to_a_usb_disk_that_is_plugged_in_later_and_pulled(new_box, tmp_path):
+    """Without it nothing is recorded anywhere else, the page says why, and what was recorded goes on where it was when it is back."""
     usb = tmp_path / "usb.img"
     with open(usb, "wb") as file:
         file.truncate(1 << 30)
@@ -135,26 +222,49 @@ def test_recordings_go_to_a_usb_disk_that_is_plugged_in_later(new_box, tmp_path)
                   more=["-device", "qemu-xhci,id=usb", "-monitor", f"unix:{monitor},server=on,wait=off"])  # fmt: skip
     box.toolbox = vms.Toolbox(box.toolbox.path, (*box.toolbox.folders, tmp_path))
     box.toolbox.run(["mke2fs", "-q", "-t", "ext4", "-L", "NVR-DISK", usb])
-    with box:
-        box.wait_for_shell()
-        assert box.ssh("findmnt -n /disk", check=False).strip() == ""
-        assert int(box.ssh("du -sk /disk | cut -f1")) == 0
+
+    def plug_in() -> None:
         _monitor(monitor, f"drive_add 0 if=none,id=stick,file={usb},format=raw")
         _monitor(monitor, "device_add usb-storage,bus=usb.0,drive=stick,id=stick-device")
-        wait_until(
-            lambda: (
-                "NVR-DISK" in box.ssh("findmnt -no LABEL /disk", check=False)
-                or "/disk" in box.ssh("findmnt -n /disk", check=False)
-            ),
-            120,
-            "the disk mounted",
-        )
-        wait_until(
-            lambda: "000000.mp4" in box.ssh("ls /disk/nvr/rings/gate/main", check=False), 240, "a ring on the disk"
-        )
-        _monitor(monitor, "device_del stick-device")
-        wait_until(lambda: box.ssh("findmnt -n /disk", check=False).strip() == "", 120, "the disk gone")
+        wait_until(is_mounted, 120, "the disk mounted")
+        wait_until(is_recording, 240, "recording on the disk")
+
+    def is_mounted() -> bool:
+        return box.ssh("findmnt -no FSTYPE /disk", check=False).strip() == "ext4"
+
+    def is_recording() -> bool:
+        try:
+            return box.recording("/disk/nvr") == {"gate/main": True}
+        except (vms.VmFailed, ValueError):
+            return False
+
+    def recorded() -> int:
+        listed = json.loads(box.ssh("nvr ring ls --data /disk/nvr --json"))["streams"]
+        return sum(each["pictures"] for each in listed)
+
+    with box:
+        box.wait_for_shell()
+        assert not is_mounted()
+        assert box.ssh("ls -A /disk").strip() == ""
+        plug_in()
+        wait_until(lambda: recorded() > 100, 240, "pictures on the disk")
+        with logged_in(box, "/disk/nvr") as page:
+            before = recorded()
+            pulled_s = time.monotonic()
+            _monitor(monitor, "device_del stick-device")
+            wait_until(lambda: not is_mounted(), 120, "the disk gone")
+            wait_until(
+                lambda: page.get("/api/status").json()["disk"]["cause"] == "disk failed", 120, "the page says so"
+            )
+            print(f"pulled while it recorded: the page says so after {time.monotonic() - pulled_s:.0f} s: "
+                  f"{page.get('/api/status').json()['disk']}")  # fmt: skip
+        assert box.ssh("ls -A /disk").strip() == ""
+        assert box.ssh("ls -A /data/nvr/rings", check=False).strip() == ""
         assert box.ssh("systemctl is-active ssh").strip() == "active"
+        plug_in()
+        print(f"plugged in again: records after {time.monotonic() - pulled_s:.0f} s in all")
+        wait_until(lambda: recorded() > before + 50, 240, "more pictures than before")
+        assert json.loads(box.ssh("nvr ledger --data /disk/nvr --json"))["streams"][0]["by_cause"]
 
 
 def _monitor(path: Path, command: str) -> None:
@@ -170,6 +280,4 @@ def _monitor(path: Path, command: str) -> None:
 
 
 def _signer(builder):
-    from image import keys
-
     return keys.development_signer(builder.order.cache.absolute() / "keys", builder.built.toolbox)

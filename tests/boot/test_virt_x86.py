@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
+import socket
 import subprocess
 import sys
 import time
@@ -20,6 +22,7 @@ import pytest
 from boot import vm as vms
 from image import keys
 from image.build import ROOT
+from nvr.uplink import neighbours
 
 pytestmark = pytest.mark.boot
 
@@ -144,6 +147,53 @@ def test_nvrctl_finds_it_on_the_lan(box, lan):
     (seen,) = wait_until(found, 240, "the box announced")
     assert (seen["box"], seen["port"]) == ("test-1", 8080)
     assert seen["address"].startswith("169.254.")
+
+
+def test_boxes_find_each_other_beside_systemd_resolved(box, lan):
+    """Whoever has an update on the LAN: the box's own resolver answers our one question, and the box, behind its firewall, hears another's."""
+    if lan is None:
+        pytest.skip("this machine makes no network device: needs root and /dev/net/tun")
+    wait_until(
+        lambda: [page for page in neighbours.pages() if page.startswith("http://169.254.")], 240, "the box answers"
+    )
+    from zeroconf import IPVersion, ServiceInfo, Zeroconf
+
+    other = Zeroconf(interfaces=[lan.address], ip_version=IPVersion.V4Only)
+    name = f"waihaong-2.{neighbours.SERVICE}."
+    info = ServiceInfo(
+        f"{neighbours.SERVICE}.", name, port=8085, addresses=[socket.inet_aton(lan.address)], server="waihaong-2.local."
+    )
+    other.register_service(info)
+    code = "from nvr.uplink import neighbours; print(neighbours.pages())"
+    try:
+        wait_until(
+            lambda: f"http://{lan.address}:8085" in box.ssh(f"runuser -u nvr -- python3 -c {shlex.quote(code)}"),
+            240,
+            "the box hears it",
+        )
+    finally:
+        other.unregister_service(info)
+        other.close()
+
+
+def test_everything_that_the_processes_of_a_box_load_is_in_the_image(box):
+    """Once a library was pruned that FFmpeg links: no still, no detection, no USB camera, and no test of the image that asked for one."""
+    modules = (
+        "av",
+        "numpy",
+        "ai_edge_litert.interpreter",
+        "crc32c",
+        "argon2",
+        "cryptography",
+        "httpx",
+        "starlette",
+        "uvicorn",
+        "websockets",
+        "yaml",
+        "systemd.daemon",
+    )
+    code = "import importlib; print(*(importlib.import_module(name).__name__ for name in " + repr(modules) + "))"
+    assert box.ssh(f"runuser -u nvr -- python3 -c {shlex.quote(code)}").split() == list(modules)
 
 
 def test_the_secrets_of_the_card_are_gone_from_it(box):

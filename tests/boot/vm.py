@@ -261,10 +261,10 @@ class Vm:
     def update_status(self) -> dict:
         return json.loads(self.ssh("nvr-update status"))
 
-    def recording(self) -> dict[str, bool]:
+    def recording(self, data_dir: str = "/data/nvr") -> dict[str, bool]:
         """What `record` says of each stream."""
         code = (
-            "import json; from pathlib import Path; from nvr.announce import Subscriber; s = Subscriber(Path('/data/nvr/run'))\n"
+            f"import json; from pathlib import Path; from nvr.announce import Subscriber; s = Subscriber(Path('{data_dir}/run'))\n"
             "while (m := s.receive(20)).get('kind') != 'status': pass\n"
             "print(json.dumps({n: t['recording'] for n, t in m['streams'].items()}))"
         )

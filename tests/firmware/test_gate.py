@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
 from firmware import gate
 from firmware.gate import STEADY_S, UNHEARD_BOUND_S, Before, Now, Patience, missing, verdict
 from firmware.slots import State, committed, emptied, filled
+from nvr.clock import boot_id
 
 OLD = committed(State(left_b=0), "A")  # A recorded once, B is empty
 NEW = filled(emptied(OLD, "B"), "B")  # B holds something new
@@ -75,6 +77,33 @@ def test_a_slot_in_which_record_does_not_start_at_all_is_left_later():
     assert verdict(both_good, "A", owed, UNHEARD_BOUND_S, 0, BOUND_S).action == "return"
 
 
+TALKS = {"connected": True, "age_ms": 0, "boot_id": boot_id().hex()}
+
+
+@pytest.mark.parametrize(
+    ("said", "talks"),
+    [
+        (TALKS, True),
+        ({**TALKS, "connected": False}, False),
+        ({**TALKS, "age_ms": 61_000}, False),
+        ({**TALKS, "boot_id": "ab" * 16}, False),
+        ({"connected": True}, None),
+        ([], None),
+    ],
+    ids=["talks", "does not", "a minute ago", "before the restart", "of another version", "nonsense"],
+)
+def test_the_uplink_talks_when_it_says_so_in_this_boot(tmp_path, said, talks):
+    """A box that restarts within a minute into a slot that cannot reach the hub found the other slot's "connected", written just before
+    the restart, and committed the slot: seen in a virtual PC. The file's date says nothing, least of all on a board without a clock.
+    """
+    if "age_ms" in said:
+        mono_ms = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
+        said = {**said, "mono_ms": mono_ms - said["age_ms"]}
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/uplink.json").write_text(json.dumps(said))
+    assert gate.Listener(tmp_path)._uplink() is talks
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"streams": 3}', '{"version": "1", "streams": ["a"], "uplink": 1'])
 def test_a_damaged_note_of_what_was_before_asks_for_nothing(tmp_path, text):
     (tmp_path / gate.BEFORE).write_text(text)
@@ -91,7 +120,7 @@ def test_the_list_of_boots_is_bounded(tmp_path):
 
 def test_a_return_by_the_bootloader_is_explained_by_the_slot_it_returned_to(tmp_path):
     gate.keep(tmp_path, gate.LAST, {"state": "installed", "slot": "B", "version": "1.1", "reason": ""})
-    gate._explain_return(tmp_path, "A", State(("B", "A"), 2, 0, good_a=True), tmp_path)
+    gate._explain_return(tmp_path, "A", State(("B", "A"), 2, 0, good_a=True), tmp_path, tmp_path)
     last = json.loads((tmp_path / gate.LAST).read_text())
     assert last["state"] == "return"
     assert "started 3 times" in last["reason"]
@@ -99,8 +128,24 @@ def test_a_return_by_the_bootloader_is_explained_by_the_slot_it_returned_to(tmp_
 
 def test_an_installation_that_was_not_started_yet_is_not_called_a_return(tmp_path):
     gate.keep(tmp_path, gate.LAST, {"state": "installed", "slot": "B", "version": "1.1", "reason": ""})
-    gate._explain_return(tmp_path, "A", NEW, tmp_path)
+    gate._explain_return(tmp_path, "A", NEW, tmp_path, tmp_path)
     assert json.loads((tmp_path / gate.LAST).read_text())["state"] == "installed"
+
+
+@pytest.mark.parametrize(("is_ordered", "state"), [(False, "refused"), (True, "installing")])
+def test_an_installation_that_was_cut_short_is_no_return(tmp_path, is_ordered, state):
+    """The other slot has no attempts then, as after three starts. The update before was said to have been started three times: seen in a
+    virtual PC whose power was cut. What the hub ordered is tried again, and a roll-out must not stop for that.
+    """
+    gate.keep(tmp_path, gate.LAST, {"state": "installing", "slot": "B", "version": "1.1", "reason": ""})
+    if is_ordered:
+        (tmp_path / "updates").mkdir()
+        (tmp_path / gate.ORDER).write_text("{}")
+    gate._explain_return(tmp_path, "A", emptied(OLD, "B"), tmp_path, tmp_path)
+    last = json.loads((tmp_path / gate.LAST).read_text())
+    assert last["state"] == state
+    assert "3 times" not in last["reason"]
+    assert ("power failed" in last["reason"]) is not is_ordered
 
 
 def test_a_slow_board_gets_the_time_it_needs():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from firmware import gate, update
+from firmware import gate, slots, update
 
 NAME = f"{'a' * 64}.raucb"
 
@@ -108,3 +108,19 @@ def test_an_order_that_is_garbage_or_leads_elsewhere_is_refused(places):
     (places.updates / NAME).symlink_to("/etc/hostname")
     assert places.requested() == 1
     assert places.installed == []
+
+
+def test_while_it_is_installed_the_box_says_so(tmp_path, monkeypatch):
+    """RAUC is played by a script that looks at what the box says meanwhile: a power cut leaves just that."""
+    rauc = tmp_path / "bin/rauc"
+    rauc.parent.mkdir()
+    rauc.write_text(
+        f'#!/bin/sh\n[ $1 = info ] && echo \'{{"version": "1.2"}}\' || cp {tmp_path}/last.json {tmp_path}/seen.json\n'
+    )
+    rauc.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{rauc.parent}:/usr/bin:/bin")
+    monkeypatch.setattr(slots, "booted_slot", lambda: "A")
+    assert update.install("some.raucb", tmp_path, restart=False) == 0
+    seen, last = (json.loads((tmp_path / name).read_bytes()) for name in ("seen.json", gate.LAST))
+    assert (seen["state"], seen["slot"], seen["version"]) == ("installing", "B", "1.2")
+    assert (last["state"], last["slot"], last["version"]) == ("installed", "B", "1.2")

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import os
 import threading
+import time
 
 import pytest
 
+from image import cache
 from image.cache import Kitchen, Made, content_hash
 from image.wheels import without
 
@@ -53,6 +56,17 @@ def test_a_step_that_fails_leaves_nothing_that_looks_finished(kitchen):
         with pytest.raises(RuntimeError):
             kitchen.make("bread", bake, flour="burnt")
     assert kitchen.took == []
+
+
+def test_the_longest_unused_go_so_that_the_disk_is_not_filled(kitchen, monkeypatch):
+    """Each change of our code left 1.3 GB behind, and the disk of a machine that built all day was full."""
+    monkeypatch.setattr(cache, "KEPT", 3)
+    made = [kitchen.make("bread", bake, flour=flour) for flour in ("rye", "oat", "wheat")]
+    for age_s, each in zip((30, 20, 10), made, strict=True):
+        os.utime(each.path, (time.time() - age_s,) * 2)
+    assert kitchen.make("bread", bake, flour="rye") == made[0]  # used once more
+    kitchen.make("bread", bake, flour="spelt")
+    assert [each.path.exists() for each in made] == [True, False, True]
 
 
 def test_two_builds_at_once_make_a_step_once(tmp_path):

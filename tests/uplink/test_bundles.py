@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from nvr.uplink import bundles, health
+from nvr import installed
+from nvr.uplink import bundles
 from tests.uplink.boxes import EventfulBox, Running, until
 from tests.uplink.small_hub import SmallHub, served
 
@@ -26,6 +27,7 @@ def box(tmp_path: Path) -> EventfulBox:
 def impatient(monkeypatch):
     monkeypatch.setattr("nvr.uplink.upload.BACK_OFF_S", (0.02,))
     monkeypatch.setattr("nvr.uplink.process.REFUSED_S", 0.3)
+    monkeypatch.setattr("nvr.uplink.neighbours.pages", list)  # tests/uplink/test_sharing.py has some
 
 
 @pytest.fixture
@@ -48,7 +50,7 @@ def ready(box: EventfulBox) -> dict | None:
 
 
 def told(box: EventfulBox) -> dict:
-    return health.update(box.data_dir / "run", Path("/nonexistent"))
+    return installed.last_update(box.data_dir / "run", Path("/nonexistent"))
 
 
 def connected(hub: SmallHub) -> bool:

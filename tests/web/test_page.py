@@ -18,7 +18,7 @@ import pytest
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
-from nvr import fmp4, troubles
+from nvr import __version__, fmp4, installed, troubles
 from nvr.announce import fragment_message
 from nvr.arena import Arena
 from nvr.clock import boot_id
@@ -127,6 +127,7 @@ def test_every_route_of_the_page_is_in_this_table_or_meant_to_be_open(page):
         "/api/login",
         "/api/password",
         "/api/logout",
+        "/bundles/{sha256}",  # signed, without secrets, by its SHA-256 only: test_sharing.py
     }
     known |= {
         "/page/{version}/{name}",
@@ -232,6 +233,18 @@ def test_every_module_that_the_first_page_needs_is_loaded_at_once():
     for name in preloaded:
         imported = set(re.findall(r'^import .* from "\./([\w.]+)";', (PAGE_DIR / name).read_text(), re.MULTILINE))
         assert imported <= preloaded, name
+
+
+@pytest.mark.parametrize("state", ["return", "refused", "committed"])
+def test_what_became_of_the_last_update_is_told_with_its_reason(visitor, tmp_path, monkeypatch, state):
+    kept = tmp_path / "last.json"
+    kept.write_text(json.dumps({"state": state, "version": "1.3", "reason": "gate/main does not record", "slot": "B"}))
+    monkeypatch.setattr(installed.last_update, "__defaults__", (kept,))
+    answer = visitor.get("/api/status").json()
+    assert answer["update"] == {"state": state, "version": "1.3", "reason": "gate/main does not record"}
+    assert answer["system"]["version"] == __version__
+    words = (PAGE_DIR / "words.js").read_text()
+    assert words.count(f'"update.{state}": ') == 2  # in both languages
 
 
 def test_both_languages_have_the_same_words():

@@ -22,6 +22,7 @@ from nvr.rtsp import messages, rtcp, sdp
 from nvr.rtsp.rtp import SLACK_BYTES, PyWalker, Walker
 from nvr.rtsp.session import Session, SessionEnded
 from nvr.site import check_text
+from nvr.uplink import neighbours
 
 ROOT = Path(__file__).resolve().parents[2]
 MEMORY_MB = 1024
@@ -181,10 +182,14 @@ def _wire(data: bytes) -> None:
             json.dumps(dict(message.body), allow_nan=False)
 
 
+def _mdns(data: bytes) -> None:
+    neighbours.read(data)
+
+
 TARGETS: dict[str, Target] = {
     "rtsp": _rtsp, "sdp": _sdp, "rtp": _rtp, "session": _session, "rtcp": _rtcp, "h264": _h264, "byte_stream": _byte_stream,
     "mp4": _mp4, "fragment": _fragment, "head": _head, "record": _record, "segment_header": _segment_header, "clip": _clip,
-    "site": _site, "wire": _wire,
+    "site": _site, "wire": _wire, "mdns": _mdns,
 }  # fmt: skip
 
 
@@ -207,7 +212,7 @@ def seeds(name: str) -> list[bytes]:
         "mp4": lambda: [_segment()], "fragment": lambda: [_golden("fragment-v1.bin")], "head": lambda: [_golden("fragment-v1.bin")],
         "record": lambda: [_golden("fragment-v1.bin")[at:] for at in (-4096, -2048, -1024)], "segment_header": lambda: [_golden("init-v1.bin")],
         "clip": lambda: [_segment() + struct.pack(">I4s", 24, b"uuid") + bytes(16)],
-        "site": _site_seeds, "wire": _wire_seeds,
+        "site": _site_seeds, "wire": _wire_seeds, "mdns": _mdns_seeds,
     }[name]()  # fmt: skip
 
 
@@ -276,6 +281,20 @@ def _wire_seeds() -> list[bytes]:
         wire.Message("hello", {"box": "b", "cameras": [{"camera": "gate"}]}).to_text().encode(),
         wire.Message("still", {"camera": "gate", "captured_ms": 1, "sha256": "0" * 64}, b"\xff\xd8\xff").to_bytes(),
         wire.signed_token(wire.token_to_sign(bytes(16), 1_800_000_000), bytes(64)).encode(),
+    ]
+
+
+def _mdns_seeds() -> list[bytes]:
+    """Who has our service, and where; the second name points back at the first."""
+    pointer = (
+        neighbours.question(neighbours.SERVICE, neighbours.PTR)[12:-4]
+        + struct.pack(">2HIH", 12, 1, 120, 4)
+        + b"\1a\xc0\x0c"
+    )
+    service = b"\1a\xc0\x0c" + struct.pack(">2HIH", 33, 0x8001, 120, 8) + struct.pack(">3H", 0, 0, 8080) + b"\xc0\x0c"
+    return [
+        struct.pack(">6H", 0, 0x8400, 0, 1, 0, 1) + pointer + service,
+        neighbours.question("a.local", neighbours.SRV),
     ]
 
 

@@ -29,6 +29,14 @@ export function health(box) {
     return fact(t("disk"), words, "good");
   }
 
+  // "return": the box went back by itself; "refused": it never began. Both need somebody to look.
+  const UPDATE_LOOKS = { committed: "good", return: "down", refused: "down", stay: "down" };
+
+  function updateFact(update) {
+    const words = [t(`update.${update.state}`), update.version, update.reason].filter(Boolean).join(" · ");
+    return fact(t("lastUpdate"), words, UPDATE_LOOKS[update.state] ?? "wait", "fact long");
+  }
+
   function cameraCard(camera, answer) {
     const cards = camera.streams.map((kind) => {
       const name = `${camera.name}/${kind}`;
@@ -67,6 +75,8 @@ export function health(box) {
           clockFact(answer.clock),
           diskFact(answer.disk),
           ...answer.troubles.map((each) => fact(t(`trouble.${each.kind}`), [each.since_ms ? moment(each.since_ms) : "", each.detail].filter(Boolean).join(" · "), "down", "fact long")),
+          fact(t("version"), [answer.system.version, answer.system.slot && t("slot", answer.system.slot)].filter(Boolean).join(" · ")),
+          answer.update.state ? updateFact(answer.update) : null,
         ),
       );
       cameras.replaceChildren(...box.cameras.map((camera) => cameraCard(camera, answer)));

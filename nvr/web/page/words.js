@@ -40,6 +40,9 @@ const WORDS = {
     noAnswer: "The box does not answer. Check the network, then try again.", language: "Bahasa Indonesia", otherLanguage: "id",
     main: "Full", small: "Small", seenAt: "Time of the box ({0})",
     deleteSure: "Delete this clip from the box?", note: "Note",
+    version: "Version", slot: "slot {0}", lastUpdate: "Last update", "update.fetching": "Being fetched", "update.fetched": "Fetched, not yet installed", "update.installing": "Being installed",
+    "update.installed": "Installed, waits for a restart", "update.restarting": "Installed, being tried", "update.committed": "Works", "update.refused": "Refused",
+    "update.return": "Did not work, the version before is back", "update.stay": "Does not work, and there is no version before it",
   },
   id: {
     wall: "Kamera", health: "Kondisi", clips: "Klip", logOut: "Keluar", skip: "Langsung ke isi", menu: "Halaman",
@@ -80,6 +83,9 @@ const WORDS = {
     noAnswer: "Kotak tidak menjawab. Periksa jaringan, lalu coba lagi.", language: "English", otherLanguage: "en",
     main: "Penuh", small: "Kecil", seenAt: "Waktu kotak ({0})",
     deleteSure: "Hapus klip ini dari kotak?", note: "Catatan",
+    version: "Versi", slot: "slot {0}", lastUpdate: "Pembaruan terakhir", "update.fetching": "Sedang diambil", "update.fetched": "Sudah diambil, belum dipasang", "update.installing": "Sedang dipasang",
+    "update.installed": "Terpasang, menunggu nyala ulang", "update.restarting": "Terpasang, sedang dicoba", "update.committed": "Berfungsi", "update.refused": "Ditolak",
+    "update.return": "Tidak berhasil, versi sebelumnya kembali", "update.stay": "Tidak berfungsi, dan tidak ada versi sebelumnya",
   },
 };
 

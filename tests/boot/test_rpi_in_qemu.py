@@ -1,0 +1,67 @@
+"""The image for Raspberry Pi in QEMU's raspi3b: its U-Boot, its kernel, its root, from its card, as far as that machine goes.
+
+QEMU plays the firmware: it puts U-Boot and the device tree into memory, where on a board `bootcode.bin` and `start.elf` do it from the card. It has no
+network that the image has a driver for, so there is no camera: a box without a site file owes nothing and commits.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from boot import vm as vms
+from image import build, recipe
+from image.run import Toolbox
+
+pytestmark = [pytest.mark.boot, pytest.mark.campaign]
+
+LIMIT_S = 1200.0
+CARD_MIB = 4096  # QEMU takes powers of two only
+MARKS = (
+    r"nvr: slot A \(state 0, order A B",
+    r"Starting kernel",
+    r"initramfs: rootA is /dev/mmcblk0p4",
+    r"nvr: slot A committed",
+)
+
+
+def test_the_image_for_raspberry_pi_starts_and_commits(tmp_path, logs):
+    order = build.Order(recipe.load(recipe.recipe_path("rpi")), version="1.0")
+    built = build.build(order, tell=print)
+    disk = vms.copy_of(built.disk.path / "disk.img", tmp_path / "disk.img", size_mib=CARD_MIB)
+    (loader,) = (built.kernel.path / "tree").glob("usr/lib/u-boot/rpi_arm64/u-boot.bin")
+    (device_tree,) = (built.kernel.path / "tree").glob("usr/lib/linux-image-*/broadcom/bcm2837-rpi-3-b.dtb")
+    tools = Toolbox(built.toolbox.path, (*built.toolbox.folders, tmp_path, logs))
+    # The board's serial line is the second one: U-Boot begins on the first and goes where the device tree says.
+    serial = logs / "rpi.log"
+    serial.unlink(missing_ok=True)
+    words = ["qemu-system-aarch64", "-M", "raspi3b", "-kernel", str(loader), "-dtb", str(device_tree), "-drive", f"if=sd,file={disk},format=raw",
+             "-display", "none", "-monitor", "none", "-serial", "null", "-serial", f"file:{serial}", "-no-reboot"]  # fmt: skip
+    began_s = time.monotonic()
+    with open(logs / "rpi-qemu.log", "wb") as told:
+        qemu = subprocess.Popen(tools.command(words), stdin=subprocess.DEVNULL, stdout=told, stderr=told)
+    try:
+        for mark in MARKS:
+            wait_for(mark, serial, qemu)
+            print(f"{mark}: after {time.monotonic() - began_s:.0f} s")
+    finally:
+        qemu.kill()
+        qemu.wait()
+    result = vms.Card(Toolbox(tools.path, tools.folders), disk).get("site/RESULT.txt")
+    assert result is not None
+    assert b"does not know yet which cameras to record" in result
+
+
+def wait_for(mark: str, serial: Path, qemu: subprocess.Popen[bytes]) -> None:
+    end_s = time.monotonic() + LIMIT_S
+    while True:
+        text = serial.read_bytes().decode(errors="replace") if serial.exists() else ""
+        if re.search(mark, text):
+            return
+        assert qemu.poll() is None, f"QEMU ended while waiting for {mark}:\n{text[-2000:]}"
+        assert time.monotonic() < end_s, f"no {mark} within {LIMIT_S:.0f} s:\n{text[-2000:]}"
+        time.sleep(1)
