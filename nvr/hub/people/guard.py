@@ -20,6 +20,7 @@ from starlette.requests import HTTPConnection
 
 from nvr.errors import NvrError
 from nvr.hub import tables
+from nvr.hub.blobs import BlobsUnusable
 from nvr.hub.people import access, alerts, audit, passwords, roles
 from nvr.hub.people import tables as people
 from nvr.hub.people.sealed import Seal
@@ -304,6 +305,7 @@ def install_errors(app: FastAPI) -> None:
         (access.UserRefused, 422, "refused"),
         (passwords.PasswordRefused, 422, "password refused"),
         (alerts.NotPossible, 409, "not possible"),
+        (BlobsUnusable, 503, "no objects"),
     ):
         app.add_exception_handler(kind, known(status, key))
 
