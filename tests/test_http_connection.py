@@ -152,19 +152,6 @@ def test_who_takes_nothing_of_an_answer_is_let_go(port):
             time.sleep(0.05)
 
 
-def test_who_takes_an_answer_slowly_gets_all_of_it(port):
-    """Each part of it in time, and all of it in many times that: what a phone on a bad link does."""
-    with asks_for(port, "/clip") as connection:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
-        began_s, size_bytes = time.monotonic(), 0
-        while size_bytes < LARGE["/clip"]:
-            part = connection.recv(1 << 20)
-            assert part, f"let go after {size_bytes} bytes"
-            size_bytes += len(part)
-            if time.monotonic() - began_s < 3 * http_connection.TAKE_S:
-                time.sleep(0.05)
-
-
 def test_no_more_connections_than_descriptors():
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
