@@ -18,6 +18,8 @@ from websockets.sync.client import connect
 from nvr import http_connection
 
 HEAD = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
+PART_BYTES = 32 << 10
+LARGE = {"/clip": 64 << 20}  # more than the kernel holds for who does not read
 PATIENCE_S = 60.0  # of the test: what must happen does so sooner
 
 
@@ -28,6 +30,18 @@ async def _app(scope, receive, send) -> None:
         while (message := await receive())["type"] == "websocket.receive":
             await send({"type": "websocket.send", "text": message["text"]})
         return
+    if scope["path"] in LARGE:
+        await send(
+            {
+                "type": "http.response.start",
+                "status": 200,
+                "headers": [(b"content-length", b"%d" % LARGE[scope["path"]])],
+            }
+        )
+        for _ in range(LARGE[scope["path"]] // PART_BYTES):
+            await send({"type": "http.response.body", "body": bytes(PART_BYTES), "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+        return
     await asyncio.sleep(4 * http_connection.HEAD_S if scope["path"] == "/slow" else 0)
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
     await send({"type": "http.response.body", "body": b"ok"})
@@ -36,6 +50,7 @@ async def _app(scope, receive, send) -> None:
 @pytest.fixture
 def port(monkeypatch) -> Iterator[int]:
     monkeypatch.setattr(http_connection, "HEAD_S", 0.5)
+    monkeypatch.setattr(http_connection, "TAKE_S", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         config = uvicorn.Config(
             _app, http=http_connection.Impatient, ws="websockets-sansio", lifespan="off", log_config=None,
@@ -111,6 +126,30 @@ def test_a_websocket_stays(port):
         assert idle.recv(1) == b""  # a connection made later has ended
         websocket.send("still here")
         assert websocket.recv(PATIENCE_S) == "still here"
+
+
+def asks_for(port: int, path: str) -> socket.socket:
+    """Whose receive buffer is small, as a phone's."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.settimeout(PATIENCE_S)
+    connection.connect(("127.0.0.1", port))
+    connection.sendall(f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+    return connection
+
+
+def is_over(connection: socket.socket) -> bool:
+    """Whether the other side gave up; found out without taking anything of what it had sent."""
+    state = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+    return state != 1  # TCP_ESTABLISHED
+
+
+def test_who_takes_nothing_of_an_answer_is_let_go(port):
+    with asks_for(port, "/clip") as connection:
+        end_s = time.monotonic() + PATIENCE_S
+        while not is_over(connection):
+            assert time.monotonic() < end_s, "the connection is still held"
+            time.sleep(0.05)
 
 
 def test_no_more_connections_than_descriptors():

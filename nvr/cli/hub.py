@@ -92,7 +92,7 @@ def init(data_dir: Path, database: str | None, objects: str | None, as_json: boo
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     store = Store(settings.database_url)
     _, now = migrate(store, settings.data_dir)
-    open_blobs(settings.objects_url, settings.data_dir)
+    open_blobs(settings.objects_url, settings.data_dir).check()
     link = access.link_for_nobody(
         store, "city", settings.url or f"http://{settings.listen}", time.time_ns() // 1_000_000
     )

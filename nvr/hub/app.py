@@ -28,7 +28,7 @@ from nvr.hub.live import Live, MayWatch
 from nvr.hub.pages import serve
 from nvr.hub.settings import HubSettings
 from nvr.hub.stills import FolderStills, Stills, TableStills
-from nvr.hub.upkeep import Upkeep
+from nvr.hub.upkeep import ObjectsWatch, Upkeep
 from nvr.hub.uploads import Uploads
 
 log = logging.getLogger(__name__)
@@ -64,6 +64,7 @@ class Hub:
         self.upkeep = Upkeep(
             self.store, self.changes, self.intake, self.uploads.expire, settings.history_keep_days, now_ms
         )
+        self.objects_watch = ObjectsWatch(self.blobs, settings.free_least_mb)
         self.tries = Tries(lambda: self.now_ms() / 1000)
         self.works: list[Work] = [
             self.changes.run,
@@ -71,6 +72,7 @@ class Hub:
             self.live.run,
             self.upkeep.watch_silence,
             self.upkeep.tidy_up,
+            self.objects_watch.run,
         ]
 
     @property

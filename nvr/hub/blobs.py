@@ -10,28 +10,42 @@ Keys are made by the hub alone, of digits, letters and slashes; nothing that a b
 from __future__ import annotations
 
 import contextlib
+import errno
+import logging
 import os
 import re
 import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
-from urllib.parse import parse_qs, urlsplit
+from typing import Any, Literal, Protocol
 
 from nvr import wire
 from nvr.errors import NvrError
+
+log = logging.getLogger(__name__)
 
 READ_BYTES = 256 * 1024
 _KEY = re.compile(r"[a-z0-9-]+(/[a-z0-9-]+)+")
 
 
+Trouble = Literal["not mounted", "read only", "full", "failing"]
+
+
 class BlobsUnusable(NvrError):
     """The store of objects does not take or give bytes."""
+
+    def __init__(self, message: str, *, hint: str = "", trouble: Trouble = "failing") -> None:
+        super().__init__(message, hint=hint)
+        self.trouble: Trouble = trouble
 
 
 class BlobGone(NvrError):
     """There is nothing under this key."""
+
+
+def is_key(text: str) -> bool:
+    return _KEY.fullmatch(text) is not None
 
 
 def object_key(tenant_id: int, box_id: str, digest: str) -> str:
@@ -83,46 +97,111 @@ class Blobs(Protocol):
     def free_bytes(self) -> int | None:
         """What may still be put; None where nobody knows."""
 
+    def check(self) -> None:
+        """Whether something can be put now, found out by trying. Raises BlobsUnusable."""
+
 
 def open_blobs(url: str, data_dir: Path) -> Blobs:
-    """A folder or s3://BUCKET/PREFIX?endpoint=URL&region=NAME. Raises BlobsUnusable."""
+    """A folder or s3://BUCKET/PREFIX?endpoint=URL&region=NAME. Raises BlobsUnusable.
+
+    But not for a folder whose disk is away: a hub goes on without it, and check() says so until it is back.
+    """
     if url.startswith("s3://"):
+        from nvr.hub.s3 import S3Blobs
+
         return S3Blobs(url)
-    return FolderBlobs(Path(url))
+    return FolderBlobs(Path(url), data_dir / EXPECTED_NAME)
+
+
+EXPECTED_NAME = "objects.disk"  # in the hub's directory: which disk the objects are on
+_MARK_NAME = ".disk"  # beside the objects, on that disk
 
 
 class FolderBlobs:
-    """One file for each key: written beside it, synced, renamed, and the folder synced."""
+    """One file for each key: written beside it, synced, renamed, and the folder synced.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    The folder may be a mount point. A mark in it, and a copy of the mark in the hub's directory, tell whether its disk is
+    there: without it nothing is put, and nothing counts as gone. To change disks, copy all of the folder, or remove the
+    copy of the mark and start again.
+    """
+
+    def __init__(self, folder: Path, expected_path: Path) -> None:
+        self._folder, self._expected_path = folder, expected_path
         self._drafts = folder / "drafts"
+        self._mark = ""
         try:
-            self._drafts.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._mark = expected_path.read_text().strip() if expected_path.exists() else ""
+            if not self._mark:
+                self._mark = self._mark_disk()
+            self._check_disk()
+            self._drafts.mkdir(mode=0o700, exist_ok=True)
             for each in self._drafts.iterdir():  # what a killed process left; another one's fresh draft is newer
                 if each.stat().st_mtime < self._drafts.stat().st_mtime - 24 * 3600:
                     each.unlink(missing_ok=True)
+        except BlobsUnusable as error:
+            log.error("%s. %s", error, error.hint)
         except OSError as error:
+            if expected_path.exists():  # it was good once, so it may be again
+                log.error("%s cannot be used for objects: %s", folder, error)
+                return
             raise BlobsUnusable(
                 f"{folder} cannot be used for objects: {error.strerror}",
                 hint="Is the disk there, and may this user write?",
             ) from error
 
+    def _mark_disk(self) -> str:
+        """The first call ever marks the disk, or takes the mark it has; several processes may do so at once."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        mark = _kept_mark(self._folder / _MARK_NAME, secrets.token_hex(16))
+        return _kept_mark(self._expected_path, mark)
+
+    def _check_disk(self) -> None:
+        """Raises BlobsUnusable while the folder is not on the disk that it was on."""
+        try:
+            found = (self._folder / _MARK_NAME).read_text().strip()
+        except FileNotFoundError:
+            found = ""
+        except OSError as error:
+            raise _unusable("the mark of the disk", error) from error
+        if found != self._mark:
+            raise BlobsUnusable(
+                f"the disk of {self._folder} is not there (expected the one marked {self._mark[:8]}, found "
+                f"{f'one marked {found[:8]}' if found else 'none'})",
+                hint=f"Mount it. If it was replaced on purpose, remove {self._expected_path} and start again.",
+                trouble="not mounted",
+            )
+
+    def check(self) -> None:
+        self._check_disk()
+        draft = self._drafts / secrets.token_hex(8)
+        try:
+            self._drafts.mkdir(mode=0o700, exist_ok=True)  # the disk was away at the start
+            self._write(draft, bytes(4096))
+        except OSError as error:
+            raise _unusable("a try", error) from error
+        finally:
+            with contextlib.suppress(OSError):
+                draft.unlink(missing_ok=True)
+
     def _path(self, key: str) -> Path:
-        assert _KEY.fullmatch(key), key
+        assert is_key(key), key
         return self._folder / key
+
+    def _write(self, path: Path, data: bytes) -> None:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(fd, view) :]
+            os.fsync(fd)
+        finally:
+            os.close(fd)
 
     def put(self, key: str, data: bytes) -> None:
         draft = self._drafts / secrets.token_hex(8)
         try:
-            fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            try:
-                view = memoryview(data)
-                while view:
-                    view = view[os.write(fd, view) :]
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+            self._check_disk()
+            self._write(draft, data)
             self._place(draft, key)
         except OSError as error:
             raise _unusable(key, error) from error
@@ -132,19 +211,25 @@ class FolderBlobs:
 
     def put_file(self, key: str, path: Path) -> None:
         """`path` is moved where that can be done, and copied elsewhere."""
+        draft = self._drafts / secrets.token_hex(8)
         try:
+            self._check_disk()
             with open(path, "rb") as file:
                 os.fsync(file.fileno())
             try:
                 self._place(path, key)
-            except OSError:
-                draft = self._drafts / secrets.token_hex(8)
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
                 shutil.copyfile(path, draft)
                 with open(draft, "rb") as file:
                     os.fsync(file.fileno())
                 self._place(draft, key)
         except OSError as error:
             raise _unusable(key, error) from error
+        finally:
+            with contextlib.suppress(OSError):  # half of a clip, on a disk that is full
+                draft.unlink(missing_ok=True)
 
     def _place(self, draft: Path, key: str) -> None:
         path = self._path(key)
@@ -158,6 +243,7 @@ class FolderBlobs:
         try:
             return self._path(key).stat().st_size
         except FileNotFoundError:
+            self._check_disk()
             return None
         except OSError as error:
             raise _unusable(key, error) from error
@@ -166,13 +252,16 @@ class FolderBlobs:
         try:
             file = open(self._path(key), "rb")
         except FileNotFoundError:
+            self._check_disk()
             raise BlobGone(f"{key} is not there") from None
         except OSError as error:
             raise _unusable(key, error) from error
         return _pieces(file, from_byte, to_byte)
 
     def delete(self, key: str) -> None:
+        """Not while the disk is away: the bytes would come back with it."""
         path = self._path(key)
+        self._check_disk()
         try:
             path.unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # not empty
@@ -208,8 +297,39 @@ def _pieces(file: Any, from_byte: int, to_byte: int | None) -> Iterator[bytes]:
 
 def _unusable(key: str, error: OSError) -> BlobsUnusable:
     return BlobsUnusable(
-        f"objects cannot be stored or read: {error.strerror or error} ({key})", hint="Look at the disk under `objects`."
+        f"objects cannot be stored or read: {error.strerror or error} ({key})",
+        hint="Look at the disk under `objects`.",
+        trouble=_TROUBLES.get(error.errno or 0, "failing"),
     )
+
+
+_TROUBLES: dict[int, Trouble] = {
+    errno.EROFS: "read only",
+    errno.ENOSPC: "full",
+    errno.EDQUOT: "full",
+    errno.EFBIG: "full",
+}
+
+
+def _kept_mark(path: Path, mark: str) -> str:
+    """The mark that `path` holds, durable; `mark`, where it held none."""
+    if not path.exists():
+        draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+        try:
+            with open(draft, "x") as file:
+                file.write(f"{mark}\n")
+                file.flush()
+                os.fsync(file.fileno())
+            try:
+                os.link(draft, path)
+            except FileExistsError:
+                pass  # of two processes one is first, and both have its mark
+            except OSError:
+                os.replace(draft, path)  # a file system without links
+        finally:
+            draft.unlink(missing_ok=True)
+        _sync_folder(path.parent)
+    return path.read_text().strip()
 
 
 def _sync_folder(folder: Path) -> None:
@@ -218,116 +338,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-class S3Blobs:
-    """Any S3 store: `put` returns after the store said so, which is its promise of durability."""
-
-    PART_BYTES = 16 * 1024 * 1024
-
-    def __init__(self, url: str) -> None:
-        """Credentials come from the environment, as boto3 takes them: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, or its files."""
-        import boto3
-        from boto3.s3.transfer import TransferConfig
-        from botocore.config import Config
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        self._failures = (BotoCoreError, ClientError, OSError)
-        parts = urlsplit(url)
-        options = {key: values[-1] for key, values in parse_qs(parts.query).items()}
-        self._bucket, prefix = parts.netloc, parts.path.strip("/")
-        self._prefix = f"{prefix}/" if prefix else ""
-        self._transfer = TransferConfig(
-            multipart_threshold=self.PART_BYTES, multipart_chunksize=self.PART_BYTES, max_concurrency=2
-        )
-        try:
-            self._client = boto3.client(
-                "s3",
-                endpoint_url=options.get("endpoint"),
-                region_name=options.get("region", "us-east-1"),
-                config=Config(
-                    connect_timeout=10, read_timeout=60, retries={"max_attempts": 3, "mode": "standard"}, max_pool_connections=32,
-                    s3={"addressing_style": options.get("addressing", "path")},
-                    # Stores other than Amazon's do not know the newer checksums in trailers; ours are checked end to end anyway.
-                    request_checksum_calculation="when_required", response_checksum_validation="when_required",
-                ),
-            )  # fmt: skip
-            self._client.head_bucket(Bucket=self._bucket)
-        except (*self._failures, ValueError) as error:
-            raise BlobsUnusable(
-                f"the S3 bucket {self._bucket} cannot be used: {error}",
-                hint="Is the bucket made, the endpoint right, and are AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY set?",
-            ) from None
-
-    def _name(self, key: str) -> str:
-        assert _KEY.fullmatch(key), key
-        return self._prefix + key
-
-    @contextlib.contextmanager
-    def _asking(self, key: str) -> Iterator[None]:
-        try:
-            yield
-        except self._failures as error:
-            status = getattr(error, "response", {}).get("ResponseMetadata", {}).get("HTTPStatusCode")
-            if status == 404:
-                raise BlobGone(f"{key} is not there") from None
-            raise BlobsUnusable(
-                f"the S3 store failed: {str(error)[:300]} ({key})", hint="Look at the store; it is asked again."
-            ) from error
-
-    def put(self, key: str, data: bytes) -> None:
-        with self._asking(key):
-            self._client.put_object(
-                Bucket=self._bucket, Key=self._name(key), Body=data, ContentType="application/octet-stream"
-            )
-
-    def put_file(self, key: str, path: Path) -> None:
-        from boto3.exceptions import S3UploadFailedError
-
-        try:
-            with self._asking(key):
-                self._client.upload_file(
-                    str(path),
-                    self._bucket,
-                    self._name(key),
-                    Config=self._transfer,
-                    ExtraArgs={"ContentType": "application/octet-stream"},
-                )
-        except S3UploadFailedError as error:
-            raise BlobsUnusable(f"the S3 store failed: {str(error)[:300]} ({key})") from error
-
-    def size(self, key: str) -> int | None:
-        try:
-            with self._asking(key):
-                return int(self._client.head_object(Bucket=self._bucket, Key=self._name(key))["ContentLength"])
-        except BlobGone:
-            return None
-
-    def read(self, key: str, from_byte: int = 0, to_byte: int | None = None) -> Iterator[bytes]:
-        more = (
-            {}
-            if from_byte == 0 and to_byte is None
-            else {"Range": f"bytes={from_byte}-{'' if to_byte is None else to_byte - 1}"}
-        )
-        with self._asking(key):
-            body = self._client.get_object(Bucket=self._bucket, Key=self._name(key), **more)["Body"]
-        return self._chunks(key, body)
-
-    def _chunks(self, key: str, body: Any) -> Iterator[bytes]:
-        with contextlib.closing(body), self._asking(key):
-            yield from body.iter_chunks(READ_BYTES)
-
-    def delete(self, key: str) -> None:
-        with contextlib.suppress(BlobGone), self._asking(key):
-            self._client.delete_object(Bucket=self._bucket, Key=self._name(key))
-
-    def keys(self, prefix: str) -> Iterator[str]:
-        with self._asking(prefix):
-            for page in self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self._bucket, Prefix=self._prefix + prefix
-            ):
-                for each in page.get("Contents", ()):
-                    yield each["Key"].removeprefix(self._prefix)
-
-    def free_bytes(self) -> int | None:
-        return None

@@ -195,18 +195,21 @@ class BoxRoutes:
             with hub.store.reading() as connection:
                 connection.execute(text("SELECT 1"))
 
-        trouble = hub.committer.trouble
+        is_failing, objects = bool(hub.committer.trouble), hub.objects_watch.state
         try:
             await asyncio.wait_for(run_in_threadpool(ask), 5.0)
-        except Exception as error:
-            trouble = trouble or type(error).__name__
+        except Exception:
+            is_failing = True
+        is_ok = not is_failing and objects == "ok"
         facts = {
-            "ok": not trouble,
+            "ok": is_ok,
+            "database": "failing" if is_failing else "ok",
+            "objects": objects,
             "boxes": len(hub.control.connections),
             "viewers": len(hub.live.viewers),
             "waiting": hub.committer.depth,
         }
-        return answer({**facts, "software": __version__}, 503 if trouble else 200)
+        return answer({**facts, "software": __version__}, 200 if is_ok else 503)
 
 
 def _answering(handler: Handler) -> Handler:

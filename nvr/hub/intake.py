@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from nvr import wire
-from nvr.hub import commands, joining, tables
+from nvr.hub import commands, joining, states, tables
 from nvr.hub.changes import Changes
-from nvr.hub.checking import CAMERAS_MOST, MS_MOST, Row, word
+from nvr.hub.checking import CAMERAS_MOST, Row, word
 from nvr.hub.committer import Item
 from nvr.hub.database import Store, upsert
 from nvr.hub.identity import Box
@@ -26,13 +26,6 @@ from nvr.hub.stills import Stills, still_fault
 
 log = logging.getLogger(__name__)
 
-STATES_MOST = 512  # in one heartbeat: eight of each camera
-
-# Rules whose states follow each other; of all others a state begins and ends by itself (nvr/events.py).
-FOLLOWING = frozenset(("service_open", "queue", "congestion"))
-BEGINS_AND_ENDS = frozenset((("queue", "long queue"),))
-
-_STATE_KEY = ("camera_id", "kind", "zone", "slot")
 EventHook = Callable[[Connection, list[Row]], None]
 BoxHook = Callable[[Connection, str, list[Row]], None]
 
@@ -200,54 +193,16 @@ class Intake:
         return has_turned
 
     def _states(self, connection: Connection, speaker: Speaker, item: Item) -> None:
-        """What a heartbeat says is true now is true now, whatever events say that were told late."""
-        states = item.message.body.get("states")
-        if not isinstance(states, list):
+        """Only where they are others than the heartbeat before said."""
+        told = item.message.body.get("states")
+        if not isinstance(told, list):
             return
-        digest = hashlib.sha256(json.dumps(states, sort_keys=True).encode()).digest()
+        digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).digest()
         if digest == speaker.states_digest:
             return
-        rows = {}
-        for body in states[:STATES_MOST]:
-            row = _state_row(speaker, body, item.received_ms)
-            if row is not None:
-                rows[row["camera_id"], row["kind"], row["zone"], row["slot"]] = row
-        table = tables.state_now
-        ids = [camera_id for camera_id, _ in speaker.cameras.values()]
-        before = {
-            (row.camera_id, row.kind, row.zone, row.slot): row
-            for row in connection.execute(select(table).where(table.c.camera_id.in_(ids)))
-        }
-        self._delete_states(connection, before.keys() - rows.keys())
-        changed = []
-        for key, row in rows.items():
-            old = before.get(key)
-            if old is not None and (old.state, old.open, old.body) == (row["state"], row["open"], row["body"]):
-                continue
-            if old is not None and old.state == row["state"] and row["event_id"] is None:
-                row["event_id"] = old.event_id
-            changed.append(row)
-        self._put_states(connection, changed)
+        states.take_heartbeat(connection, speaker.cameras, told, item.received_ms)
         self._after.append(lambda: setattr(speaker, "states_digest", digest))
-        places = {place_id for _, place_id in speaker.cameras.values()}
-        self._news["places"].update(places)
-
-    def _delete_states(self, connection: Connection, keys: Iterable[tuple[Any, ...]]) -> None:
-        listed = [{f"b_{name}": value for name, value in zip(_STATE_KEY, key, strict=True)} for key in keys]
-        if listed:
-            table = tables.state_now
-            connection.execute(
-                delete(table).where(*(table.c[name] == bindparam(f"b_{name}") for name in _STATE_KEY)), listed
-            )
-
-    def _put_states(self, connection: Connection, rows: list[Row]) -> None:
-        if rows:
-            statement = upsert(connection, tables.state_now)
-            changed = {key: statement.excluded[key] for key in ("state", "open", "since_ms", "event_id", "body")}
-            connection.execute(
-                statement.on_conflict_do_update(index_elements=list(_STATE_KEY), set_=changed),
-                rows,
-            )
+        self._news["places"].update(place_id for _, place_id in speaker.cameras.values())
 
     def _events(self, connection: Connection, items: list[Item]) -> None:
         """New ones are stored with their state and their alerts; known ones are only acknowledged again."""
@@ -287,7 +242,7 @@ class Intake:
                 item.box.states_digest = (
                     b""  # the next heartbeat is compared with what is stored, not with the one before
                 )
-            self._states_of_events(connection, list(new.values()))
+            states.take_events(connection, list(new.values()))
             for stored in new.values():
                 self._news["places"].add(stored["place_id"])
                 self._news["wall"].add(stored["camera_id"])
@@ -313,40 +268,6 @@ class Intake:
             "from_ms": from_ms, "to_ms": max(from_ms, body["to_ms"] or from_ms), "is_time_known": is_time_known, "received_ms": received_ms,
             "value": body["value"], "body": body, "still_sha256": still_sha256, "has_still": has_still, "clip_sha256": None,
         }  # fmt: skip
-
-    def _states_of_events(self, connection: Connection, events: list[Row]) -> None:
-        """Events move what is true now, in their order, unless something newer is known already."""
-        events = [row for row in events if not row["is_moment"]]
-        if not events:
-            return
-        table = tables.state_now
-        question = select(*(table.c[name] for name in _STATE_KEY), table.c.since_ms, table.c.open)
-        cameras = list({row["camera_id"] for row in events})
-        now = {
-            tuple(row[:4]): tuple(row[4:]) for row in connection.execute(question.where(table.c.camera_id.in_(cameras)))
-        }
-        put: dict[tuple[Any, ...], Row] = {}
-        gone: set[tuple[Any, ...]] = set()
-        for row in events:
-            slot = slot_of(row["kind"], row["state"])
-            key = (row["camera_id"], row["kind"], row["zone"], slot)
-            since_ms, were_open = now.get(key, (0, 0))
-            if row["from_ms"] < since_ms:
-                continue
-            are_open = max(0, were_open + (-1 if row["is_end"] else 1)) if slot else 1
-            if are_open:
-                now[key] = (row["from_ms"], are_open)
-                put[key] = {
-                    **dict(zip(_STATE_KEY, key, strict=True)), "state": row["state"], "open": are_open, "since_ms": row["from_ms"],
-                    "event_id": row["id"], "body": row["body"],
-                }  # fmt: skip
-                gone.discard(key)
-            else:
-                now.pop(key, None)
-                put.pop(key, None)
-                gone.add(key)
-        self._delete_states(connection, gone)
-        self._put_states(connection, list(put.values()))
 
     def _stills_newest(self, connection: Connection, items: list[Item]) -> None:
         if not items:
@@ -431,32 +352,6 @@ def _acknowledge(item: Item, row: Row) -> None:
     """An event whose still is not here yet is stored, and not acknowledged: the box says both again."""
     if not item.refusal and (row["still_sha256"] is None or row["has_still"]):
         item.acks = (row["id"],)
-
-
-def slot_of(kind: str, state: str) -> str:
-    """Which state of its rule and zone an event changes (nvr/events.py has the same on the box)."""
-    return "" if kind in FOLLOWING and (kind, state) not in BEGINS_AND_ENDS else state
-
-
-def _state_row(speaker: Speaker, body: Any, received_ms: int) -> Row | None:
-    """A state in a heartbeat as a row; None for one that cannot be read: the heartbeat counts all the same."""
-    if not isinstance(body, dict):
-        return None
-    camera = speaker.cameras.get(str(body.get("camera")))
-    kind, zone, state = word(body.get("kind"), 40), word(body.get("zone"), 63), word(body.get("state"), 40)
-    if camera is None or not kind or not state:
-        return None
-    since_ms, event_id, is_open = body.get("from_ms"), body.get("id"), body.get("open", 1)
-    return {
-        "camera_id": camera[0], "kind": kind, "zone": zone, "slot": slot_of(kind, state), "state": state,
-        "open": is_open if _is_whole(is_open, 10_000) else 1,
-        "since_ms": since_ms if _is_whole(since_ms, MS_MOST) else received_ms,
-        "event_id": event_id if wire.is_id(event_id) else None, "body": body,
-    }  # fmt: skip
-
-
-def _is_whole(value: Any, most: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most
 
 
 def _chunks(values: list[Any], size: int) -> Iterable[list[Any]]:

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, delete, select, update
 
 from nvr import wire
 from nvr.hub import commands, tables
+from nvr.hub.blobs import Blobs, BlobsUnusable
 from nvr.hub.changes import Changes
 from nvr.hub.database import Store
 from nvr.hub.intake import SMALL_BOX, Intake
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 
 SILENCE_LOOK_S = 5.0
 SLOW_LOOK_S = 300.0
+OBJECTS_LOOK_S = 10.0
 GRACE_MS = int(wire.SILENT_S * 1000)
 ROWS_AT_ONCE = 5_000
 
@@ -103,6 +105,36 @@ class Upkeep:
                 if gone > ROWS_AT_ONCE:
                     break
         return gone
+
+
+class ObjectsWatch:
+    """Whether clips can be stored now, found out by trying. This process's own view: its disk may be another one's, too."""
+
+    def __init__(self, blobs: Blobs, free_least_mb: int) -> None:
+        self._blobs, self._free_least_bytes = blobs, free_least_mb * 1024 * 1024
+        self.state: str = "ok"  # or a Trouble of blobs.py
+        self.free_bytes: int | None = None  # None where nobody knows
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await asyncio.to_thread(_logged, self.look)
+            await asyncio.sleep(OBJECTS_LOOK_S)
+
+    def look(self) -> None:
+        why = ""
+        try:
+            self._blobs.check()
+            self.free_bytes = self._blobs.free_bytes()
+            state = "ok" if self.free_bytes is None or self.free_bytes >= self._free_least_bytes else "full"
+        except BlobsUnusable as error:
+            self.free_bytes, state, why = None, error.trouble, f": {error}. {error.hint}"
+        if state != self.state:
+            log.log(
+                logging.INFO if state == "ok" else logging.ERROR,
+                "the store of objects: %s%s", "clips are taken again" if state == "ok" else f"{state}, boxes keep their clips", why,
+            )  # fmt: skip
+        self.state = state
 
 
 def _cameras_of(connection: Connection, box_ids: list[str]) -> list[int]:

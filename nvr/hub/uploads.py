@@ -15,6 +15,7 @@ import logging
 import re
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -80,9 +81,7 @@ class Uploads:
         if size_bytes == 0:
             raise UploadRefused("nothing has no content", 400)
         about = checked_metadata(metadata or "")
-        free_bytes = self._blobs.free_bytes()
-        if free_bytes is not None and free_bytes < self._free_least_bytes + size_bytes:
-            raise UploadRefused("no room on the hub", 507, hint="It is told to the administrator; try again later.")
+        self._check_room(self._free_least_bytes + size_bytes)
         now_ms = self._now_ms()
         gone: list[str] = []
         with self._store.writing() as connection:
@@ -128,6 +127,9 @@ class Uploads:
             upload = self._find(connection, box, upload_id)
         self._check_place(upload, offset_bytes, len(data))
         if data:
+            self._check_room(
+                self._free_least_bytes // 2
+            )  # uploads begun while there was room do not use up what is kept free
             upload = self._put_piece(box, upload, data)
         return self._finished(box, upload)
 
@@ -151,12 +153,21 @@ class Uploads:
             gone = self._forget(connection, list(old))
         self._delete(gone)
         self._delete_strangers()
+        for path in self._work_dir.iterdir():  # of processes that were killed; no clip takes an hour to put together
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_mtime < time.time() - 3600:
+                    path.unlink()
         return len(old)
 
     def expires_ms(self, upload: Found[Any]) -> int:
         return int(upload.touched_ms + self._keep_ms)
 
     # -- steps
+
+    def _check_room(self, least_bytes: int) -> None:
+        free_bytes = self._blobs.free_bytes()
+        if free_bytes is not None and free_bytes < least_bytes:
+            raise UploadRefused("no room on the hub", 507, hint="It is told to the administrator; try again later.")
 
     def _find(self, connection: Connection, box: Box, upload_id: str) -> Found[Any]:
         table = tables.upload

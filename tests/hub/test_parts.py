@@ -16,7 +16,6 @@ from nvr import wire
 from nvr.evidence import Identity
 from nvr.hub import commands, database, stills, tables
 from nvr.hub.app import Hub
-from nvr.hub.blobs import BlobGone, FolderBlobs
 from nvr.hub.checking import bounded, checked
 from nvr.hub.committer import Item
 from nvr.hub.database import DatabaseUnusable, Store, migrate, open_store
@@ -461,24 +460,6 @@ def test_a_still_is_read_whole_while_it_is_written(tmp_path):
     ended.set()
     writer.join()
     assert seen and all(set(each.jpeg) == {each.captured_ms} for each in seen)
-
-
-def test_what_was_put_is_read_in_parts_and_gone_when_deleted(tmp_path):
-    blobs = FolderBlobs(tmp_path / "objects")
-    blobs.put("objects/1/ab", b"0123456789")
-    assert b"".join(blobs.read("objects/1/ab", 2, 5)) == b"234" and blobs.size("objects/1/ab") == 10
-    blobs.delete("objects/1/ab")
-    blobs.delete("objects/1/ab")
-    with pytest.raises(BlobGone):
-        blobs.read("objects/1/ab")
-
-
-@pytest.mark.parametrize(
-    "key", ["../x", "/etc/passwd", "objects/../../x", "objects", "objects/A", "objects//x", "objects/x/"]
-)
-def test_a_key_that_leads_elsewhere_is_refused(tmp_path, key):
-    with pytest.raises(AssertionError):
-        FolderBlobs(tmp_path / "objects").put(key, b"")
 
 
 def test_messages_are_bounded():

@@ -30,7 +30,15 @@ class BrowserFault(Exception):
 class Browser:
     """One browser with one page and a profile of its own; a context manager."""
 
-    def __init__(self, *, width: int = 1280, height: int = 800, language: str = "en", dark: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        width: int = 1280,
+        height: int = 800,
+        language: str = "en",
+        dark: bool = False,
+        options: tuple[str, ...] = (),
+    ) -> None:
         if CHROMIUM is None:
             raise BrowserFault("there is no Chromium on this machine")
         self._open = contextlib.ExitStack()
@@ -43,7 +51,7 @@ class Browser:
                 "--disable-dev-shm-usage", "--disable-background-networking", "--disable-component-update",
                 "--disable-background-timer-throttling", "--disable-renderer-backgrounding",
                 "--autoplay-policy=no-user-gesture-required", f"--lang={language}", f"--accept-lang={language}",
-                f"--user-data-dir={self._profile}", f"--window-size={width},{height}", "--remote-debugging-port=0", "about:blank",
+                f"--user-data-dir={self._profile}", f"--window-size={width},{height}", "--remote-debugging-port=0", *options, "about:blank",
             ],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip

@@ -167,16 +167,32 @@ class Webhooks(BaseModel):
     webhooks: list[WebhookAnswer]
 
 
+Quiet = Annotated[str, StringConstraints(pattern=r"^(|([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d)$")]
+Families = Annotated[
+    list[Literal["service", "queue", "traffic", "incident", "people", "picture", "footage", "box", "asked"]],
+    Field(max_length=9),
+]
+Places = Annotated[list[Name], Field(max_length=1000)]
+
+
 class NotificationNew(Taken):
     title: Short
     address: Secret  # of Apprise, such as tgram://token/chat
     language: Language = "id"
-    quiet: Annotated[str, StringConstraints(pattern=r"^(|([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d)$")] = ""
-    families: Annotated[
-        list[Literal["service", "queue", "traffic", "incident", "people", "picture", "footage", "box"]],
-        Field(max_length=8),
-    ] = Field(default=[])
-    places: Annotated[list[Name], Field(max_length=1000)] | None = None
+    quiet: Quiet = ""
+    families: Families = Field(default=[])
+    places: Places | None = None
+
+
+class NotificationChange(Taken):
+    """What is not named stays; `places: null` is all of them."""
+
+    title: Short = ""
+    language: Language = "id"
+    quiet: Quiet = ""
+    families: Families = Field(default=[])
+    places: Places | None = None
+    is_on: bool = True
 
 
 class NotificationAnswer(BaseModel):

@@ -165,6 +165,14 @@ class BoxAnswer(BaseModel):
     cameras: list[dict[str, Any]]
 
 
+class StoreState(BaseModel):
+    """Whether this hub process can store what boxes bring; if not, boxes keep it."""
+
+    database: Literal["ok", "failing"]
+    objects: Literal["ok", "not mounted", "read only", "full", "failing"]
+
+
 class Boxes(BaseModel):
     now_ms: int
     boxes: list[BoxAnswer]
+    store: StoreState

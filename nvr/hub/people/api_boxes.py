@@ -77,7 +77,9 @@ def boxes(asked: Annotated[Asked, Depends(Needs(roles.HEALTH))]) -> Any:
             seen = select(camera.c.box_id).where(camera.c.place_id.in_(sorted(places)), camera.c.gone_ms.is_(None))
             question = question.where(box.c.id.in_(seen))
         found = box_answers(connection, asked, connection.execute(question).all())
-    return {"now_ms": asked.now_ms, "boxes": found}
+    hub = asked.hub
+    store = {"database": "failing" if hub.committer.trouble else "ok", "objects": hub.objects_watch.state}
+    return {"now_ms": asked.now_ms, "boxes": found, "store": store}
 
 
 @router.get("/boxes/{box_id}", response_model=answers_work.BoxAnswer)

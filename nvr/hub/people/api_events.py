@@ -143,7 +143,7 @@ def event_still(event_id: EventId, asked: Annotated[Asked, Depends(Needs(roles.S
     if found is None:
         raise Refused(404, "no still", "this event has no picture", hint="It was not sent, or its time was over.")
     data = b"".join(_bytes(asked, found.blob, 0, None))
-    asked.log_look("still seen", f"event {event_id}")
+    asked.log_still(event_id)
     headers = {"Cache-Control": "private, max-age=3600", "X-Content-Type-Options": "nosniff"}
     return Response(data, media_type="image/jpeg", headers=headers)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Depends, Path
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from nvr.hub import tables as core
 from nvr.hub.people import answers, answers_admin, guard, notify, outgoing, roles, tables
@@ -156,9 +156,7 @@ def make_notification(body: answers_admin.NotificationNew, asked: Administrator)
     if not service:
         raise Refused(422, "address", "this is no address that Apprise knows", hint="For Telegram: tgram://TOKEN/CHAT.")
     with asked.hub.store.writing() as connection:
-        place_ids = None
-        if body.places is not None:
-            place_ids = sorted({asked.place(connection, name).id for name in body.places})
+        place_ids = _place_ids(connection, asked, body.places)
         inserted = connection.execute(
             insert(tables.notification).values(
                 tenant_id=asked.tenant_id, title=body.title, address=asked.seal.close(body.address, "notification"), service=service,
@@ -171,8 +169,25 @@ def make_notification(body: answers_admin.NotificationNew, asked: Administrator)
 
 
 @router.patch("/notifications/{hook_id}", status_code=204, tags=["notifications"])
-def switch_notification(hook_id: HookId, body: answers.Switch, asked: Administrator) -> None:
-    _switch(asked, tables.notification, hook_id, body.is_on, "notification")
+def change_notification(hook_id: HookId, body: answers_admin.NotificationChange, asked: Administrator) -> None:
+    """Everything but the address, which nobody could look at before changing it: that takes a new notification."""
+    table, changed = tables.notification, body.model_dump(exclude_unset=True)
+    if changed.keys() <= {"is_on"}:
+        _switch(asked, table, hook_id, body.is_on, "notification")
+        return
+    with asked.hub.store.writing() as connection:
+        if "places" in changed:
+            changed["place_ids"] = _place_ids(connection, asked, changed.pop("places"))
+        if "families" in changed:
+            changed["families"] = sorted(set(changed["families"]))
+        this = update(table).where(table.c.id == hook_id, table.c.tenant_id == asked.tenant_id).values(**changed)
+        if connection.execute(this).rowcount != 1:
+            raise guard.not_found("notification")
+        asked.log(connection, "notification changed", f"notification {hook_id}", what=", ".join(sorted(changed)))
+
+
+def _place_ids(connection: Connection, asked: Asked, names: list[str] | None) -> list[int] | None:
+    return None if names is None else sorted({asked.place(connection, name).id for name in names})
 
 
 @router.delete("/notifications/{hook_id}", status_code=204, tags=["notifications"])
@@ -193,9 +208,9 @@ def try_notification(hook_id: HookId, asked: Administrator) -> None:
     city = asked.hub.settings.city.title
     text = "Pesan percobaan." if row.language == "id" else "This is a test message."
     trouble = notify.send(asked.seal.open(row.address, "notification"), f"{city}: nvr", text)
+    with asked.hub.store.writing() as connection:
+        asked.log(connection, "notification tried", f"notification {hook_id}", trouble=trouble)
     if trouble:
         raise Refused(
-            502, "not sent", f"the message was not taken: {trouble}", hint="Look at the address of the service."
+            502, "not sent", f"the message was not taken: {trouble}", hint="Look at the address.", trouble=trouble
         )
-    with asked.hub.store.writing() as connection:
-        asked.log(connection, "notification tried", f"notification {hook_id}")

@@ -227,6 +227,8 @@ def audit_log(
     ):  # fmt: skip
         if value is not None:
             question = question.where(condition)
+    with asked.hub.store.writing() as connection:
+        audit.fold_looks(connection, asked.now_ms, asked.tenant_id)
     with asked.hub.store.reading() as connection:
         rows = connection.execute(question.order_by(table.c.number.desc()).limit(limit)).all()
     asked.log_look("audit read", before=before, who=who, what=what, object=object)

@@ -1,7 +1,8 @@
 """The audit log: who looked at footage, took some away, told somebody to do something, or changed something.
 
 Append-only, one chain for each tenant: the hash of a row covers the row and the hash before, so a row that was changed, taken out
-or slipped in shows. Rows are written in the transaction of what they tell; what failed leaves none.
+or slipped in shows. Rows are written in the transaction of what they tell; what failed leaves none. Looks at
+stills wait in a table of their own, and come together.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from nvr.evidence import canonical_json
 from nvr.hub.database import upsert
 from nvr.hub.people import tables
 
 BEGIN = "0" * 64
+LOOK_SPAN_MS = 600_000
+LOOKS_IN_ROW = 100
 _READ_MOST = 1000
 
 
@@ -71,6 +74,33 @@ def is_said(connection: Connection, tenant_id: int, entry: Entry, since_ms: int)
         table.c.what == entry.what, table.c.object == entry.object[:300], table.c.address == entry.address[:64], table.c.at_ms >= since_ms,
     )  # fmt: skip
     return connection.execute(found.limit(1)).first() is not None
+
+
+def note_look(connection: Connection, tenant_id: int, entry: Entry, event_id: str, now_ms: int) -> None:
+    """Somebody looked at the still of an event. A list shows fifty at once: they become one row, at the latest LOOK_SPAN_MS later."""
+    table = tables.look
+    row = {"tenant_id": tenant_id, "who": entry.who[:100], "address": entry.address[:64], "event_id": event_id}
+    connection.execute(upsert(connection, table).values(**row, at_ms=now_ms).on_conflict_do_nothing())
+
+
+def fold_looks(connection: Connection, now_ms: int, tenant_id: int | None = None) -> int:
+    """Put looks into the log, one row for each person, address and span; how many rows. With `tenant_id` all of that tenant's, at once."""
+    table = tables.look
+    which = table.c.at_ms <= now_ms - LOOK_SPAN_MS if tenant_id is None else table.c.tenant_id == tenant_id
+    whose = (table.c.tenant_id, table.c.who, table.c.address)
+    count = 0
+    for owner in connection.execute(select(*whose).where(which).distinct().order_by(*whose)).all():
+        gone = delete(table).where(*(column == value for column, value in zip(whose, owner, strict=True)))
+        looks = sorted(connection.execute(gone.returning(table.c.at_ms, table.c.event_id)).all())
+        for some in (looks[begin : begin + LOOKS_IN_ROW] for begin in range(0, len(looks), LOOKS_IN_ROW)):
+            if len(some) == 1:
+                object_, more = f"event {some[0].event_id}", {"at_ms": some[0].at_ms}
+            else:
+                object_ = f"{len(some)} events"
+                more = {"from_ms": some[0].at_ms, "to_ms": some[-1].at_ms, "events": [each.event_id for each in some]}
+            append(connection, owner.tenant_id, Entry(owner.who, "still seen", object_, owner.address, more), now_ms)
+            count += 1
+    return count
 
 
 def verify(connection: Connection, tenant_id: int) -> list[str]:

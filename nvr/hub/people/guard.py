@@ -20,6 +20,7 @@ from starlette.requests import HTTPConnection
 
 from nvr.errors import NvrError
 from nvr.hub import tables
+from nvr.hub.blobs import BlobsUnusable
 from nvr.hub.people import access, alerts, audit, passwords, roles
 from nvr.hub.people import tables as people
 from nvr.hub.people.sealed import Seal
@@ -27,7 +28,6 @@ from nvr.hub.people.sealed import Seal
 COOKIE, COOKIE_PLAIN = "__Host-nvr", "nvr"
 CSRF_HEADER = "X-CSRF"
 SAFE = ("GET", "HEAD", "OPTIONS")
-LOOK_MS = 600_000
 KEY_MOST = 2**53  # of numbers in addresses: larger ones are no row, and some databases refuse them
 
 
@@ -87,10 +87,17 @@ class Asked:
         """Into the audit log, in a transaction of its own; the same look again within ten minutes is one line."""
         entry = audit.Entry(self.person.who, what, object_, self.address, more)
         with self.hub.store.reading() as connection:
-            if audit.is_said(connection, self.tenant_id, entry, self.now_ms - LOOK_MS):
+            if audit.is_said(connection, self.tenant_id, entry, self.now_ms - audit.LOOK_SPAN_MS):
                 return
         with self.hub.store.writing() as connection:
             audit.append(connection, self.tenant_id, entry, self.now_ms)
+
+    def log_still(self, event_id: str) -> None:
+        """Into the audit log, together with the others of the same list."""
+        with self.hub.store.writing() as connection:
+            audit.note_look(
+                connection, self.tenant_id, audit.Entry(self.person.who, "", "", self.address), event_id, self.now_ms
+            )
 
     # -- objects, by id, each checked by tenant and place
 
@@ -304,6 +311,7 @@ def install_errors(app: FastAPI) -> None:
         (access.UserRefused, 422, "refused"),
         (passwords.PasswordRefused, 422, "password refused"),
         (alerts.NotPossible, 409, "not possible"),
+        (BlobsUnusable, 503, "no objects"),
     ):
         app.add_exception_handler(kind, known(status, key))
 

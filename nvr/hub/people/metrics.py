@@ -1,4 +1,5 @@
-"""`/metrics` for Prometheus: numbers of one tenant, read from the database when asked; any hub process gives the same.
+"""`/metrics` for Prometheus: numbers of one tenant, read from the database when asked; any hub process gives the same,
+but for whether it can store what it is given.
 
 Needs a bearer token with the scope `metrics`. No label names a person.
 """
@@ -25,6 +26,7 @@ def metrics(asked: Annotated[Asked, Depends(Needs(roles.METRICS, everywhere=True
     registry = CollectorRegistry()
     with asked.hub.store.reading() as connection:
         fill(registry, connection, asked.tenant_id, asked.now_ms)
+    _fill_store(registry, asked.hub)
     return Response(
         generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST, "Cache-Control": "no-store"}
     )
@@ -103,6 +105,17 @@ def fill(registry: CollectorRegistry, connection: Connection, tenant_id: int, no
             )
         ).scalar_one()
     )
+
+
+def _fill_store(registry: CollectorRegistry, hub: Any) -> None:
+    """Of this process, unlike all above."""
+    can_store = Gauge("nvr_hub_can_store", "1 while what boxes bring is taken", ["what"], registry=registry)
+    can_store.labels("database").set(0 if hub.committer.trouble else 1)
+    can_store.labels("objects").set(1 if hub.objects_watch.state == "ok" else 0)
+    if hub.objects_watch.free_bytes is not None:
+        Gauge("nvr_hub_objects_free_bytes", "room under the folder of objects", registry=registry).set(
+            hub.objects_watch.free_bytes
+        )
 
 
 def _set(gauge: Gauge, label: str, heartbeat: dict[str, Any], part: str, key: str, factor: float = 1.0) -> None:

@@ -106,6 +106,16 @@ audit_head = Table(
     Column("hash", HASH, nullable=False),
 )
 
+look = Table(  # at a still, until audit.fold_looks() puts those of one person and span into one row
+    "look",
+    metadata,
+    Column("tenant_id", KEY, ForeignKey("tenant.id"), primary_key=True),
+    Column("who", String(100), primary_key=True),
+    Column("address", String(64), primary_key=True),
+    Column("event_id", String(32), primary_key=True),
+    Column("at_ms", MS, nullable=False),  # the first time
+)
+
 alert = Table(
     "alert",
     metadata,

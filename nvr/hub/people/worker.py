@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, update
 
 from nvr.hub.database import upsert
-from nvr.hub.people import alerting, deleting, mqtt, notify, outgoing, rolling, tables, webhooks
+from nvr.hub.people import alerting, audit, deleting, mqtt, notify, outgoing, rolling, tables, webhooks
 from nvr.hub.people.sealed import Seal
 
 log = logging.getLogger(__name__)
@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 LEASE = "people"
 LEASE_MS = 30_000
 ROUND_S = 2.0
+LOOKS_EVERY_S = 60.0
 DELETE_EVERY_S = 600.0
 FIRST_DELETE_S = 60.0  # after a start: a clock that is wrong then is often right a minute later
 LOOK_EVERY_S = 5.0
@@ -91,6 +92,8 @@ class Worker:
         if self._is_due("look", LOOK_EVERY_S) or self.after_box:
             self._step("boxes", self._look)
         self._step("overdue", self._overdue)
+        if self._is_due("looks", LOOKS_EVERY_S):
+            self._step("audit log", self._fold_looks)
         if self._is_due("rollouts", ROLL_EVERY_S):
             self._step("updates", self._roll_out)
         self._step("notifications", lambda: notify.send_waiting(self.hub, self.seal, self.hub.now_ms()))
@@ -123,6 +126,10 @@ class Worker:
     def _overdue(self) -> None:
         with self.hub.store.writing() as connection:
             alerting.bring_back_overdue(connection, self.hub, self.hub.now_ms())
+
+    def _fold_looks(self) -> None:
+        with self.hub.store.writing() as connection:
+            audit.fold_looks(connection, self.hub.now_ms())
 
     def _roll_out(self) -> None:
         with self.hub.store.writing() as connection:

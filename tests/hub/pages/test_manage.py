@@ -21,7 +21,7 @@ pytestmark = [
 ]
 
 BOXES = ("poka-1", "galala-1")
-PAGES = ("/users", "/holds", "/requests", "/tokens", "/webhooks", "/updates", "/audit")
+PAGES = ("/users", "/holds", "/requests", "/tokens", "/notifications", "/webhooks", "/updates", "/audit")
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +102,54 @@ def test_a_webhook_is_tried_and_says_what_its_receiver_said_last(city, browser):
     press(browser, "Hapus")
     browser.wait("!document.querySelector('[data-webhook]')", "it is gone")
     last_said(city, browser, "mencoba webhook")
+
+
+def test_a_notification_is_made_tried_and_changed_and_its_address_is_not_shown_again(city, browser):
+    receiver = Receiver()
+    try:
+        go(city, browser, "/notifications")
+        assert "Belum ada pemberitahuan" in browser.run("document.querySelector('main').innerText")
+        press(browser, "Pemberitahuan baru")
+        fill(
+            browser,
+            ("dialog input[name=title]", "Petugas jaga"),
+            ("dialog input[name=address]", f"json://127.0.0.1:{receiver.port}/kunci-layanan"),
+        )
+        browser.run("document.querySelector('dialog input[name=places][value=some]').click()")
+        browser.wait("document.querySelectorAll('dialog .scrolling input').length > 1", "the places to choose from")
+        press(browser, "Simpan pemberitahuan", "dialog")
+        browser.wait(
+            "document.querySelector('dialog')?.innerText.includes('Pilih paling sedikit satu.')", "none is not all"
+        )
+        browser.run("document.querySelector('dialog input[name=places-jembatan-poka]').click()")
+        press(browser, "Simpan pemberitahuan", "dialog")
+        card = "document.querySelector('[data-notification]')"
+        browser.wait(f"!document.querySelector('dialog') && {card}?.innerText.includes('Petugas jaga')", "it is listed")
+        said = browser.run(f"{card}.innerText")
+        assert "Jembatan Merah Putih" in said and "22:00–06:00" in said and "semua peringatan" in said
+        press(browser, "Kirim pesan percobaan")
+        browser.wait(f"{card}.innerText.includes('menerima pesan percobaan')", "the service took it")
+        assert "Pesan percobaan." in receiver.bodies[0]["message"]
+        receiver.answers = [503]
+        press(browser, "Kirim pesan percobaan")
+        browser.wait(f"{card}.innerText.includes('503')", "what the service said is shown")
+        press(browser, "Ubah")
+        browser.wait("!!document.querySelector('dialog input[name=quiet]:checked')", "the form holds what was chosen")
+        browser.run("document.querySelector('dialog input[name=quiet]').click()")
+        browser.run("document.querySelector('dialog input[name=families][value=some]').click()")
+        browser.wait("!!document.querySelector('dialog input[name=families-box]')", "the kinds to choose from")
+        browser.run("document.querySelector('dialog input[name=families-box]').click()")
+        assert browser.run("document.querySelector('dialog input[name=address]')") is None
+        press(browser, "Simpan", "dialog")
+        browser.wait(
+            f"!document.querySelector('dialog') && {card}.innerText.includes('kotak diam, disk')", "it is changed"
+        )
+        assert "kunci-layanan" not in browser.run("document.documentElement.outerHTML")
+    finally:
+        receiver.close()
+    press(browser, "Hapus")
+    browser.wait("!document.querySelector('[data-notification]')", "it is gone")
+    last_said(city, browser, "mengubah pemberitahuan")
 
 
 def test_footage_is_held_and_released_with_a_reason(city, browser):

@@ -8,6 +8,7 @@ import pyotp
 import pytest
 from sqlalchemy import func, select, update
 
+from nvr.hub import tables as core
 from nvr.hub.people import access, audit, passwords, roles, tables, throttle
 from tests.hub.people.world import PASSWORD
 
@@ -383,8 +384,8 @@ def test_log_ins_changes_and_views_are_in_the_audit_log_and_the_chain_shows_tamp
     administrator = world.as_role(roles.ADMINISTRATOR)
     entries = administrator.get("/api/v1/audit", params={"who": "ani"}).json()["entries"]
     assert [(each["what"], each["object"]) for each in reversed(entries)] == [
-        ("logged in", ""), ("wall watched", ""), ("still seen", f"event {world.own.event}"), ("clip exported", f"clip {world.own.clip}"),
-        ("alert acknowledged", f"alert {world.own.alert}"),
+        ("logged in", ""), ("wall watched", ""), ("clip exported", f"clip {world.own.clip}"), ("alert acknowledged", f"alert {world.own.alert}"),
+        ("still seen", f"event {world.own.event}"),
     ]  # fmt: skip
     assert {each["address"] for each in entries} == {"203.0.113.7"}
     assert administrator.get("/api/v1/audit/check").json() == {"is_whole": True, "faults": []}
@@ -399,6 +400,43 @@ def test_log_ins_changes_and_views_are_in_the_audit_log_and_the_chain_shows_tamp
             connection.execute(change)
             assert audit.verify(connection, 1), change
             connection.rollback()
+
+
+def test_a_list_of_stills_is_one_line_in_the_audit_log_that_names_every_one_of_them(world, ani):
+    ani.post("/api/v1/session", json=LOGIN)
+    with world.hub.store.reading() as connection:
+        still = connection.execute(
+            select(core.event.c.still_sha256).where(core.event.c.id == world.own.event)
+        ).scalar_one()
+    events = [world.store_event("tamper", "covered", still_sha256=still, has_still=True)["id"] for _ in range(3)]
+    events.append(world.own.event)
+    for event_id in (*events, *events):
+        assert ani.get(f"/api/v1/events/{event_id}/still").status_code == 200
+        world.clock.pass_s(1)
+
+    def lines() -> list[dict]:
+        with world.hub.store.reading() as connection:
+            table = tables.audit
+            return [
+                dict(row) for row in connection.execute(select(table).where(table.c.what == "still seen")).mappings()
+            ]
+
+    def fold() -> None:
+        with world.hub.store.writing() as connection:
+            audit.fold_looks(connection, world.clock.now)
+
+    fold()
+    assert lines() == []
+    world.clock.pass_s(600)
+    fold()
+    (line,) = lines()
+    assert (line["who"], line["address"], line["object"]) == ("ani", "203.0.113.7", "4 events")
+    assert line["more"]["events"] == events and line["more"]["to_ms"] - line["more"]["from_ms"] == 3000
+    ani.get(f"/api/v1/events/{events[0]}/still")
+    world.as_role(roles.ADMINISTRATOR).get("/api/v1/audit")  # who reads the log reads all of it
+    assert [each["object"] for each in lines()] == ["4 events", f"event {events[0]}"]
+    with world.hub.store.reading() as connection:
+        assert audit.verify(connection, 1) == []
 
 
 def test_what_failed_leaves_no_line_in_the_audit_log_and_lines_written_at_the_same_time_follow_each_other(world):

@@ -283,6 +283,38 @@ def test_a_service_that_is_away_gets_its_message_when_it_is_back(world, receiver
     assert next(each for each in shown if each["id"] == number)["waiting"] == 0
 
 
+def test_what_somebody_is_told_of_and_when_can_be_changed_without_the_address(world, receiver):
+    number = target(world, receiver, families=["box"], quiet="22:00-06:00")
+    client = world.as_role(roles.ADMINISTRATOR)
+
+    def shown() -> dict:
+        listed = client.get("/api/v1/notifications").json()["notifications"]
+        return next(each for each in listed if each["id"] == number)
+
+    def change(**body):
+        return client.patch(f"/api/v1/notifications/{number}", json=body).status_code
+
+    assert change(families=["traffic", "asked"], places=[world.own.place], language="en", title="Shift") == 204
+    after = shown()
+    assert {key: after[key] for key in ("title", "language", "quiet", "families", "places", "is_on")} == {
+        "title": "Shift", "language": "en", "quiet": "22:00-06:00", "families": ["asked", "traffic"],
+        "places": [world.own.place], "is_on": True,
+    }  # fmt: skip
+    assert change(places=None, quiet="") == 204
+    after = shown()
+    assert after["places"] is None and after["quiet"] == "" and after["families"] == ["asked", "traffic"]
+    assert (
+        change(places=["nowhere"]) == 404 and change(quiet="25:00-06:00") == 422 and change(address="json://x") == 422
+    )
+    assert world.as_role(roles.OPERATOR).patch(f"/api/v1/notifications/{number}", json={}).status_code == 403
+    world.store_event("congestion", "jam", world.own)
+    world.clock.pass_s(61)
+    tell(world)
+    assert receiver.bodies[0]["title"] == "Kota: Traffic jam"
+    said = [each["what"] for each in client.get("/api/v1/audit").json()["entries"]]
+    assert said.count("notification changed") == 2
+
+
 def test_the_address_of_a_service_is_neither_stored_in_clear_nor_shown_nor_logged(world, receiver, caplog):
     number = target(world, receiver)
     client = world.as_role(roles.ADMINISTRATOR)

@@ -18,7 +18,7 @@ const STALL_MS = 8_000;
 const RETRY_MS = [500, 2000, 5000];
 const decoder = new TextDecoder();
 
-export type LiveState = { what: "opening" } | { what: "playing"; ageMs: number; skippedS: number } | { what: "broken"; reason: string } | { what: "refused"; reason: string };
+export type LiveState = { what: "opening" } | { what: "playing"; ageMs: number; skipped: number } | { what: "broken"; reason: string } | { what: "refused"; reason: string };
 
 export class Live {
   private socket: WebSocket | null = null;
@@ -87,7 +87,7 @@ export class Live {
       old.close();
       this.tell({ what: "broken", reason: "" });
       this.open();
-    } else if (ageMs !== null && this.socket) this.tell({ what: "playing", ageMs, skippedS: this.skipped });
+    } else if (this.socket) this.tell(ageMs === null ? { what: "opening" } : { what: "playing", ageMs, skipped: this.skipped });
   }
 
   close(): void {

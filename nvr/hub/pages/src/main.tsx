@@ -31,6 +31,7 @@ const Requests = lazy(() => import("./pages/requests").then((page) => page.Reque
 const RequestPage = lazy(() => import("./pages/request").then((page) => page.RequestPage));
 const Tokens = lazy(() => import("./pages/tokens").then((page) => page.Tokens));
 const Webhooks = lazy(() => import("./pages/webhooks").then((page) => page.Webhooks));
+const Notifications = lazy(() => import("./pages/notifications").then((page) => page.Notifications));
 const Updates = lazy(() => import("./pages/updates").then((page) => page.Updates));
 const Account = lazy(() => import("./pages/account").then((page) => page.Account));
 
@@ -71,6 +72,7 @@ function Inside() {
           <Route path="/requests/:id" component={RequestPage} />
           <Route path="/tokens" component={Tokens} />
           <Route path="/webhooks" component={Webhooks} />
+          <Route path="/notifications" component={Notifications} />
           <Route path="/updates" component={Updates} />
           <Route path="/account" component={Account} />
           <Route default component={NotFound} />

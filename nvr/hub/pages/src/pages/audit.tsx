@@ -35,7 +35,7 @@ function roleWords(roles: unknown[]): string {
 }
 
 function moreWords(more: Record<string, unknown>): string {
-  const { from_ms, to_ms, roles, ...rest } = more;
+  const { from_ms, to_ms, roles, events: _, ...rest } = more; // events: their ids, for programs
   const span = typeof from_ms === "number" && typeof to_ms === "number" ? `${at(from_ms)} – ${at(to_ms)}` : "";
   const others = Object.entries(rest)
     .filter(([, value]) => value !== "" && value !== null && value !== undefined)
@@ -47,6 +47,7 @@ function moreWords(more: Record<string, unknown>): string {
 function ObjectWords(props: { object: string; places: Place[] }) {
   const [kind = "", ...rest] = props.object.split(" ");
   const name = rest.join(" ");
+  if (name === "events") return <>{t("manyEvents", kind)}</>;
   if (!name || !isKnown("thing", kind)) return <>{props.object}</>;
   const short = /^[0-9a-f]{32,}$/.test(name) ? `${name.slice(0, SHORT)}…` : name;
   const words = `${said("thing", kind)} ${short}`;

@@ -223,8 +223,32 @@ function CodeDialog(props: { onClose: () => void }) {
 
 const ORDER = { silent: 0, here: 1, "never heard": 2, blocked: 3 };
 
+interface Store {
+  database: string;
+  objects: string;
+}
+
+/** What keeps the hub itself from storing; boxes hold on to everything meanwhile. */
+function StoreTrouble(props: { store: Store }) {
+  const { database, objects } = props.store;
+  return (
+    <>
+      {database !== "ok" && (
+        <p class="fault" role="alert">
+          {t("hubDatabaseFails")} {t("boxesKeepAll")}
+        </p>
+      )}
+      {objects !== "ok" && (
+        <p class="fault" role="alert" data-store={objects}>
+          {said("store", objects)} {t("boxesKeepClips")}
+        </p>
+      )}
+    </>
+  );
+}
+
 export function Boxes() {
-  const answer = useAnswer<{ boxes: Box[] }>("/boxes", "boxes");
+  const answer = useAnswer<{ boxes: Box[]; store: Store }>("/boxes", "boxes");
   const [isNew, setNew] = useState(false);
   return (
     <>
@@ -237,19 +261,22 @@ export function Boxes() {
         )}
       </div>
       <Shown answer={answer}>
-        {({ boxes }) =>
-          boxes.length === 0 ? (
-            <Empty icon="boxes" title={t("noBoxes")} hint={t("noBoxesHint")} />
-          ) : (
-            <div class="boxes">
-              {[...boxes]
-                .sort((a, b) => ORDER[a.state] - ORDER[b.state] || troubles(b).length - troubles(a).length || a.name.localeCompare(b.name))
-                .map((box) => (
-                  <BoxCard key={box.id} box={box} again={answer.again} />
-                ))}
-            </div>
-          )
-        }
+        {({ boxes, store }) => (
+          <>
+            <StoreTrouble store={store} />
+            {boxes.length === 0 ? (
+              <Empty icon="boxes" title={t("noBoxes")} hint={t("noBoxesHint")} />
+            ) : (
+              <div class="boxes">
+                {[...boxes]
+                  .sort((a, b) => ORDER[a.state] - ORDER[b.state] || troubles(b).length - troubles(a).length || a.name.localeCompare(b.name))
+                  .map((box) => (
+                    <BoxCard key={box.id} box={box} again={answer.again} />
+                  ))}
+              </div>
+            )}
+          </>
+        )}
       </Shown>
       {isNew && <CodeDialog onClose={() => setNew(false)} />}
     </>

@@ -268,7 +268,7 @@ export function CameraPage(props: { id: string }) {
                 </a>
               )}
             </div>
-            <Viewer camera={camera} stream={window.innerWidth < 700 ? stream : full} stored={stored} onLive={() => setStored(null)} />
+            <Viewer camera={camera} stream={window.innerWidth < 700 ? stream : full} small={stream} stored={stored} onLive={() => setStored(null)} />
             <Day camera={camera} title={title} atMs={atMs} onPlay={(what) => (setStored(what), window.scrollTo({ top: 0 }))} />
           </>
         );

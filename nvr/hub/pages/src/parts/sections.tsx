@@ -15,6 +15,7 @@ const SECTIONS: Section[] = [
   { key: "holds", address: "/holds", isFor: () => may("hold") },
   { key: "requests", address: "/requests", isFor: () => may("administer") },
   { key: "tokens", address: "/tokens", isFor: () => may("hold") || may("administer") },
+  { key: "notifications", address: "/notifications", isFor: () => may("administer") },
   { key: "webhooks", address: "/webhooks", isFor: () => may("administer") },
   { key: "updates", address: "/updates", isFor: () => may("administer") },
   { key: "audit", address: "/audit", isFor: () => may("administer") },
