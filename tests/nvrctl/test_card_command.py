@@ -18,6 +18,7 @@ from nvr import site as site_room
 from nvr import wire
 from tools.nvrctl import card as card_module
 from tools.nvrctl import selector
+from tools.nvrctl.claims import Claims
 from tools.nvrctl.partitions import partitions
 from tools.nvrctl.program import nvrctl
 
@@ -85,16 +86,102 @@ def test_a_second_card_for_a_box_needs_to_be_asked_for_and_takes_back_the_first_
     assert sorted(each["is_revoked"] for each in codes) == [False, True]
 
 
-def test_a_folder_for_more_boxes_than_readers_goes_on_where_it_was(desk):
+def sites(desk: Path, count: int) -> None:
     (desk / "sites").mkdir()
-    for number in (1, 2, 3):
+    for number in range(1, count + 1):
         (desk / "sites" / f"{number}.yaml").write_text(SITE.replace("waihaong-1", f"waihaong-{number}"))
-    for devices, boxes in ((["a.img", "b.img"], ["waihaong-1", "waihaong-2"]), (["c.img"], ["waihaong-3"])):
-        told = json.loads(call("card", "write", "box.img.zst", *devices, "--site", "sites", "--yes", "--json").stdout)
-        assert [card["box"] for card in told["cards"]] == boxes
+
+
+def write_sites(*arguments: str, status: int = 0):
+    return call("card", "write", "box.img.zst", *arguments, "--site", "sites", "--yes", status=status)
+
+
+def boxes(result) -> list[str]:
+    return [each["box"] for each in json.loads(result.stdout)["cards"]]
+
+
+def test_a_folder_for_more_boxes_than_readers_goes_on_where_it_was(desk):
+    sites(desk, 3)
+    for devices, names in ((["a.img", "b.img"], ["waihaong-1", "waihaong-2"]), (["c.img"], ["waihaong-3"])):
+        assert boxes(write_sites(*devices, "--json")) == names
     assert (
         "--again" in call("card", "write", "box.img.zst", "d.img", "--site", "sites/1.yaml", "--yes", status=1).output
     )
+
+
+def test_more_cards_than_boxes_without_one_are_refused_with_the_numbers_and_no_box_is_invented(desk):
+    """The line of the guide, given a second time for the third of three boxes, wrote it and a fourth that nobody has: with the third's
+    cameras and password, and exit status 0."""
+    sites(desk, 3)
+    write_sites("a.img", "b.img")
+    output = write_sites("c.img", "d.img", status=2).output
+    assert "2 cards are too many: of 3 site files 1 have no card yet" in output and "3.yaml" in output
+    assert not (desk / "c.img").exists() and not (desk / "cards" / "waihaong-4.json").exists()
+    assert boxes(write_sites("c.img", "--json")) == ["waihaong-3"]
+    assert "of 3 site files 0 have no card yet" in write_sites("d.img", status=2).output
+
+
+def test_a_folder_with_one_site_file_is_for_one_card(desk):
+    sites(desk, 1)
+    assert "of 1 site file 1 have no card yet" in write_sites("a.img", "b.img", status=2).output
+
+
+def test_several_site_files_are_written_as_far_as_they_have_no_card(desk):
+    sites(desk, 2)
+    both = ("--site", "sites/1.yaml", "--site", "sites/2.yaml", "--yes")
+    call("card", "write", "box.img.zst", "a.img", *both)
+    assert "1 have no card yet" in call("card", "write", "box.img.zst", "b.img", "c.img", *both, status=2).output
+    assert boxes(call("card", "write", "box.img.zst", "b.img", *both, "--json")) == ["waihaong-2"]
+
+
+def test_again_takes_as_many_site_files_as_cards(desk):
+    sites(desk, 2)
+    write_sites("a.img", "b.img")
+    assert "2 site files" in write_sites("c.img", "--again", status=2).output
+    assert boxes(write_sites("c.img", "d.img", "--again", "--json")) == ["waihaong-1", "waihaong-2"]
+
+
+def test_a_box_that_another_nvrctl_is_writing_counts_as_taken(desk):
+    sites(desk, 2)
+    with Claims(desk / "cards") as elsewhere:
+        assert elsewhere.take("waihaong-1")
+        assert boxes(write_sites("a.img", "--json")) == ["waihaong-2"]
+        assert "1 of them being written by another" in write_sites("b.img", status=2).output
+        for more in ((), ("--again",)):
+            output = write("b.img", *more, status=1).output
+            assert "a card for waihaong-1 is being written at this moment" in output
+    assert boxes(write_sites("b.img", "--json")) == ["waihaong-1"]
+
+
+@pytest.mark.slow
+def test_two_terminals_at_once_never_write_the_same_box(desk):
+    sites(desk, 2)
+    both = [start("card", "write", "box.img.zst", f"{name}.img", "--site", "sites", "--yes", cwd=desk) for name in "ab"]
+    outputs = [process.communicate(timeout=120)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    assert {site_on(desk / f"{name}.img").box for name in "ab"} == {"waihaong-1", "waihaong-2"}
+    codes = json.loads((desk / "cards" / "codes.json").read_text())["codes"]
+    assert {each["box"] for each in codes} == {"waihaong-1", "waihaong-2"}
+
+
+def test_a_writing_that_was_killed_leaves_its_box_free(desk):
+    script = (
+        "import pathlib, sys; from tools.nvrctl.claims import Claims\n"
+        "claims = Claims(pathlib.Path('cards')); print(claims.take('waihaong-1'), flush=True); sys.stdin.read()"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", script],
+        cwd=desk,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert other.stdout.readline() == "True\n"
+    write("a.img", status=1)
+    other.kill()
+    other.communicate(timeout=60)
+    write("a.img")
 
 
 def test_it_asks_and_no_is_no(desk):

@@ -16,9 +16,11 @@ from tools.nvrctl.output import FILE, FOLDER, confirm, json_option, many, print_
 
 if TYPE_CHECKING:
     from tools.nvrctl.burn import Card, Verdict
+    from tools.nvrctl.claims import Claims
     from tools.nvrctl.disks import DiskFacts
     from tools.nvrctl.identity import Identity
     from tools.nvrctl.image_file import ImageFile
+    from tools.nvrctl.records import Records
 
 AT_ONCE_MOST = 32
 
@@ -104,7 +106,7 @@ def _besides_options(command):  # type: ignore[no-untyped-def]
     return with_besides
 
 
-_SITE_HELP = "Site file, or a folder of them; may be given several times. One, whose box name is counted on; or the next that have no card yet."
+_SITE_HELP = "A folder of site files, or several: the next that have no card yet are written. One file alone: its box name is counted on for several cards."
 
 
 @card.command()
@@ -154,27 +156,55 @@ def write(
         nvrctl card write box.img.zst /dev/sd[b-k] --site sites
         nvrctl card write box.img.zst waihaong-1.img --site sites/waihaong-1.yaml
     """
-    from tools.nvrctl import identity, image_file
+    from tools.nvrctl import image_file
+    from tools.nvrctl.claims import Claims
     from tools.nvrctl.records import Records
-    from tools.nvrctl.site import site_files
 
     targets = _targets(devices)
     records = Records(folder)
-    paths = site_files(sites)
-    if len(paths) > len(targets) and not again:
-        paths = _waiting(records, paths)[: len(targets)]  # a folder for ten boxes, and three readers
-    identities = identity.identities(paths, len(targets))
-    if not again:
-        records.check_new(identities)
     found = image_file.look_at(image)
     facts = _facts(targets, found, even_if_not_removable)
-    _show(found, targets, facts, identities)
-    confirm(f"Erase {'these' if len(targets) > 1 else 'this'} {many(len(targets), 'card')} and write?", yes=yes)
-    verdicts = _written(found, targets, facts, identities, records, besides)
+    with Claims(folder) as claims:
+        identities = _chosen(records, claims, sites, len(targets), again=again)
+        _show(found, targets, facts, identities)
+        confirm(f"Erase {'these' if len(targets) > 1 else 'this'} {many(len(targets), 'card')} and write?", yes=yes)
+        verdicts = _written(found, targets, facts, identities, records, besides)
     _told(context, found, targets, identities, verdicts, records, as_json=as_json)
 
 
-def _waiting(records: Any, paths: Sequence[Path]) -> list[Path]:
+def _chosen(records: Records, claims: Claims, sites: Sequence[Path], count: int, *, again: bool) -> list[Identity]:
+    """Who the cards become, each box claimed. Raises click.UsageError for more cards than boxes, and NvrError."""
+    from tools.nvrctl import identity
+    from tools.nvrctl.records import box_of
+    from tools.nvrctl.site import site_files
+
+    paths = site_files(sites)
+    is_counted_on = len(sites) == 1 and sites[0].is_file()
+    if again or is_counted_on:
+        if not is_counted_on and len(paths) != count:
+            raise click.UsageError(
+                f"{many(count, 'card')} and {many(len(paths), 'site file')}: --again wants one for each card, in the same order."
+            )
+        identities = identity.identities(paths, count)
+        records.claim(identities, claims)
+        if not again:
+            records.check_new(identities)
+        return identities
+    identity.check_names([box_of(path) for path in paths])
+    free = records.claimed_for(paths, count, claims)  # a folder for ten boxes, and three readers
+    if len(free) < count:
+        waiting = records.without_card(paths)
+        elsewhere = (
+            f", {len(waiting) - len(free)} of them being written by another nvrctl" if len(waiting) > len(free) else ""
+        )
+        raise click.UsageError(
+            f"{many(count, 'card')} are too many: of {many(len(paths), 'site file')} {len(waiting)} have no card yet{elsewhere}. "
+            f"{len(free)} can be written now{': ' + ', '.join(path.name for path in free) if free else ''}; --again makes another card for a box that has one."
+        )
+    return identity.identities(free, count)
+
+
+def _waiting(records: Records, paths: Sequence[Path]) -> list[Path]:
     """The site files that have no card yet. Raises NvrError when all have one."""
     found: list[Path] = records.without_card(paths)
     if not found:

@@ -84,13 +84,18 @@ def identities(site_paths: Sequence[Path], count: int) -> list[Identity]:
             f"{len(site_paths)} site files for {count} card{'s' if count > 1 else ''}",
             hint="As many site files as cards, in the same order; or one file, whose box name is counted on.",
         )
+    check_names(names)
+    return [prepared(path, name, new_code()) for path, name in zip(sources, names, strict=True)]
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raises CannotPrepare when two of these boxes have one name."""
     for name in names:
         if names.count(name) > 1:
             raise CannotPrepare(
                 f"two of the site files are for the box {name}",
                 hint="Two boxes never share a name: change `box:` in one of them.",
             )
-    return [prepared(path, name, new_code()) for path, name in zip(sources, names, strict=True)]
 
 
 def _site(path: Path) -> Site:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nvr.errors import NvrError
+from tools.nvrctl.claims import Claims, changing
 from tools.nvrctl.identity import Identity
 
 CODE_DAYS = 90.0  # from the laptop to the pole; an enrolled box needs it no more
@@ -23,6 +24,10 @@ CODE_DAYS = 90.0  # from the laptop to the pole; an enrolled box needs it no mor
 
 class AlreadyGiven(NvrError):
     """The identity is on a card already."""
+
+
+class BeingWritten(NvrError):
+    """Another writing has the box at this moment."""
 
 
 class RecordsUnreadable(NvrError):
@@ -54,9 +59,34 @@ class Records:
 
     def without_card(self, paths: Sequence[Path]) -> list[Path]:
         """Those of these site files whose boxes have no good card, in their order. Raises SiteFaulty."""
-        from nvr import site
+        return [path for path in paths if self.good_card(box_of(path)) is None]
 
-        return [path for path in paths if self.good_card(site.load(path).box) is None]
+    def claimed_for(self, paths: Sequence[Path], most: int, claims: Claims) -> list[Path]:
+        """The first `most` of these site files whose boxes have no good card, each claimed; those being written elsewhere are passed over.
+
+        Raises SiteFaulty, RecordsUnreadable, OSError.
+        """
+        found: list[Path] = []
+        for path in paths:
+            if len(found) == most:
+                break
+            box = box_of(path)
+            if claims.take(box):
+                # Looked at only now: whoever had it before may have finished a card for it.
+                if self.good_card(box) is None:
+                    found.append(path)
+                else:
+                    claims.let_go(box)
+        return found
+
+    def claim(self, identities: Sequence[Identity], claims: Claims) -> None:
+        """Raises BeingWritten when another writing has one of these boxes."""
+        for identity in identities:
+            if not claims.take(identity.box):
+                raise BeingWritten(
+                    f"a card for {identity.box} is being written at this moment, by another nvrctl",
+                    hint="Two boxes never share a name: wait until that one has ended.",
+                )
 
     def cards_of(self, box: str) -> list[dict[str, Any]]:
         path = self.folder / f"{box}.json"
@@ -84,13 +114,15 @@ class Records:
             "size_bytes": device.get("size_bytes"), "image": image["name"], "image_sha256": image.get("sha256") or None,
             "written_at": now.isoformat(timespec="seconds"), "verdict": "being written",
         }  # fmt: skip
-        self._save(identity.box, [*self.cards_of(identity.box), card])
+        with changing(self.folder):
+            self._save(identity.box, [*self.cards_of(identity.box), card])
 
     def end(self, identity: Identity, verdict: str) -> None:
         """What became of the card begun last for this box."""
-        cards = self.cards_of(identity.box)
-        cards[-1]["verdict"] = verdict
-        self._save(identity.box, cards)
+        with changing(self.folder):
+            cards = self.cards_of(identity.box)
+            cards[-1]["verdict"] = verdict
+            self._save(identity.box, cards)
 
     def _save(self, box: str, cards: list[dict[str, Any]]) -> None:
         write(self.folder / f"{box}.json", json.dumps({"cards": cards}, indent=2, ensure_ascii=False) + "\n")
@@ -119,6 +151,13 @@ class Records:
 
     def _write_codes(self) -> None:
         write(self.folder / "codes.json", json.dumps({"version": 1, "codes": self.codes()}, indent=2) + "\n")
+
+
+def box_of(path: Path) -> str:
+    """The box that a site file is for. Raises SiteFaulty."""
+    from nvr import site
+
+    return site.load(path).box
 
 
 def write(path: Path, content: str | bytes) -> None:
