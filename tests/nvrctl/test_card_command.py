@@ -16,8 +16,7 @@ from click.testing import CliRunner
 
 from nvr import site as site_room
 from nvr import wire
-from tools.nvrctl import card as card_module
-from tools.nvrctl import selector
+from tools.nvrctl import card_targets, selector
 from tools.nvrctl.claims import Claims
 from tools.nvrctl.partitions import partitions
 from tools.nvrctl.program import nvrctl
@@ -186,15 +185,43 @@ def test_a_writing_that_was_killed_leaves_its_box_free(desk):
 
 def test_it_asks_and_no_is_no(desk):
     (desk / "a.img").write_bytes(b"precious")
-    result = CliRunner().invoke(nvrctl, ["card", "write", "box.img.zst", "a.img", "--site", "site.yaml"], input="n\n")
+    result = CliRunner().invoke(
+        nvrctl, ["card", "write", "box.img.zst", "a.img", "--site", "site.yaml", "--replace"], input="n\n"
+    )
     assert result.exit_code == 2 and "--yes" in result.output  # nobody can be asked: no terminal
     assert (desk / "a.img").read_bytes() == b"precious"
 
 
 def test_what_would_be_erased_is_shown(desk):
     (desk / "a.img").write_bytes(b"precious")
-    output = write("a.img", "b.img").output
+    output = write("a.img", "b.img", "--replace").output
     assert "exists, is replaced" in output and "8.4 MB of it data" in output and "waihaong-2" in output
+
+
+@pytest.mark.parametrize(
+    "name", ["box.img.zst", "box.img.bmap", "box.img.zst.sha256", "site.yaml", "cards/waihaong-1.json", "cards/new.img"]
+)
+def test_what_a_card_is_made_from_is_never_written_over(desk, name):
+    """`card write box.img.zst box.img.zst` took the place of the image with a card made from it."""
+    write("a.img")
+    before = {path: path.read_bytes() for path in desk.rglob("*") if path.is_file()}
+    if (desk / name).exists():
+        os.link(desk / name, desk / "link.img")
+        assert "not written over" in write("link.img", "--replace", "--again", status=1).output
+        (desk / "link.img").unlink()
+    output = write(name, "--replace", "--again", status=1).output
+    assert "not written over" in output or "among the records" in output
+    assert {path: path.read_bytes() for path in desk.rglob("*") if path.is_file()} == before
+
+
+def test_a_file_that_is_no_image_for_a_box_is_replaced_only_when_that_is_said(desk):
+    (desk / "thesis.odt").write_bytes(b"precious")
+    assert "--replace" in write("thesis.odt", status=1).output
+    assert (desk / "thesis.odt").read_bytes() == b"precious"
+    write("thesis.odt", "--replace")
+    write("thesis.odt", "--again")  # now it is one of ours
+    (desk / "empty.img").touch()
+    write("empty.img", "--again")
 
 
 @pytest.mark.parametrize(
@@ -239,7 +266,7 @@ def test_a_damaged_image_makes_no_file(desk):
 
 
 def test_a_full_disk_is_said_before_anything_is_written(desk, monkeypatch):
-    monkeypatch.setattr(card_module, "_free_bytes", lambda path: 1000)
+    monkeypatch.setattr(card_targets, "free_bytes_at", lambda path: 1000)
     assert "1.0 kB free" in write("a.img", status=1).output
 
 

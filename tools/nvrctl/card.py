@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from tools.nvrctl.identity import Identity
     from tools.nvrctl.image_file import ImageFile
     from tools.nvrctl.records import Records
-
-AT_ONCE_MOST = 32
 
 
 @click.group()
@@ -121,6 +118,7 @@ _SITE_HELP = "A folder of site files, or several: the next that have no card yet
     is_flag=True,
     help="Write a disk that is built in, or larger than any card. Never the one this machine runs from.",
 )
+@click.option("--replace", is_flag=True, help="Replace a plain file also where it is no image for a box.")
 @_besides_options
 @json_option
 @yes_option
@@ -134,6 +132,7 @@ def write(
     besides: dict[str, bytes],
     again: bool,
     even_if_not_removable: bool,
+    replace: bool,
     as_json: bool,
     yes: bool,
 ) -> None:
@@ -142,8 +141,8 @@ def write(
     All cards are written at once, from one unpacking. Each gets its own box name and one-time code; a printed label (PDF) for
     each lies in the records afterwards. A DEVICE that is no device is a plain file, for any other writer of cards.
 
-    What makes no sense is refused: the disk this machine runs from, disks in use, disks that are not removable, cards too small. Before
-    anything is erased you see what it is and are asked. A card is good when all of it was read back, past the computer's memory, and
+    What makes no sense is refused: the disk this machine runs from, disks in use, disks that are not removable, cards too small; the
+    image, a site file, the records; a plain file that is no image for a box, without --replace. Before anything is erased you see what it is and are asked. A card is good when all of it was read back, past the computer's memory, and
     was what had been sent, and when it really has the size it claims. The partition table is written last: whatever stops the
     writing (Ctrl-C, a pulled card, a power cut) leaves a card that looks empty, never one that looks whole and is not.
 
@@ -156,14 +155,16 @@ def write(
         nvrctl card write box.img.zst /dev/sd[b-k] --site sites
         nvrctl card write box.img.zst waihaong-1.img --site sites/waihaong-1.yaml
     """
-    from tools.nvrctl import image_file
+    from tools.nvrctl import card_targets, image_file
     from tools.nvrctl.claims import Claims
     from tools.nvrctl.records import Records
+    from tools.nvrctl.site import site_files
 
-    targets = _targets(devices)
+    targets = card_targets.targets(devices)
     records = Records(folder)
     found = image_file.look_at(image)
-    facts = _facts(targets, found, even_if_not_removable)
+    card_targets.check_files(targets, found, site_files(sites), folder, may_replace=replace)
+    facts = card_targets.facts(targets, found, even_if_not_removable)
     with Claims(folder) as claims:
         identities = _chosen(records, claims, sites, len(targets), again=again)
         _show(found, targets, facts, identities)
@@ -213,65 +214,6 @@ def _waiting(records: Records, paths: Sequence[Path]) -> list[Path]:
             hint=f"`nvrctl card write --again` makes another; the records lie in {records.folder}.",
         )
     return found
-
-
-def _targets(devices: Sequence[str]) -> list[Path]:
-    """Each once. Raises click.UsageError."""
-    found: dict[str, Path] = {}
-    for text in devices:
-        path = Path(text)
-        real = os.path.realpath(path)
-        if real in found:
-            raise click.UsageError(
-                f"{text} is given twice{'' if text == str(found[real]) else f' (it is {found[real]})'}."
-            )
-        if not path.exists() and (real.startswith("/dev/") or not path.absolute().parent.is_dir()):
-            raise click.UsageError(f"There is no device {text}. `nvrctl card ls` lists what is there.")
-        if path.is_dir():
-            raise click.UsageError(f"{text} is a folder: give a device, or the name of a file.")
-        found[real] = path
-    if len(found) > AT_ONCE_MOST:
-        raise click.UsageError(f"{len(found)} cards at once are too many, {AT_ONCE_MOST} at most.")
-    return list(found.values())
-
-
-def _facts(targets: Sequence[Path], image: ImageFile, even_if_not_removable: bool) -> list[DiskFacts | None]:
-    """What each target is, None for a plain file. Raises CardRefused with every refusal at once."""
-    from tools.nvrctl import disks
-
-    facts: list[DiskFacts | None] = []
-    refusals = []
-    for path in targets:
-        if path.is_file() or not path.exists():
-            facts.append(None)
-            free_bytes = _free_bytes(path)
-            if free_bytes < image.map.mapped_bytes:
-                refusals.append(
-                    disks.CardRefused(
-                        f"there are {size_text(free_bytes)} free for {path}, the image takes {size_text(image.map.mapped_bytes)}",
-                        hint="Write it elsewhere.",
-                    )
-                )
-            continue
-        try:
-            disk = disks.disk_at(str(path))
-        except disks.CardRefused as error:
-            refusals.append(error)
-            continue
-        refused = disks.refusal(disk, image.size_bytes, even_if_not_removable=even_if_not_removable)
-        if refused is not None:
-            refusals.append(refused)
-        facts.append(disk)
-    if refusals:
-        raise disks.CardRefused(
-            "\n".join(map(str, refusals)), hint="\n        ".join(dict.fromkeys(each.hint for each in refusals))
-        )
-    return facts
-
-
-def _free_bytes(path: Path) -> int:
-    state = os.statvfs(path.absolute().parent)
-    return state.f_bavail * state.f_frsize
 
 
 def _show(
