@@ -152,6 +152,15 @@ def test_a_box_that_another_nvrctl_is_writing_counts_as_taken(desk):
     assert boxes(write_sites("b.img", "--json")) == ["waihaong-1"]
 
 
+@pytest.mark.parametrize("site", [("--site", "sites"), ("--site", "sites/1.yaml"), ("--site", "sites", "--again")])
+def test_a_box_called_codes_is_refused_before_its_card_is_written(desk, site):
+    """Its record would be cards/codes.json: the card was written, and only then it failed."""
+    sites(desk, 1)
+    (desk / "sites" / "1.yaml").write_text(SITE.replace("waihaong-1", "codes"))
+    output = call("card", "write", "box.img.zst", "a.img", *site, "--yes", status=1).output
+    assert "a box cannot be called codes" in output and not list(desk.glob("a.img*"))
+
+
 @pytest.mark.slow
 def test_two_terminals_at_once_never_write_the_same_box(desk):
     sites(desk, 2)

@@ -19,6 +19,7 @@ from nvr.errors import NvrError
 from tools.nvrctl.claims import Claims, changing
 from tools.nvrctl.identity import Identity
 
+CODES = "codes.json"
 CODE_DAYS = 90.0  # from the laptop to the pole; an enrolled box needs it no more
 
 
@@ -28,6 +29,10 @@ class AlreadyGiven(NvrError):
 
 class BeingWritten(NvrError):
     """Another writing has the box at this moment."""
+
+
+class NameUnusable(NvrError):
+    """No record can have the name of this box."""
 
 
 class RecordsUnreadable(NvrError):
@@ -80,8 +85,9 @@ class Records:
         return found
 
     def claim(self, identities: Sequence[Identity], claims: Claims) -> None:
-        """Raises BeingWritten when another writing has one of these boxes."""
+        """Raises BeingWritten when another writing has one of these boxes, NameUnusable."""
         for identity in identities:
+            self._path(identity.box)
             if not claims.take(identity.box):
                 raise BeingWritten(
                     f"a card for {identity.box} is being written at this moment, by another nvrctl",
@@ -89,7 +95,7 @@ class Records:
                 )
 
     def cards_of(self, box: str) -> list[dict[str, Any]]:
-        path = self.folder / f"{box}.json"
+        path = self._path(box)
         try:
             found = json.loads(path.read_text("utf-8"))["cards"]
             if not all(isinstance(card["written_at"], str) and isinstance(card["box"], str) for card in found):
@@ -125,14 +131,24 @@ class Records:
             self._save(identity.box, cards)
 
     def _save(self, box: str, cards: list[dict[str, Any]]) -> None:
-        write(self.folder / f"{box}.json", json.dumps({"cards": cards}, indent=2, ensure_ascii=False) + "\n")
+        write(self._path(box), json.dumps({"cards": cards}, indent=2, ensure_ascii=False) + "\n")
         self._write_codes()
+
+    def _path(self, box: str) -> Path:
+        """Raises NameUnusable for the one name that is taken."""
+        path = self.folder / f"{box}.json"
+        if path.name == CODES:
+            raise NameUnusable(
+                f"a box cannot be called {box}: {path} holds the codes of all boxes",
+                hint="Change `box:` in its site file.",
+            )
+        return path
 
     def codes(self) -> list[dict[str, Any]]:
         """What the hub has to know: the code of each box's last card; those of earlier ones are taken back. Cards that failed never count."""
         found = []
         for path in sorted(self.folder.glob("*.json")):
-            if path.name == "codes.json":
+            if path.name == CODES:
                 continue
             cards = [
                 card
@@ -150,7 +166,7 @@ class Records:
         return found
 
     def _write_codes(self) -> None:
-        write(self.folder / "codes.json", json.dumps({"version": 1, "codes": self.codes()}, indent=2) + "\n")
+        write(self.folder / CODES, json.dumps({"version": 1, "codes": self.codes()}, indent=2) + "\n")
 
 
 def box_of(path: Path) -> str:
