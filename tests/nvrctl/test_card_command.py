@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ from click.testing import CliRunner
 
 from nvr import site as site_room
 from nvr import wire
-from tools.nvrctl import card_targets, selector
+from tools.nvrctl import card_targets, device, selector
 from tools.nvrctl.claims import Claims
 from tools.nvrctl.partitions import partitions
 from tools.nvrctl.program import nvrctl
@@ -304,7 +305,52 @@ def test_stopped_at_any_moment_no_file_looks_like_a_card_that_is_not_one(desk, n
         if (desk / name).exists():
             assert site_on(desk / name).box.startswith("waihaong-")
     assert "Traceback" not in output or after_s < 0.3  # before our handler stands, Python has its own
-    assert not list(desk.glob("*.unfinished")) or after_s < 0.5
+    assert not list(desk.glob("*.unfinished"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("card", [0, 1])
+def test_a_signal_while_the_cards_are_opened_leaves_no_file_behind(desk, monkeypatch, number, card):
+    """The unfinished files were there before anybody listened for Ctrl-C, and outlived it."""
+    opened = []
+
+    class Interrupted(device.FileDisk):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            opened.append(self)
+            if len(opened) == card + 1:
+                os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(device, "FileDisk", Interrupted)
+    told = json.loads(write("a.img", "b.img", "--json", status=1).stdout)
+    assert [each["kind"] for each in told["cards"]] == ["stopped", "stopped"]
+    assert not list(desk.glob("*.img*.unfinished")) and not (desk / "a.img").exists()
+
+
+def test_records_that_cannot_be_written_leave_no_file_behind(desk, monkeypatch):
+    from tools.nvrctl import records
+
+    write("a.img", "--records", "/proc/nope", status=1)
+    real, left = records.write, [2]
+
+    def full(path, content):
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        real(path, content)
+
+    monkeypatch.setattr(records, "write", full)
+    assert "No space left" in write("a.img", "b.img", status=1).output
+    assert not list(desk.glob("[ab].img*"))
+
+
+def test_a_name_that_another_nvrctl_is_writing_is_refused_and_a_leftover_is_not(desk):
+    other = device.FileDisk(desk / "a.img", MIB)
+    assert "a.img is being written at this moment" in write("a.img", status=1).output
+    assert (desk / "a.img.unfinished").exists()
+    other.close(whole=False)
+    (desk / "a.img.unfinished").write_bytes(b"of one that was killed")
+    write("a.img")
 
 
 # -- loop devices

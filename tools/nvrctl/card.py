@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import threading
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -256,43 +258,53 @@ def _written(
     targets: Sequence[Path],
     facts: Sequence[DiskFacts | None],
     identities: Sequence[Identity],
-    records: Any,
+    records: Records,
     besides: dict[str, bytes],
 ) -> list[Verdict]:
     """Write them all; what became of each. Only good cards count in the records."""
     from tools.nvrctl import selector
-    from tools.nvrctl.burn import Burn, Card
+    from tools.nvrctl.burn import FAILED, Burn, Card, noted_signals
     from tools.nvrctl.card_shown import Shown
     from tools.nvrctl.device import BlockDisk, FileDisk
 
     patches = selector.patches_for(image, [identity.files | besides for identity in identities])
-    cards: list[Card] = []
-    try:
-        for path, disk, own in zip(targets, facts, patches, strict=True):
-            opened = BlockDisk(path, disk.size_bytes) if disk else FileDisk(path, image.size_bytes)
-            cards.append(Card(opened, own))
-    except BaseException:
-        for card_ in cards:
-            card_.disk.close(whole=False)
-        raise
-    for path, disk, identity in zip(targets, facts, identities, strict=True):
-        device = (
-            {"device": str(path), "model": disk.model, "serial": disk.serial, "size_bytes": disk.size_bytes}
-            if disk
-            else {"device": str(path)}
-        )
-        records.begin(identity, device, {"name": image.name, "sha256": image.sha256})
-    shown = Shown(cards, [identity.box for identity in identities])
     click.echo("Ctrl-C stops it; cards that are not finished then look empty.", err=True)
-    burn = Burn(image, cards, on_change=shown.tell)
-    burn.run()
-    shown.end()
-    verdicts = []
-    for card_, identity in zip(cards, identities, strict=True):
-        assert card_.verdict is not None
-        records.end(identity, card_.verdict.kind)
-        verdicts.append(card_.verdict)
-    return verdicts
+    stop = threading.Event()
+    cards: list[Card] = []
+    begun: list[Identity] = []
+    with noted_signals(stop):
+        try:
+            for path, disk, identity, own in zip(targets, facts, identities, patches, strict=True):
+                opened = BlockDisk(path, disk.size_bytes) if disk else FileDisk(path, image.size_bytes)
+                cards.append(Card(opened, own))
+                records.begin(identity, _device(path, disk), {"name": image.name, "sha256": image.sha256})
+                begun.append(identity)
+            shown = Shown(cards, [identity.box for identity in identities])
+            burn = Burn(image, cards, on_change=shown.tell, stop=stop)
+        except BaseException:
+            for card_ in cards:
+                card_.disk.close(whole=False)
+            with contextlib.suppress(OSError):  # the first error is the one to tell, and no record here says "good"
+                for identity in begun:
+                    records.end(identity, FAILED)
+            raise
+        burn.run()
+        for card_, identity in zip(cards, identities, strict=True):
+            records.end(identity, _verdict(card_).kind)
+        shown.end()  # last: its terminal may be gone
+    return [_verdict(card_) for card_ in cards]
+
+
+def _device(path: Path, disk: DiskFacts | None) -> dict[str, Any]:
+    """What the records keep of it."""
+    if disk is None:
+        return {"device": str(path)}
+    return {"device": str(path), "model": disk.model, "serial": disk.serial, "size_bytes": disk.size_bytes}
+
+
+def _verdict(card_: Card) -> Verdict:
+    assert card_.verdict is not None  # Burn.run() gives every card one
+    return card_.verdict
 
 
 def _told(
@@ -301,7 +313,7 @@ def _told(
     targets: Sequence[Path],
     identities: Sequence[Identity],
     verdicts: Sequence[Verdict],
-    records: Any,
+    records: Records,
     *,
     as_json: bool,
 ) -> None:
