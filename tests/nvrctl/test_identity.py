@@ -7,6 +7,7 @@ import json
 import pytest
 from cards import SITE
 
+from firmware import firstboot
 from nvr import site as site_room
 from nvr.errors import NvrError
 from tools.nvrctl import identity, labels
@@ -164,6 +165,24 @@ def test_the_code_on_the_label_is_the_one_on_the_card(site_path):
     for fact in (own.box, own.site, own.code, own.hub, "waihaong-1.local:8080"):
         assert fact in text
     assert own.code in own.text
+
+
+def test_the_page_on_the_label_is_the_host_name_that_the_box_gives_itself(site_path, tmp_path):
+    site_path.write_text(SITE.replace("waihaong-1", "nord_1"))
+    own = identity.identities([site_path], 1)[0]
+    places = firstboot.Places(tmp_path / "card", tmp_path / "data", tmp_path / "run", tmp_path / "iwd")
+    firstboot.put(places.site, own.text.encode(), mode=0o640)
+    firstboot.prepare(places)
+    host = (places.run / "nvr-setup/hostname").read_text().strip()
+    assert labels.page_address(own) == f"http://{host}.local:8080/" == "http://nord-1.local:8080/"
+    assert labels.page_address(own) in labels.qr_text(own) and "BOX nord_1" in labels.qr_text(own)
+
+
+def test_two_boxes_that_differ_in_an_underscore_only_are_refused(site_path, tmp_path):
+    site_path.write_text(SITE.replace("waihaong-1", "nord_1"))
+    (tmp_path / "other.yaml").write_text(SITE.replace("waihaong-1", "nord-1"))
+    with pytest.raises(NvrError, match="nord-1"):
+        identity.identities([site_path, tmp_path / "other.yaml"], 2)
 
 
 def test_labels_are_a_pdf_with_a_page_for_each_card(site_path):

@@ -17,6 +17,7 @@ import yaml
 from nvr import wire
 from nvr.errors import NvrError
 from nvr.site import Site, SiteFaulty, check_text
+from nvr.site_settings import host_name
 from nvr.site_yaml import compose
 
 # Without 0 O, 1 I L, U V: read from a label on a pole, in the rain.
@@ -89,11 +90,12 @@ def identities(site_paths: Sequence[Path], count: int) -> list[Identity]:
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Raises CannotPrepare when two of these boxes have one name."""
-    for name in names:
-        if names.count(name) > 1:
+    """Raises CannotPrepare when two of these boxes have one name, or one on the network: nord_1 and nord-1."""
+    hosts = [host_name(name) for name in names]
+    for name, host in zip(names, hosts, strict=True):
+        if hosts.count(host) > 1:
             raise CannotPrepare(
-                f"two of the site files are for the box {name}",
+                f"two of the site files are for the box {name}{f' ({host} on the network)' if host != name else ''}",
                 hint="Two boxes never share a name: change `box:` in one of them.",
             )
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from nvr.site_settings import host_name
 from tools.nvrctl import records
 from tools.nvrctl.identity import Identity
 
@@ -26,7 +27,7 @@ def qr_text(identity: Identity) -> str:
 
 
 def page_address(identity: Identity) -> str:
-    return f"http://{identity.box}.local:{identity.page_port}/"
+    return f"http://{host_name(identity.box)}.local:{identity.page_port}/"
 
 
 def labels_pdf(identities: Sequence[Identity]) -> bytes:
