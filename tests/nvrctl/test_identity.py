@@ -199,3 +199,25 @@ def test_a_public_key_goes_on_a_card_and_a_private_one_never(tmp_path):
     for path, words in ((private, "PRIVATE"), (other, "no SSH public key"), (tmp_path / "nosuch", "cannot read")):
         with pytest.raises(identity.CannotPrepare, match=words):
             identity.authorized_keys([path])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ethernet: {addres: 1}\n", "ethernet: {address: 192.168.7.20/24}\n", "wifi: {ssid: x, country: ID, password: short}\n", "wifi: 3\n", "- a\n", "a: [\n",
+        "\ufeffwifi: {ssid: Balai, country: ID, password: 'pala dan cengkih'}\r\n", "ntp: [a b]\n", "",
+    ],
+)  # fmt: skip
+def test_a_network_file_is_good_on_the_laptop_when_it_is_good_on_the_box(tmp_path, text):
+    """`ethernet: {addres: 1}` went onto the cards, and on the pole the boxes refused it."""
+    path = tmp_path / "network.yaml"
+    path.write_bytes(text.encode())
+    outcome = firstboot.take("network.yaml", firstboot.judged_network, tmp_path, tmp_path / "taken.yaml", mode=0o600)
+    path.write_bytes(text.encode())
+    if not outcome.faults:
+        assert identity.check_network(path) == text.encode()
+        return
+    with pytest.raises(identity.CannotPrepare) as refused:
+        identity.check_network(path)
+    for fault in outcome.faults:
+        assert f"network.yaml:{fault.line}: " in str(refused.value) and fault.what in str(refused.value)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import yaml
 
+from firmware import firstboot, network
 from nvr import wire
 from nvr.errors import NvrError
 from nvr.site import Site, SiteFaulty, check_text
@@ -206,17 +207,17 @@ def authorized_keys(paths: Sequence[Path]) -> bytes:
 
 
 def check_network(path: Path) -> bytes:
-    """A network.yaml for the box, read as far as this laptop can judge it. Raises CannotPrepare."""
+    """A network.yaml, as the box's own reader takes it (firmware/network.py). Raises CannotPrepare with every fault."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise CannotPrepare(
             f"cannot read {path}: {error.strerror}", hint="Check its name and its permissions."
         ) from error
-    node, fault = compose(data)
-    if fault is not None or not isinstance(node, yaml.MappingNode):
+    _, faults = network.read(firstboot.tidied(data))
+    if faults:
+        told = [f"{path}:{fault.line}: {f'{fault.key}: ' if fault.key else ''}{fault.what}" for fault in faults]
         raise CannotPrepare(
-            f"{path}:{fault.line if fault else 1}: {fault.what if fault else 'a network file is a group of keys'}",
-            hint=fault.instead if fault else "",
+            "\n".join(told), hint="\n        ".join(dict.fromkeys(f.instead for f in faults if f.instead))
         )
     return data
