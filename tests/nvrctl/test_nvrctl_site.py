@@ -348,7 +348,21 @@ def test_check_tells_what_is_only_wrong_together(folder):
     (folder / "sites" / "copy.yaml").write_text((folder / "sites" / "mardika-1.yaml").read_text())
     result = CliRunner().invoke(nvrctl, ["site", "check", "sites", "--json"])
     assert result.exit_code == 1
-    assert {fault["key"] for fault in json.loads(result.stdout)["faults"]} == {"box", "cameras.market.main"}
+    found = {fault["key"]: fault for fault in json.loads(result.stdout)["faults"]}
+    assert set(found) == {"box", "cameras.market.main.url"}
+    lines = (folder / "sites" / "mardika-1.yaml").read_text().splitlines()
+    assert lines[found["box"]["line"] - 1].startswith("box:")
+    assert "rtsps://10.0.1.11/main" in lines[found["cameras.market.main.url"]["line"] - 1]
+
+
+def test_check_tells_two_boxes_that_are_one_on_the_network(folder):
+    from_table(GOOD)
+    text = (folder / "sites" / "mardika-1.yaml").read_text()
+    (folder / "sites" / "other.yaml").write_text(
+        text.replace("mardika-1", "mardika_1").replace("10.0.1.11", "10.0.1.12")
+    )
+    result = CliRunner().invoke(nvrctl, ["site", "check", "sites"])
+    assert result.exit_code == 1 and "the box name 'mardika_1' stands in" in result.stdout
 
 
 def test_check_names_file_line_and_fix(folder):

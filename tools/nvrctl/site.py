@@ -269,45 +269,45 @@ def check(context: click.Context, files: tuple[Path, ...], as_json: bool) -> Non
 def _together(sites) -> list[dict]:  # type: ignore[no-untyped-def]
     """What is only wrong because of another file."""
     from nvr.site import RtspSource
+    from nvr.site_settings import host_name
 
-    first: dict[tuple[str, str], str] = {}
+    once = "Give each box a name of its own; nord_1 and nord-1 are one on the network."
+    first: dict[tuple[str, str], Path] = {}
     faults = []
     for path, found in sites:
-        claims = [("box", found.box, "box", f"the box name {found.box!r}", "Give each box a name of its own.")]
+        claims = [("box", host_name(found.box), "box", f"the box name {found.box!r}", once)]
         if found.hub is not None and found.hub.code:
-            claims.append(
-                (
-                    "code",
-                    found.hub.code,
-                    "hub.code",
-                    "the one-time code",
-                    "Take it out: `nvrctl card write` gives each card its own.",
-                )
-            )
+            instead = "Take it out: `nvrctl card write` gives each card its own."
+            claims.append(("code", found.hub.code, "hub.code", "the one-time code", instead))
         for camera in found.cameras:
             if isinstance(camera.main, RtspSource):
-                claims.append(
-                    (
-                        "url",
-                        camera.main.url,
-                        f"cameras.{camera.name}.main",
-                        "the camera's address",
-                        "A camera recorded by two boxes takes twice its network.",
-                    )
-                )
+                key = f"cameras.{camera.name}.main.url"
+                instead = "A camera recorded by two boxes takes twice its network."
+                claims.append(("url", camera.main.url, key, "the camera's address", instead))
         for kind, value, key, what, instead in claims:
-            other = first.setdefault((kind, value), str(path))
-            if other != str(path):
+            other = first.setdefault((kind, value), path)
+            if other != path:
+                what = f"{what} stands in {other} as well"
                 faults.append(
-                    {
-                        "file": str(path),
-                        "line": 1,
-                        "key": key,
-                        "what": f"{what} stands in {other} as well",
-                        "instead": instead,
-                    }
+                    {"file": str(path), "line": _line(path, key), "key": key, "what": what, "instead": instead}
                 )
     return faults
+
+
+def _line(path: Path, key: str) -> int:
+    """Where `key` stands in a site file, or what of it stands there: `main` may come from a template."""
+    import yaml
+
+    from nvr.site_yaml import compose, line_of
+
+    node, line = compose(path.read_bytes())[0], 1
+    for part in key.split("."):
+        entries = node.value if isinstance(node, yaml.MappingNode) else []
+        name, node = next(((name, value) for name, value in entries if name.value == part), (None, None))
+        if name is None:
+            break
+        line = line_of(name)
+    return line
 
 
 @site.command()
