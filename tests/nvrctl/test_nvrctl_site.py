@@ -140,6 +140,31 @@ def test_all_wrong_cells_are_named_at_once():
     assert all(cell in output for cell in ("D3", "I4", "C4"))
 
 
+def test_a_camera_that_stands_twice_hides_no_other_fault():
+    text = GOOD.replace("waihaong-1,street", "waihaong-1,entrance").replace("rtsps://10.0.1.11/main", "http://x")
+    output = from_table(text.replace(",20.5,", ",plenty,").replace("fri 08:00-11:00", "fri 8 o'clock"), status=1).output
+    assert all(cell in output for cell in ("cell B3 (camera)", "cell I3 (ring_gb)", "cell H2 (hours)", "cell D4 (url)"))
+    assert output.count("cell ") == 4
+
+
+def test_a_camera_of_two_boxes_is_refused_as_site_check_would(folder):
+    output = from_table(GOOD.replace("rtsps://10.0.1.11/main", "rtsp://10.0.0.12/main"), status=1).output
+    assert "cell D4 (url): this camera is recorded by the box waihaong-1 of row 3 already" in output
+    login = GOOD.replace("rtsps://10.0.1.11/main", "rtsp://joe:x@10.0.0.12/main")
+    assert "of row 3 already" in from_table(login, status=1).output
+
+
+def test_a_formula_without_its_value_is_not_taken_for_an_empty_cell(folder):
+    """What a program wrote that does not calculate: ring_gb became 20, quietly."""
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    book.active.append(["box", "camera", "url", "ring_gb"])
+    book.active.append(["waihaong-1", "street", "rtsp://10.0.0.12/main", "=30*2"])
+    book.save("cameras.xlsx")
+    output = new("--table", "cameras.xlsx", status=1).output
+    assert "cameras.xlsx: D2: a formula without its value" in output and not (folder / "sites").exists()
+
+
 def test_a_password_never_stands_in_an_error():
     output = from_table(GOOD.replace("viewer,0123", "viewer,geheim\x07x"), status=1).output
     assert "cell G3 (password)" in output and "geheim" not in output

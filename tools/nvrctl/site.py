@@ -107,8 +107,7 @@ def new(
     drafts: list[site_draft.Draft] = []
     if not faults:
         drafts, faults = site_draft.drafts(rows, defaults)
-        if not faults:
-            faults = [fault for draft in drafts for fault in site_draft.faults_of(draft, folder)]
+        faults += [fault for draft in drafts for fault in site_draft.faults_of(draft, folder)]
     if faults:
         raise site_draft.TableFaulty(name, site_draft.placed(faults, columns))
     written = [
