@@ -352,6 +352,27 @@ def test_a_person_is_asked(folder):
     assert found.cameras[0].main.password == "secret"
 
 
+def test_a_wrong_answer_is_told_at_once_and_asked_again(folder):
+    """`traffic` for the time zone was taken, and told after the last question: all answers were lost."""
+    answers = [
+        "Waihaong 1", "waihaong-1", "", "traffic", "", "http://hub", "-", "entrance", "", "http://10.0.0.11/", "rtsp://10.0.0.11/main", "-", "-", "service-office", "never", "",
+        "plenty", "40", "y", "entrance", "gate", "rtsp://10.0.0.12/main", "-", "-", "traffic", "20", "n",
+    ]  # fmt: skip
+    status, said = typed(["site", "new"], answers)
+    assert status == 0, said
+    for words in (
+        "'Waihaong 1' cannot be a name",
+        "traffic",
+        "is empty",
+        "'plenty' is not a number",
+        "another camera already",
+    ):
+        assert words in said
+    assert said.count("Error: ") == 8, said
+    found = site_room.load(folder / "sites" / "waihaong-1.yaml")
+    assert [camera.name for camera in found.cameras] == ["entrance", "gate"] and found.time_zone.key == "Asia/Jayapura"
+
+
 def test_nobody_to_ask_is_wrong_use():
     assert "--table FILE" in new(status=2).output
 

@@ -137,41 +137,54 @@ def _row(number: int, box: str, text: str):  # type: ignore[no-untyped-def]
 
 
 def _asked(defaults: dict[str, str]):  # type: ignore[no-untyped-def]
-    """A person answers; what was given by flags is offered."""
+    """A person answers; what was given by flags is offered. Each answer is judged when it is given, as the whole file is afterwards."""
     from tools.nvrctl.site_draft import HOURS, Row
 
     click.echo("A site file for one box. Enter takes what stands in brackets.", err=True)
-    box = click.prompt("Name of the box (lower-case letters, digits, -)", err=True)
-    defaults["site"] = click.prompt(
-        "Site it belongs to", default=defaults["site"] or box.rpartition("-")[0] or box, err=True
-    )
-    defaults["time_zone"] = click.prompt("Time zone", default=defaults["time_zone"] or "Asia/Jayapura", err=True)
-    hub = click.prompt("Hub (https://..., or - for none)", default=defaults["hub"] or "-", err=True)
-    defaults["hub"] = "" if hub == "-" else hub
-    rows = []
+    box = _answer("Name of the box (lower-case letters, digits, -)", "box")
+    site_name = defaults["site"] or box.rpartition("-")[0] or box
+    defaults["site"] = _answer("Site it belongs to", "site", site_name)
+    defaults["time_zone"] = _answer("Time zone", "time_zone", defaults["time_zone"] or "Asia/Jayapura")
+    defaults["hub"] = _answer("Hub (https://..., or - for none)", "hub", defaults["hub"] or "-", none="-")
+    rows: list[Row] = []
     while True:
-        cells = {"box": box, "camera": click.prompt("Name of the camera", err=True)}
-        cells["url"] = click.prompt("  its address (rtsp://...)", err=True)
-        small = click.prompt("  address of its small stream, or -", default="-", err=True)
-        user = click.prompt("  user, or -", default=defaults["user"] or "-", err=True)
-        if user != "-":
-            cells |= {
-                "user": user,
-                "password": click.prompt(
-                    "  password", hide_input=True, default=defaults["password"], show_default=False, err=True
-                ),
-            }
+        cells = {"box": box, "camera": _answer("Name of the camera", "camera", taken=[row["camera"] for row in rows])}
+        cells["url"] = _answer("  its address (rtsp://...)", "url")
+        cells["small"] = _answer("  address of its small stream, or -", "small", "-", none="-")
+        cells["user"] = _answer("  user, or -", "user", defaults["user"] or "-", none="-")
+        if cells["user"]:
+            cells["password"] = click.prompt(
+                "  password", hide_input=True, default=defaults["password"], show_default=False, err=True
+            )
         cells["template"] = click.prompt(
             "  what it looks at", type=click.Choice(TEMPLATES), default=defaults["template"] or "traffic", err=True
         )
         if cells["template"] == "service-office":
-            cells["hours"] = click.prompt("  opening hours", default=HOURS["service-office"], err=True)
-        cells["ring_gb"] = click.prompt("  GB of disk", default=defaults["ring_gb"] or "20", err=True)
-        if small != "-":
-            cells["small"] = small
+            cells["hours"] = _answer("  opening hours", "hours", HOURS["service-office"], template="service-office")
+        cells["ring_gb"] = _answer("  GB of disk", "ring_gb", defaults["ring_gb"] or "20")
         rows.append(Row(len(rows) + 1, cells))
         if not click.confirm("Another camera?", default=False, err=True):
             return rows, defaults
+
+
+def _answer(
+    question: str, name: str, default: str = "", *, none: str = "", taken: Sequence[str] = (), **others: str
+) -> str:
+    """Asked until it is good, each time with what is wrong. `none`: what stands for no answer, which is "" then."""
+    from tools.nvrctl import site_draft
+
+    def judged(text: str) -> str:
+        text = text.strip()
+        if none and text == none:
+            return ""
+        if text in taken:
+            raise click.UsageError(f"{text!r} is the name of another camera already")
+        what = site_draft.fault_of_answer(name, text, others)
+        if what:
+            raise click.UsageError(what)
+        return text
+
+    return str(click.prompt(question, default=default, show_default=bool(default), value_proc=judged, err=True))
 
 
 def _writable(drafts, folder: Path, replace: bool):  # type: ignore[no-untyped-def]

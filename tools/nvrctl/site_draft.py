@@ -45,7 +45,10 @@ class CellFault:
 
     def text(self) -> str:
         where = f"cell {self.cell} ({self.name})" if self.column >= 0 else self.cell
-        return f"{where}: {self.what}" + (f"; instead: {self.instead}" if self.instead else "")
+        return f"{where}: {self.sentence()}"
+
+    def sentence(self) -> str:
+        return self.what + (f"; instead: {self.instead}" if self.instead else "")
 
 
 def column_letters(number: int) -> str:
@@ -361,6 +364,15 @@ def faults_of(draft: Draft, folder: Path) -> list[CellFault]:
         )
         found.append(CellFault(row, -2, column, fault.what, instead))
     return found
+
+
+def fault_of_answer(name: str, text: str, others: Mapping[str, str]) -> str:
+    """What is wrong with one answer, "" when it is good; `others`: cells that it depends on, such as the template of hours."""
+    row = Row(1, {"box": "box-1", "camera": "camera", "url": "rtsp://10.0.0.1/main", **others, name: text})
+    made, faults = drafts([row], {})
+    for draft in made:
+        faults += faults_of(draft, Path())
+    return next((fault.sentence() for fault in faults if fault.name == name), "")
 
 
 def _origin(draft: Draft, key: str) -> tuple[int, str]:
