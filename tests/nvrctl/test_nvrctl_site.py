@@ -170,6 +170,35 @@ def test_a_password_never_stands_in_an_error():
     assert "cell G3 (password)" in output and "geheim" not in output
 
 
+@pytest.mark.parametrize("address", ["http://viewer:geheim@10.0.0.11/", "rtsp://viewer:geheim:x@h@10.0.0.11/a b\x07"])
+@pytest.mark.parametrize("column", ["url", "small"])
+def test_a_password_in_a_wrong_address_never_stands_in_an_error(address, column):
+    row = {"url": "rtsp://10.0.0.12/main", "small": "", column: address}
+    output = from_table(f"box,camera,url,small\na-1,one,{row['url']},{row['small']}\n", status=1).output
+    assert f"({column})" in output and "geheim" not in output
+    output = new("--box", "a-1", "--camera", address, status=2).output
+    assert "is not NAME=URL" in output and "geheim" not in output
+
+
+def test_a_password_on_the_command_line_is_warned_of_and_never_shown(folder):
+    result = new("--box", "a-1", "--camera", "one=rtsp://viewer:geheim@10.0.0.11/main")
+    assert "everybody on this machine can read a password on the command line" in result.output
+    assert (
+        "geheim" not in result.output and site_room.load(folder / "sites/a-1.yaml").cameras[0].main.password == "geheim"
+    )
+    assert "warning" not in new("--box", "a-2", "--camera", "one=rtsp://10.0.0.12/main").output
+
+
+def test_a_password_file_that_everybody_can_read_is_warned_of(folder):
+    (folder / "pw").write_text("geheim\n")
+    for mode in (0o644, 0o600):
+        (folder / "pw").chmod(mode)
+        output = new(
+            "--box", f"a-{mode}", "--camera", f"one=rtsp://h{mode}/a", "--user", "v", "--password-file", "pw"
+        ).output
+        assert ("everybody on this machine can read pw" in output) == (mode == 0o644)
+
+
 def test_two_zones_for_one_box_are_told():
     text = "box,camera,url,time_zone\na-1,one,rtsp://10.0.0.1/a,Asia/Jayapura\na-1,two,rtsp://10.0.0.2/a,Asia/Tokyo\n"
     assert "cell D3 (time_zone): 'Asia/Tokyo', but row 2 says 'Asia/Jayapura'" in from_table(text, status=1).output

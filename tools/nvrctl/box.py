@@ -223,7 +223,7 @@ def _status_by_hub(name: str, url: str, token_file: Path | None, fingerprint: st
 
     if token_file is None:
         raise click.UsageError("The hub wants --token-file.")
-    with HubClient(url, token_file.read_text("utf-8").strip(), fingerprint) as client:
+    with HubClient(url, secret.read(token_file).strip(), fingerprint) as client:
         found = [
             each
             for each in client.ask("GET", "/api/v1/boxes").get("boxes", [])

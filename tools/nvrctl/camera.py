@@ -288,6 +288,7 @@ def check(
     """
     from tools.nvrctl import fitness, measure
 
+    secret.warn_of_address(url, "--user NAME --password-file FILE")
     url, user, password = _split_login(url, user, password_file)
     found = measure.measured(url, user, password, seconds=seconds, transport=transport, tls_verify=not no_tls_verify)
     made = fitness.findings(found)

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from nvr.errors import NvrError
+from tools.nvrctl import secret
 from tools.nvrctl.output import FILE, FOLDER, json_option, print_json, print_table, size_text, yes_option
 
 TEMPLATES = ("traffic", "service-office", "public-space")
@@ -88,7 +89,7 @@ def new(
 
     defaults = {
         "site": site_name, "template": template or "", "user": user, "time_zone": time_zone, "hub": hub, "fingerprint": fingerprint, "ring_gb": ring_gb,
-        "password": password_file.read_text("utf-8").rstrip("\n") if password_file else "",
+        "password": secret.read(password_file) if password_file else "",
     }  # fmt: skip
     columns: dict[str, int] = {}
     faults: list[site_draft.CellFault] = []
@@ -123,14 +124,17 @@ def new(
 
 
 def _row(number: int, box: str, text: str):  # type: ignore[no-untyped-def]
+    from nvr.site_kinds import shown
     from tools.nvrctl.site_draft import Row
 
     name, sign, addresses = text.partition("=")
     main, _, small = addresses.partition(",")
     if not sign or not main:
         raise click.BadParameter(
-            f"{text[:60]!r} is not NAME=URL, such as entrance=rtsp://10.0.0.11/main.", param_hint="--camera"
+            f"{shown(text)} is not NAME=URL, such as entrance=rtsp://10.0.0.11/main.", param_hint="--camera"
         )
+    for address in (main, small):
+        secret.warn_of_address(address, "--user NAME --password-file FILE, or a table.")
     return Row(
         number, {"box": box, "camera": name.strip(), "url": main.strip(), **({"small": small.strip()} if small else {})}
     )
