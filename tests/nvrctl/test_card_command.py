@@ -378,6 +378,34 @@ def loops(tmp_path):
         subprocess.run(["losetup", "--detach", path], check=False, capture_output=True)
 
 
+@pytest.fixture
+def false_cards(loops, tmp_path):
+    """Makes loop devices over cards of tests/nvrctl/card_of_kernel.py, by their kind."""
+    made: list[tuple[str, Path, subprocess.Popen]] = []
+
+    def make(kind: str, size_mib: int = 64) -> str:
+        path = tmp_path / f"false-{len(made)}"
+        path.touch()
+        command = [sys.executable, str(Path(__file__).with_name("card_of_kernel.py")), str(path), kind, str(size_mib)]
+        environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests/nvrctl'}"}
+        server = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        if server.stdout.readline() != "mounted\n":
+            pytest.skip(f"no file system in user space here: {server.communicate(timeout=60)[1].splitlines()[-1:]}")
+        done = subprocess.run(["losetup", "--find", "--show", str(path)], capture_output=True, text=True, check=False)
+        made.append((done.stdout.strip(), path, server))
+        if done.returncode != 0:
+            pytest.skip(f"no loop device over it here: {done.stderr.strip()}")
+        return made[-1][0]
+
+    yield make
+    for device_path, path, server in made:
+        if device_path:
+            subprocess.run(["losetup", "--detach", device_path], check=False, capture_output=True)
+        subprocess.run(["umount", "--lazy", str(path)], check=False, capture_output=True)
+        server.kill()
+        server.communicate(timeout=60)
+
+
 def loop_write(*devices: str, status: int = 0, more: tuple[str, ...] = ()):
     return json.loads(write(*devices, "--even-if-not-removable", "--json", *more, status=status).stdout)["cards"]
 
@@ -396,6 +424,40 @@ def test_ten_loop_devices_at_once(desk, loops):
             in subprocess.run(["sfdisk", "--dump", str(backing)], capture_output=True, text=True, check=False).stdout
         ), found.stderr
     assert len(boxes) == 10
+
+
+@pytest.mark.root
+def test_ten_at_once_of_which_one_lies_one_drops_and_one_is_pulled(desk, loops, false_cards):
+    kinds = {"lies about its size": "wraps", "drops writes": "drops some", "gone": "pulled in writing"}
+    devices = [loops(64) for _ in range(7)] + [false_cards(kind) for kind in kinds.values()]
+    cards = loop_write(*devices, status=1)
+    assert [card["kind"] for card in cards] == ["good"] * 7 + list(kinds)
+    assert [card["device"] for card in cards] == devices
+    assert abs(cards[7]["real_bytes"] - 32 * MIB) <= MIB
+    assert {site_on(desk / f"card-{number}").box for number in range(7)} == {card["box"] for card in cards[:7]}
+    codes = json.loads((desk / "cards" / "codes.json").read_text())["codes"]
+    assert {each["box"] for each in codes} == {card["box"] for card in cards[:7]}
+    for device_path in devices[7:9]:  # the one that was pulled answers nobody
+        with open(device_path, "rb") as disk:
+            assert not partitions(disk.read(MIB))
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("kind", "verdict"),
+    [
+        ("good", "good"),
+        ("wraps", "lies about its size"),
+        ("limbo", "lies about its size"),
+        ("drops all", "drops writes"),
+        ("drops some", "drops writes"),
+        ("pulled in writing", "gone"),
+        ("pulled in reading", "gone"),
+    ],
+)
+def test_each_false_card_gets_its_verdict_through_the_kernel(desk, false_cards, kind, verdict):
+    card = loop_write(false_cards(kind), status=0 if kind == "good" else 1)[0]
+    assert card["kind"] == verdict, card
 
 
 @pytest.mark.root
