@@ -193,6 +193,11 @@ def test_a_writing_that_was_killed_leaves_its_box_free(desk):
     write("a.img")
 
 
+def test_a_faulty_site_file_points_at_the_command_of_this_program(desk):
+    (desk / "site.yaml").write_text(SITE.replace("ring_gb: 0.02", "ring_gb: plenty"))
+    assert "`nvrctl site check site.yaml`" in write("a.img", status=1).output
+
+
 def test_it_asks_and_no_is_no(desk):
     (desk / "a.img").write_bytes(b"precious")
     result = CliRunner().invoke(
@@ -555,6 +560,8 @@ def test_watch_writes_each_card_that_is_put_in(desk, loops):
         process.kill()
     assert process.returncode == 0, output
     told = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    alike = json.loads(write("alike.img", "--again", "--json").stdout)
+    assert all(set(each) == {*alike["cards"][0], "image", "labels", "codes"} for each in told)
     assert {each["device"] for each in told} == set(devices) and {each["box"] for each in told} == {
         "waihaong-1",
         "waihaong-2",

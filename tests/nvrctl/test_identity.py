@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import zlib
 
 import pytest
 from cards import SITE
@@ -188,6 +190,13 @@ def test_two_boxes_that_differ_in_an_underscore_only_are_refused(site_path, tmp_
 def test_labels_are_a_pdf_with_a_page_for_each_card(site_path):
     made = labels.labels_pdf(identity.identities([site_path], 3))
     assert made.startswith(b"%PDF-") and made.count(b"/Type /Page\n") == 3
+
+
+def test_site_and_place_stand_on_the_label_also_when_they_are_the_same(site_path):
+    made = labels.labels_pdf(identity.identities([site_path], 1))
+    streams = re.findall(rb"stream\n(.*?)\nendstream", made, re.DOTALL)
+    page = next(text for text in map(zlib.decompress, streams) if b"(waihaong-1)" in text)
+    assert page.count(b"(puskesmas-waihaong)") == 2
 
 
 def test_a_public_key_goes_on_a_card_and_a_private_one_never(tmp_path):

@@ -318,6 +318,7 @@ def _told(
     as_json: bool,
 ) -> None:
     """Labels for the good ones, a line for each, and what to do next; ends with the exit status."""
+    from tools.nvrctl.card_shown import card_json
     from tools.nvrctl.labels import save_labels
 
     good = [identity for identity, verdict in zip(identities, verdicts, strict=True) if verdict.is_good]
@@ -327,7 +328,7 @@ def _told(
             {
                 "image": image.name,
                 "cards": [
-                    {"device": str(path), "box": identity.box, "site": identity.site, "code_hash": identity.code_hash or None, **asdict(verdict)}
+                    card_json(str(path), identity, verdict)
                     for path, identity, verdict in zip(targets, identities, verdicts, strict=True)
                 ],
                 "labels": str(labels) if labels else None, "codes": str(records.folder / "codes.json"),

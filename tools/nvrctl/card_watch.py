@@ -6,7 +6,6 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,14 @@ import click
 from nvr.errors import NvrError
 from tools.nvrctl import disks, identity, selector, udev
 from tools.nvrctl.burn import Burn, Card
+from tools.nvrctl.card_shown import card_json
 from tools.nvrctl.claims import Claims
 from tools.nvrctl.device import BlockDisk
 from tools.nvrctl.disks import DiskFacts
 from tools.nvrctl.image_file import ImageFile
 from tools.nvrctl.labels import save_labels
 from tools.nvrctl.output import many, print_json, size_text
-from tools.nvrctl.records import Records
+from tools.nvrctl.records import CODES, Records
 
 
 class Watching:
@@ -126,9 +126,9 @@ class Watching:
                 self._records.end(own, verdict.kind)
                 labels = save_labels(self._records.folder, [own] if is_good else [])
             if self._as_json:
-                print_json(
-                    {"device": disk.path, "box": own.box, **asdict(verdict), "labels": str(labels) if labels else None}
-                )
+                codes = str(self._records.folder / CODES)
+                more = {"image": self._image.name, "labels": str(labels) if labels else None, "codes": codes}
+                print_json(card_json(disk.path, own, verdict) | more)
             elif is_good:
                 click.echo(
                     f"{disk.path}: good, read back. It is {own.box}; label {labels}. Take it out; {many(len(self._sites), 'site file')} left."
