@@ -214,7 +214,15 @@ def test_what_would_be_erased_is_shown(desk):
 
 
 @pytest.mark.parametrize(
-    "name", ["box.img.zst", "box.img.bmap", "box.img.zst.sha256", "site.yaml", "cards/waihaong-1.json", "cards/new.img"]
+    "name",
+    [
+        "box.img.zst",
+        "box.img.bmap",
+        "box.img.zst.sha256",
+        "site.yaml",
+        "cards/waihaong-1.json",
+        "cards/waihaong-9.json",
+    ],
 )
 def test_what_a_card_is_made_from_is_never_written_over(desk, name):
     """`card write box.img.zst box.img.zst` took the place of the image with a card made from it."""
@@ -225,7 +233,7 @@ def test_what_a_card_is_made_from_is_never_written_over(desk, name):
         assert "not written over" in write("link.img", "--replace", "--again", status=1).output
         (desk / "link.img").unlink()
     output = write(name, "--replace", "--again", status=1).output
-    assert "not written over" in output or "among the records" in output
+    assert "not written over" in output or "one of the records" in output
     assert {path: path.read_bytes() for path in desk.rglob("*") if path.is_file()} == before
 
 
@@ -237,6 +245,8 @@ def test_a_file_that_is_no_image_for_a_box_is_replaced_only_when_that_is_said(de
     write("thesis.odt", "--again")  # now it is one of ours
     (desk / "empty.img").touch()
     write("empty.img", "--again")
+    for _ in range(2):  # the records may lie in the same folder
+        write("empty.img", "--again", "--records", ".")
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from tools.nvrctl.disks import DiskFacts
 from tools.nvrctl.image_file import ImageFile
 from tools.nvrctl.output import size_text
 from tools.nvrctl.partitions import HEAD_BYTES, partitions
+from tools.nvrctl.records import SUFFIXES
 
 AT_ONCE_MOST = 32
 
@@ -79,17 +80,16 @@ def check_files(
 ) -> None:
     """Raises CardRefused for a plain file that is not to be replaced.
 
-    Never the image, a site file or what lies among the records, by whatever name: the same file by a link is the same. Any other file
+    Never the image, a site file or a record, by whatever name: the same file by a link is the same. Any other file
     only when it is empty or an image for a box, or with `may_replace`.
     """
     kept = [(path, "the image, or belongs to it") for path in image_file.files_of(image.path)]
     kept += [(path, "a site file") for path in site_paths]
-    kept += [(path, "one of the records") for path in records.glob("*")]
+    kept += [(path, "one of the records") for path in records.glob("*") if path.suffix in SUFFIXES]
     for path in paths:
-        folder = path.absolute().parent.resolve()
-        if records.resolve() in (folder, *folder.parents):
+        if path.suffix in SUFFIXES and path.absolute().parent.resolve() == records.resolve():
             raise disks.CardRefused(
-                f"{path} lies among the records, in {records}", hint="Give a file elsewhere; nothing was written."
+                f"{path} would count as one of the records: it is not written", hint="Give a file elsewhere."
             )
         if not path.is_file():
             continue

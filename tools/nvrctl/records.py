@@ -2,7 +2,8 @@
 
 cards/BOX.json      one for each box, the latest card last
 cards/codes.json    what `nvrctl hub code import` sends: hashes, never codes
-cards/labels.pdf    printed labels; carries codes in clear, for the printer
+cards/labels-*.pdf  printed labels; carries codes in clear, for the printer
+cards/.*.lock       who is writing what at this moment (claims.py)
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from tools.nvrctl.claims import Claims, changing
 from tools.nvrctl.identity import Identity
 
 CODES = "codes.json"
+SUFFIXES = (".json", ".pdf", ".lock")  # of all that lies in the folder
 CODE_DAYS = 90.0  # from the laptop to the pole; an enrolled box needs it no more
 
 
