@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 import zlib
 
 import pytest
+import segno
 from cards import SITE
 
 from firmware import firstboot
@@ -190,6 +193,31 @@ def test_two_boxes_that_differ_in_an_underscore_only_are_refused(site_path, tmp_
 def test_labels_are_a_pdf_with_a_page_for_each_card(site_path):
     made = labels.labels_pdf(identity.identities([site_path], 3))
     assert made.startswith(b"%PDF-") and made.count(b"/Type /Page\n") == 3
+
+
+@pytest.mark.skipif(shutil.which("pdftoppm") is None, reason="needs pdftoppm: apt install poppler-utils")
+def test_the_qr_code_as_it_is_printed_says_what_the_label_says(site_path, tmp_path):
+    """Each module of the page, as a label printer of 300 dpi gets it, is the encoder's of this text."""
+    from PIL import Image
+
+    own = identity.identities([site_path], 1)[0]
+    (tmp_path / "label.pdf").write_bytes(labels.labels_pdf([own]))
+    subprocess.run(
+        ["pdftoppm", "-gray", "-r", "300", "-png", "-singlefile", "label.pdf", "label"], cwd=tmp_path, check=True
+    )
+    matrix = segno.make(labels.qr_text(own), micro=False, error="m").matrix
+    with Image.open(tmp_path / "label.png") as picture:
+        page = picture.convert("L")
+    dots_per_mm = page.width / labels.WIDTH_MM
+    module_mm = labels.QR_MM / (len(matrix) + 2)  # a module of margin on each side
+    left_mm = labels.WIDTH_MM - labels.MARGIN_MM - labels.QR_MM
+
+    def is_dark(row: int, column: int) -> bool:
+        x_mm, y_mm = left_mm + (column + 1.5) * module_mm, labels.MARGIN_MM + (row + 1.5) * module_mm
+        return page.getpixel((round(x_mm * dots_per_mm), round(y_mm * dots_per_mm))) < 128
+
+    seen = [[is_dark(row, column) for column in range(len(matrix))] for row in range(len(matrix))]
+    assert seen == [[bool(module) for module in row] for row in matrix]
 
 
 def test_site_and_place_stand_on_the_label_also_when_they_are_the_same(site_path):
