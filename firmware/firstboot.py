@@ -25,6 +25,7 @@ from firmware import network, working_copy
 from nvr import site as site_room
 from nvr import systemd
 from nvr.errors import NvrError
+from nvr.site_settings import host_name
 from nvr.site_yaml import Fault
 
 log = logging.getLogger(__name__)
@@ -280,7 +281,7 @@ def prepare(places: Places) -> None:
     in_force = places.in_force
     environment = f"NVR_DATA={data_dir}\nNVR_SITE={in_force}\nNVR_GIVEN={places.site}\nNVR_PORT={port}\n"
     write(places.run / "nvr-setup/environment", environment, 0o644)
-    write(places.run / "nvr-setup/hostname", (site.box if site is not None else "nvr").replace("_", "-") + "\n", 0o644)
+    write(places.run / "nvr-setup/hostname", host_name(site.box if site is not None else "nvr") + "\n", 0o644)
     zone = places.system / "localtime"
     wanted = f"/usr/share/zoneinfo/{site.time_zone.key if site is not None else 'UTC'}"
     if not zone.is_symlink() or os.readlink(zone) != wanted:

@@ -56,7 +56,8 @@ def scalar(node: yaml.Node, what: str = "one value") -> str:
 
 
 def shown(text: str) -> str:
-    """At most 40 characters of what somebody wrote, in quotes."""
+    """At most 40 characters of what somebody wrote, in quotes; without the password that may stand in an address."""
+    text = re.sub(r"(://[^/:@\s]*):\S*@", r"\1:...@", text)
     return repr(text if len(text) <= 40 else text[:37] + "...")
 
 

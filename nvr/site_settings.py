@@ -166,6 +166,11 @@ class Site:
         return tuple(streams)
 
 
+def host_name(box: str) -> str:
+    """What the box calls itself on its network, BOX.local with multicast DNS: a host name has no `_` (RFC 952, RFC 1123 2.1)."""
+    return box.replace("_", "-")
+
+
 def _stream(camera: Camera, kind: str, source: SourceSettings, ring_bytes: int) -> StreamSettings:
     hold_bytes = ring_bytes // 10 if camera.hold_bytes is None else camera.hold_bytes
     name = f"{camera.name}/{kind}"

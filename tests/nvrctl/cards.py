@@ -1,7 +1,7 @@
 """A small image as the image builder makes them, and disks that play good and bad cards.
 
-The disks stand where `tools/nvrctl/device.py` touches the world; no card can be made to lie here. What the kernel can play (loop
-devices, full file systems) is in tests marked `root`.
+The disks stand where `tools/nvrctl/device.py` touches the world. The same ones stand behind loop devices in tests marked `root`
+(card_of_kernel.py); so do full file systems.
 """
 
 from __future__ import annotations

@@ -60,6 +60,7 @@ class PretendOnvif:
         """`scheme`: none, token or digest. `raw`: what it answers to everything instead."""
         self.host, self.user, self.password, self.scheme = host, user, password, scheme
         self.folder, self.ahead_s, self.raw = folder, ahead_s, raw
+        self.time_from = "NTP"  # or Manual
         self.tries: list[str] = []  # each time a user was named: "right" or "wrong"
         self.asked: list[tuple[str, str]] = []  # (what, the whole request)
         camera = self
@@ -159,7 +160,7 @@ class PretendOnvif:
         if what == "GetSystemDateAndTime":
             now = self.now()
             body = (
-                "<tds:GetSystemDateAndTimeResponse><tds:SystemDateAndTime><tt:DateTimeType>NTP</tt:DateTimeType><tt:TimeZone><tt:TZ>WIT-9</tt:TZ></tt:TimeZone>"
+                f"<tds:GetSystemDateAndTimeResponse><tds:SystemDateAndTime><tt:DateTimeType>{self.time_from}</tt:DateTimeType><tt:DaylightSavings>true</tt:DaylightSavings><tt:TimeZone><tt:TZ>WIT-9</tt:TZ></tt:TimeZone>"
                 f"<tt:UTCDateTime><tt:Time><tt:Hour>{now.hour}</tt:Hour><tt:Minute>{now.minute}</tt:Minute><tt:Second>{now.second}</tt:Second></tt:Time>"
                 f"<tt:Date><tt:Year>{now.year}</tt:Year><tt:Month>{now.month}</tt:Month><tt:Day>{now.day}</tt:Day></tt:Date></tt:UTCDateTime></tds:SystemDateAndTime></tds:GetSystemDateAndTimeResponse>"
             )

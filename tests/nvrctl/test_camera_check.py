@@ -138,6 +138,14 @@ def test_an_address_where_nobody_is_ends_soon_and_says_so(monkeypatch):
     assert "no connection" in check("rtsp://127.0.0.1:9/main", status=1)["trouble"]
 
 
+def test_a_password_in_the_address_is_warned_of_and_never_shown(monkeypatch):
+    from tools.nvrctl import measure
+
+    monkeypatch.setattr(measure, "FIRST_PICTURE_S", 1.0)
+    result = CliRunner().invoke(nvrctl, ["camera", "check", "rtsp://viewer:geheim@127.0.0.1:9/main"])
+    assert "everybody on this machine can read a password" in result.output and "geheim" not in result.output
+
+
 @pytest.mark.parametrize("url", ["http://10.0.0.1/", "rtsp://", "nonsense", "rtsp://host:99999999/"])
 def test_what_is_no_address_is_wrong_use(url):
     assert CliRunner().invoke(nvrctl, ["camera", "check", url]).exit_code == 2

@@ -294,6 +294,31 @@ def test_setup_shows_asks_and_then_sets_clock_time_server_and_keyframes(tmp_path
     )
 
 
+@pytest.mark.parametrize(
+    ("time_from", "options", "sent_kind", "said"),
+    [
+        ("NTP", ["--time-zone", "WIT-9"], "NTP", "time zone: WIT-9 -> WIT-9"),
+        ("NTP", ["--clock", "--time-zone", "WIB-7"], "NTP", "--clock does nothing"),
+        ("NTP", ["--clock"], None, "nothing to change"),
+        ("Manual", ["--clock"], "Manual", "clock: 8 min ahead -> this laptop's time"),
+        ("Manual", ["--time-zone", "WIB-7"], "Manual", "clock: 8 min ahead -> this laptop's time"),
+        ("Manual", ["--ntp", "10.0.0.1"], "NTP", "clock: 8 min ahead -> from 10.0.0.1"),
+    ],
+)
+def test_setup_never_switches_a_time_server_off_and_keeps_what_it_was_not_told(time_from, options, sent_kind, said):
+    """`--time-zone` alone sent DateTimeType Manual, and the camera's clock began to drift."""
+    with PretendOnvif(ahead_s=500) as camera:
+        camera.time_from = time_from
+        result = CliRunner().invoke(nvrctl, ["camera", "setup", f"127.0.0.1:{camera.port}", *options, "--yes"])
+    assert result.exit_code == 0 and said in result.output, result.output
+    sent = [request for what, request in camera.asked if what == "SetSystemDateAndTime"]
+    assert len(sent) == (1 if sent_kind else 0)
+    for request in sent:
+        assert f"<DateTimeType>{sent_kind}<" in request and ("<UTCDateTime>" in request) == (sent_kind == "Manual")
+        assert "<DaylightSavings>true<" in request  # as the camera has it
+        assert f"<tt:TZ>{'WIB-7' if 'WIB-7' in options else 'WIT-9'}<" in request
+
+
 def test_setup_says_when_a_camera_cannot():
     with PretendOnvif() as camera:
         result = CliRunner().invoke(

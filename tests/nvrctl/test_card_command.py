@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -16,8 +17,8 @@ from click.testing import CliRunner
 
 from nvr import site as site_room
 from nvr import wire
-from tools.nvrctl import card as card_module
-from tools.nvrctl import selector
+from tools.nvrctl import card_targets, device, selector
+from tools.nvrctl.claims import Claims
 from tools.nvrctl.partitions import partitions
 from tools.nvrctl.program import nvrctl
 
@@ -85,29 +86,167 @@ def test_a_second_card_for_a_box_needs_to_be_asked_for_and_takes_back_the_first_
     assert sorted(each["is_revoked"] for each in codes) == [False, True]
 
 
-def test_a_folder_for_more_boxes_than_readers_goes_on_where_it_was(desk):
+def sites(desk: Path, count: int) -> None:
     (desk / "sites").mkdir()
-    for number in (1, 2, 3):
+    for number in range(1, count + 1):
         (desk / "sites" / f"{number}.yaml").write_text(SITE.replace("waihaong-1", f"waihaong-{number}"))
-    for devices, boxes in ((["a.img", "b.img"], ["waihaong-1", "waihaong-2"]), (["c.img"], ["waihaong-3"])):
-        told = json.loads(call("card", "write", "box.img.zst", *devices, "--site", "sites", "--yes", "--json").stdout)
-        assert [card["box"] for card in told["cards"]] == boxes
+
+
+def write_sites(*arguments: str, status: int = 0):
+    return call("card", "write", "box.img.zst", *arguments, "--site", "sites", "--yes", status=status)
+
+
+def boxes(result) -> list[str]:
+    return [each["box"] for each in json.loads(result.stdout)["cards"]]
+
+
+def test_a_folder_for_more_boxes_than_readers_goes_on_where_it_was(desk):
+    sites(desk, 3)
+    for devices, names in ((["a.img", "b.img"], ["waihaong-1", "waihaong-2"]), (["c.img"], ["waihaong-3"])):
+        assert boxes(write_sites(*devices, "--json")) == names
     assert (
         "--again" in call("card", "write", "box.img.zst", "d.img", "--site", "sites/1.yaml", "--yes", status=1).output
     )
 
 
+def test_more_cards_than_boxes_without_one_are_refused_with_the_numbers_and_no_box_is_invented(desk):
+    """The line of the guide, given a second time for the third of three boxes, wrote it and a fourth that nobody has: with the third's
+    cameras and password, and exit status 0."""
+    sites(desk, 3)
+    write_sites("a.img", "b.img")
+    output = write_sites("c.img", "d.img", status=2).output
+    assert "2 cards are too many: of 3 site files 1 have no card yet" in output and "3.yaml" in output
+    assert not (desk / "c.img").exists() and not (desk / "cards" / "waihaong-4.json").exists()
+    assert boxes(write_sites("c.img", "--json")) == ["waihaong-3"]
+    assert "of 3 site files 0 have no card yet" in write_sites("d.img", status=2).output
+
+
+def test_a_folder_with_one_site_file_is_for_one_card(desk):
+    sites(desk, 1)
+    assert "of 1 site file 1 have no card yet" in write_sites("a.img", "b.img", status=2).output
+
+
+def test_several_site_files_are_written_as_far_as_they_have_no_card(desk):
+    sites(desk, 2)
+    both = ("--site", "sites/1.yaml", "--site", "sites/2.yaml", "--yes")
+    call("card", "write", "box.img.zst", "a.img", *both)
+    assert "1 have no card yet" in call("card", "write", "box.img.zst", "b.img", "c.img", *both, status=2).output
+    assert boxes(call("card", "write", "box.img.zst", "b.img", *both, "--json")) == ["waihaong-2"]
+
+
+def test_again_takes_as_many_site_files_as_cards(desk):
+    sites(desk, 2)
+    write_sites("a.img", "b.img")
+    assert "2 site files" in write_sites("c.img", "--again", status=2).output
+    assert boxes(write_sites("c.img", "d.img", "--again", "--json")) == ["waihaong-1", "waihaong-2"]
+
+
+def test_a_box_that_another_nvrctl_is_writing_counts_as_taken(desk):
+    sites(desk, 2)
+    with Claims(desk / "cards") as elsewhere:
+        assert elsewhere.take("waihaong-1")
+        assert boxes(write_sites("a.img", "--json")) == ["waihaong-2"]
+        assert "1 of them being written by another" in write_sites("b.img", status=2).output
+        for more in ((), ("--again",)):
+            output = write("b.img", *more, status=1).output
+            assert "a card for waihaong-1 is being written at this moment" in output
+    assert boxes(write_sites("b.img", "--json")) == ["waihaong-1"]
+
+
+@pytest.mark.parametrize("site", [("--site", "sites"), ("--site", "sites/1.yaml"), ("--site", "sites", "--again")])
+def test_a_box_called_codes_is_refused_before_its_card_is_written(desk, site):
+    """Its record would be cards/codes.json: the card was written, and only then it failed."""
+    sites(desk, 1)
+    (desk / "sites" / "1.yaml").write_text(SITE.replace("waihaong-1", "codes"))
+    output = call("card", "write", "box.img.zst", "a.img", *site, "--yes", status=1).output
+    assert "a box cannot be called codes" in output and not list(desk.glob("a.img*"))
+
+
+@pytest.mark.slow
+def test_two_terminals_at_once_never_write_the_same_box(desk):
+    sites(desk, 2)
+    both = [start("card", "write", "box.img.zst", f"{name}.img", "--site", "sites", "--yes", cwd=desk) for name in "ab"]
+    outputs = [process.communicate(timeout=120)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    assert {site_on(desk / f"{name}.img").box for name in "ab"} == {"waihaong-1", "waihaong-2"}
+    codes = json.loads((desk / "cards" / "codes.json").read_text())["codes"]
+    assert {each["box"] for each in codes} == {"waihaong-1", "waihaong-2"}
+
+
+def test_a_writing_that_was_killed_leaves_its_box_free(desk):
+    script = (
+        "import pathlib, sys; from tools.nvrctl.claims import Claims\n"
+        "claims = Claims(pathlib.Path('cards')); print(claims.take('waihaong-1'), flush=True); sys.stdin.read()"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", script],
+        cwd=desk,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert other.stdout.readline() == "True\n"
+    write("a.img", status=1)
+    other.kill()
+    other.communicate(timeout=60)
+    write("a.img")
+
+
+def test_a_faulty_site_file_points_at_the_command_of_this_program(desk):
+    (desk / "site.yaml").write_text(SITE.replace("ring_gb: 0.02", "ring_gb: plenty"))
+    assert "`nvrctl site check site.yaml`" in write("a.img", status=1).output
+
+
 def test_it_asks_and_no_is_no(desk):
     (desk / "a.img").write_bytes(b"precious")
-    result = CliRunner().invoke(nvrctl, ["card", "write", "box.img.zst", "a.img", "--site", "site.yaml"], input="n\n")
+    result = CliRunner().invoke(
+        nvrctl, ["card", "write", "box.img.zst", "a.img", "--site", "site.yaml", "--replace"], input="n\n"
+    )
     assert result.exit_code == 2 and "--yes" in result.output  # nobody can be asked: no terminal
     assert (desk / "a.img").read_bytes() == b"precious"
 
 
 def test_what_would_be_erased_is_shown(desk):
     (desk / "a.img").write_bytes(b"precious")
-    output = write("a.img", "b.img").output
+    output = write("a.img", "b.img", "--replace").output
     assert "exists, is replaced" in output and "8.4 MB of it data" in output and "waihaong-2" in output
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "box.img.zst",
+        "box.img.bmap",
+        "box.img.zst.sha256",
+        "site.yaml",
+        "cards/waihaong-1.json",
+        "cards/waihaong-9.json",
+    ],
+)
+def test_what_a_card_is_made_from_is_never_written_over(desk, name):
+    """`card write box.img.zst box.img.zst` took the place of the image with a card made from it."""
+    write("a.img")
+    before = {path: path.read_bytes() for path in desk.rglob("*") if path.is_file()}
+    if (desk / name).exists():
+        os.link(desk / name, desk / "link.img")
+        assert "not written over" in write("link.img", "--replace", "--again", status=1).output
+        (desk / "link.img").unlink()
+    output = write(name, "--replace", "--again", status=1).output
+    assert "not written over" in output or "one of the records" in output
+    assert {path: path.read_bytes() for path in desk.rglob("*") if path.is_file()} == before
+
+
+def test_a_file_that_is_no_image_for_a_box_is_replaced_only_when_that_is_said(desk):
+    (desk / "thesis.odt").write_bytes(b"precious")
+    assert "--replace" in write("thesis.odt", status=1).output
+    assert (desk / "thesis.odt").read_bytes() == b"precious"
+    write("thesis.odt", "--replace")
+    write("thesis.odt", "--again")  # now it is one of ours
+    (desk / "empty.img").touch()
+    write("empty.img", "--again")
+    for _ in range(2):  # the records may lie in the same folder
+        write("empty.img", "--again", "--records", ".")
 
 
 @pytest.mark.parametrize(
@@ -152,7 +291,7 @@ def test_a_damaged_image_makes_no_file(desk):
 
 
 def test_a_full_disk_is_said_before_anything_is_written(desk, monkeypatch):
-    monkeypatch.setattr(card_module, "_free_bytes", lambda path: 1000)
+    monkeypatch.setattr(card_targets, "free_bytes_at", lambda path: 1000)
     assert "1.0 kB free" in write("a.img", status=1).output
 
 
@@ -181,7 +320,52 @@ def test_stopped_at_any_moment_no_file_looks_like_a_card_that_is_not_one(desk, n
         if (desk / name).exists():
             assert site_on(desk / name).box.startswith("waihaong-")
     assert "Traceback" not in output or after_s < 0.3  # before our handler stands, Python has its own
-    assert not list(desk.glob("*.unfinished")) or after_s < 0.5
+    assert not list(desk.glob("*.unfinished"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("card", [0, 1])
+def test_a_signal_while_the_cards_are_opened_leaves_no_file_behind(desk, monkeypatch, number, card):
+    """The unfinished files were there before anybody listened for Ctrl-C, and outlived it."""
+    opened = []
+
+    class Interrupted(device.FileDisk):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            opened.append(self)
+            if len(opened) == card + 1:
+                os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(device, "FileDisk", Interrupted)
+    told = json.loads(write("a.img", "b.img", "--json", status=1).stdout)
+    assert [each["kind"] for each in told["cards"]] == ["stopped", "stopped"]
+    assert not list(desk.glob("*.img*.unfinished")) and not (desk / "a.img").exists()
+
+
+def test_records_that_cannot_be_written_leave_no_file_behind(desk, monkeypatch):
+    from tools.nvrctl import records
+
+    write("a.img", "--records", "/proc/nope", status=1)
+    real, left = records.write, [2]
+
+    def full(path, content):
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        real(path, content)
+
+    monkeypatch.setattr(records, "write", full)
+    assert "No space left" in write("a.img", "b.img", status=1).output
+    assert not list(desk.glob("[ab].img*"))
+
+
+def test_a_name_that_another_nvrctl_is_writing_is_refused_and_a_leftover_is_not(desk):
+    other = device.FileDisk(desk / "a.img", MIB)
+    assert "a.img is being written at this moment" in write("a.img", status=1).output
+    assert (desk / "a.img.unfinished").exists()
+    other.close(whole=False)
+    (desk / "a.img.unfinished").write_bytes(b"of one that was killed")
+    write("a.img")
 
 
 # -- loop devices
@@ -209,6 +393,34 @@ def loops(tmp_path):
         subprocess.run(["losetup", "--detach", path], check=False, capture_output=True)
 
 
+@pytest.fixture
+def false_cards(loops, tmp_path):
+    """Makes loop devices over cards of tests/nvrctl/card_of_kernel.py, by their kind."""
+    made: list[tuple[str, Path, subprocess.Popen]] = []
+
+    def make(kind: str, size_mib: int = 64) -> str:
+        path = tmp_path / f"false-{len(made)}"
+        path.touch()
+        command = [sys.executable, str(Path(__file__).with_name("card_of_kernel.py")), str(path), kind, str(size_mib)]
+        environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests/nvrctl'}"}
+        server = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        if server.stdout.readline() != "mounted\n":
+            pytest.skip(f"no file system in user space here: {server.communicate(timeout=60)[1].splitlines()[-1:]}")
+        done = subprocess.run(["losetup", "--find", "--show", str(path)], capture_output=True, text=True, check=False)
+        made.append((done.stdout.strip(), path, server))
+        if done.returncode != 0:
+            pytest.skip(f"no loop device over it here: {done.stderr.strip()}")
+        return made[-1][0]
+
+    yield make
+    for device_path, path, server in made:
+        if device_path:
+            subprocess.run(["losetup", "--detach", device_path], check=False, capture_output=True)
+        subprocess.run(["umount", "--lazy", str(path)], check=False, capture_output=True)
+        server.kill()
+        server.communicate(timeout=60)
+
+
 def loop_write(*devices: str, status: int = 0, more: tuple[str, ...] = ()):
     return json.loads(write(*devices, "--even-if-not-removable", "--json", *more, status=status).stdout)["cards"]
 
@@ -227,6 +439,40 @@ def test_ten_loop_devices_at_once(desk, loops):
             in subprocess.run(["sfdisk", "--dump", str(backing)], capture_output=True, text=True, check=False).stdout
         ), found.stderr
     assert len(boxes) == 10
+
+
+@pytest.mark.root
+def test_ten_at_once_of_which_one_lies_one_drops_and_one_is_pulled(desk, loops, false_cards):
+    kinds = {"lies about its size": "wraps", "drops writes": "drops some", "gone": "pulled in writing"}
+    devices = [loops(64) for _ in range(7)] + [false_cards(kind) for kind in kinds.values()]
+    cards = loop_write(*devices, status=1)
+    assert [card["kind"] for card in cards] == ["good"] * 7 + list(kinds)
+    assert [card["device"] for card in cards] == devices
+    assert abs(cards[7]["real_bytes"] - 32 * MIB) <= MIB
+    assert {site_on(desk / f"card-{number}").box for number in range(7)} == {card["box"] for card in cards[:7]}
+    codes = json.loads((desk / "cards" / "codes.json").read_text())["codes"]
+    assert {each["box"] for each in codes} == {card["box"] for card in cards[:7]}
+    for device_path in devices[7:9]:  # the one that was pulled answers nobody
+        with open(device_path, "rb") as disk:
+            assert not partitions(disk.read(MIB))
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("kind", "verdict"),
+    [
+        ("good", "good"),
+        ("wraps", "lies about its size"),
+        ("limbo", "lies about its size"),
+        ("drops all", "drops writes"),
+        ("drops some", "drops writes"),
+        ("pulled in writing", "gone"),
+        ("pulled in reading", "gone"),
+    ],
+)
+def test_each_false_card_gets_its_verdict_through_the_kernel(desk, false_cards, kind, verdict):
+    card = loop_write(false_cards(kind), status=0 if kind == "good" else 1)[0]
+    assert card["kind"] == verdict, card
 
 
 @pytest.mark.root
@@ -324,6 +570,8 @@ def test_watch_writes_each_card_that_is_put_in(desk, loops):
         process.kill()
     assert process.returncode == 0, output
     told = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    alike = json.loads(write("alike.img", "--again", "--json").stdout)
+    assert all(set(each) == {*alike["cards"][0], "image", "labels", "codes"} for each in told)
     assert {each["device"] for each in told} == set(devices) and {each["box"] for each in told} == {
         "waihaong-1",
         "waihaong-2",

@@ -84,3 +84,10 @@ def test_without_a_checkout_building_says_where_it_is_done(monkeypatch, tmp_path
     monkeypatch.setattr(image, "ROOT", tmp_path)
     result = call("image", "ls")
     assert result.exit_code == 1 and "checkout" in result.output and "make setup" in result.output
+
+
+def test_a_folder_that_no_image_was_built_in_is_said(tmp_path):
+    result = CliRunner().invoke(nvrctl, ["image", "report", str(tmp_path)])
+    assert (
+        result.exit_code == 1 and "no image was built there" in result.output and "nvrctl image build" in result.output
+    )

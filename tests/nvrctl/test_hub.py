@@ -469,3 +469,9 @@ def test_the_code_of_a_card_works_once_and_one_that_was_taken_back_never(real_hu
     assert enrol(codes[1], "third") in (401, 403, 404)
     listed = json.loads(call("hub", "code", "ls", "--hub", address, "--token-file", token, "--json").stdout)["codes"]
     assert len(listed) == 1 and listed[0]["used_by"]
+
+
+def test_a_token_is_taken_back_only_when_that_was_agreed_to(hub, token):
+    arguments = ("hub", "token", "revoke", "7", "--hub", hub.url, "--token-file", token)
+    assert "--yes" in call(*arguments, status=2).output
+    assert not any(method == "DELETE" for method, _, _ in hub.seen)

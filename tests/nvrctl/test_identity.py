@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+import subprocess
+import zlib
 
 import pytest
+import segno
 from cards import SITE
 
+from firmware import firstboot
 from nvr import site as site_room
 from nvr.errors import NvrError
 from tools.nvrctl import identity, labels
@@ -166,9 +172,59 @@ def test_the_code_on_the_label_is_the_one_on_the_card(site_path):
     assert own.code in own.text
 
 
+def test_the_page_on_the_label_is_the_host_name_that_the_box_gives_itself(site_path, tmp_path):
+    site_path.write_text(SITE.replace("waihaong-1", "nord_1"))
+    own = identity.identities([site_path], 1)[0]
+    places = firstboot.Places(tmp_path / "card", tmp_path / "data", tmp_path / "run", tmp_path / "iwd")
+    firstboot.put(places.site, own.text.encode(), mode=0o640)
+    firstboot.prepare(places)
+    host = (places.run / "nvr-setup/hostname").read_text().strip()
+    assert labels.page_address(own) == f"http://{host}.local:8080/" == "http://nord-1.local:8080/"
+    assert labels.page_address(own) in labels.qr_text(own) and "BOX nord_1" in labels.qr_text(own)
+
+
+def test_two_boxes_that_differ_in_an_underscore_only_are_refused(site_path, tmp_path):
+    site_path.write_text(SITE.replace("waihaong-1", "nord_1"))
+    (tmp_path / "other.yaml").write_text(SITE.replace("waihaong-1", "nord-1"))
+    with pytest.raises(NvrError, match="nord-1"):
+        identity.identities([site_path, tmp_path / "other.yaml"], 2)
+
+
 def test_labels_are_a_pdf_with_a_page_for_each_card(site_path):
     made = labels.labels_pdf(identity.identities([site_path], 3))
     assert made.startswith(b"%PDF-") and made.count(b"/Type /Page\n") == 3
+
+
+@pytest.mark.skipif(shutil.which("pdftoppm") is None, reason="needs pdftoppm: apt install poppler-utils")
+def test_the_qr_code_as_it_is_printed_says_what_the_label_says(site_path, tmp_path):
+    """Each module of the page, as a label printer of 300 dpi gets it, is the encoder's of this text."""
+    from PIL import Image
+
+    own = identity.identities([site_path], 1)[0]
+    (tmp_path / "label.pdf").write_bytes(labels.labels_pdf([own]))
+    subprocess.run(
+        ["pdftoppm", "-gray", "-r", "300", "-png", "-singlefile", "label.pdf", "label"], cwd=tmp_path, check=True
+    )
+    matrix = segno.make(labels.qr_text(own), micro=False, error="m").matrix
+    with Image.open(tmp_path / "label.png") as picture:
+        page = picture.convert("L")
+    dots_per_mm = page.width / labels.WIDTH_MM
+    module_mm = labels.QR_MM / (len(matrix) + 2)  # a module of margin on each side
+    left_mm = labels.WIDTH_MM - labels.MARGIN_MM - labels.QR_MM
+
+    def is_dark(row: int, column: int) -> bool:
+        x_mm, y_mm = left_mm + (column + 1.5) * module_mm, labels.MARGIN_MM + (row + 1.5) * module_mm
+        return page.getpixel((round(x_mm * dots_per_mm), round(y_mm * dots_per_mm))) < 128
+
+    seen = [[is_dark(row, column) for column in range(len(matrix))] for row in range(len(matrix))]
+    assert seen == [[bool(module) for module in row] for row in matrix]
+
+
+def test_site_and_place_stand_on_the_label_also_when_they_are_the_same(site_path):
+    made = labels.labels_pdf(identity.identities([site_path], 1))
+    streams = re.findall(rb"stream\n(.*?)\nendstream", made, re.DOTALL)
+    page = next(text for text in map(zlib.decompress, streams) if b"(waihaong-1)" in text)
+    assert page.count(b"(puskesmas-waihaong)") == 2
 
 
 def test_a_public_key_goes_on_a_card_and_a_private_one_never(tmp_path):
@@ -180,3 +236,25 @@ def test_a_public_key_goes_on_a_card_and_a_private_one_never(tmp_path):
     for path, words in ((private, "PRIVATE"), (other, "no SSH public key"), (tmp_path / "nosuch", "cannot read")):
         with pytest.raises(identity.CannotPrepare, match=words):
             identity.authorized_keys([path])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ethernet: {addres: 1}\n", "ethernet: {address: 192.168.7.20/24}\n", "wifi: {ssid: x, country: ID, password: short}\n", "wifi: 3\n", "- a\n", "a: [\n",
+        "\ufeffwifi: {ssid: Balai, country: ID, password: 'pala dan cengkih'}\r\n", "ntp: [a b]\n", "",
+    ],
+)  # fmt: skip
+def test_a_network_file_is_good_on_the_laptop_when_it_is_good_on_the_box(tmp_path, text):
+    """`ethernet: {addres: 1}` went onto the cards, and on the pole the boxes refused it."""
+    path = tmp_path / "network.yaml"
+    path.write_bytes(text.encode())
+    outcome = firstboot.take("network.yaml", firstboot.judged_network, tmp_path, tmp_path / "taken.yaml", mode=0o600)
+    path.write_bytes(text.encode())
+    if not outcome.faults:
+        assert identity.check_network(path) == text.encode()
+        return
+    with pytest.raises(identity.CannotPrepare) as refused:
+        identity.check_network(path)
+    for fault in outcome.faults:
+        assert f"network.yaml:{fault.line}: " in str(refused.value) and fault.what in str(refused.value)

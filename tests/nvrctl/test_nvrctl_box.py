@@ -52,6 +52,18 @@ def test_a_name_nobody_has_is_said():
         lan.address_of("nosuch.invalid")
 
 
+def test_a_box_with_an_underscore_is_looked_for_by_its_host_name(monkeypatch):
+    """The box calls itself nord-1, for a host name has no `_`; its label and `box status` looked for nord_1. No name server plays this here."""
+
+    def answers(host, *_, **__):
+        if host != "nord-1.local":
+            raise OSError("nobody has this name")
+        return [(2, 1, 6, "", ("10.0.0.21", 0))]
+
+    monkeypatch.setattr("socket.getaddrinfo", answers)
+    assert lan.address_of("nord_1") == "10.0.0.21"
+
+
 # -- the page of a box that records
 
 

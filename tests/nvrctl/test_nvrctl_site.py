@@ -140,9 +140,63 @@ def test_all_wrong_cells_are_named_at_once():
     assert all(cell in output for cell in ("D3", "I4", "C4"))
 
 
+def test_a_camera_that_stands_twice_hides_no_other_fault():
+    text = GOOD.replace("waihaong-1,street", "waihaong-1,entrance").replace("rtsps://10.0.1.11/main", "http://x")
+    output = from_table(text.replace(",20.5,", ",plenty,").replace("fri 08:00-11:00", "fri 8 o'clock"), status=1).output
+    assert all(cell in output for cell in ("cell B3 (camera)", "cell I3 (ring_gb)", "cell H2 (hours)", "cell D4 (url)"))
+    assert output.count("cell ") == 4
+
+
+def test_a_camera_of_two_boxes_is_refused_as_site_check_would(folder):
+    output = from_table(GOOD.replace("rtsps://10.0.1.11/main", "rtsp://10.0.0.12/main"), status=1).output
+    assert "cell D4 (url): this camera is recorded by the box waihaong-1 of row 3 already" in output
+    login = GOOD.replace("rtsps://10.0.1.11/main", "rtsp://joe:x@10.0.0.12/main")
+    assert "of row 3 already" in from_table(login, status=1).output
+
+
+def test_a_formula_without_its_value_is_not_taken_for_an_empty_cell(folder):
+    """What a program wrote that does not calculate: ring_gb became 20, quietly."""
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    book.active.append(["box", "camera", "url", "ring_gb"])
+    book.active.append(["waihaong-1", "street", "rtsp://10.0.0.12/main", "=30*2"])
+    book.save("cameras.xlsx")
+    output = new("--table", "cameras.xlsx", status=1).output
+    assert "cameras.xlsx: D2: a formula without its value" in output and not (folder / "sites").exists()
+
+
 def test_a_password_never_stands_in_an_error():
     output = from_table(GOOD.replace("viewer,0123", "viewer,geheim\x07x"), status=1).output
     assert "cell G3 (password)" in output and "geheim" not in output
+
+
+@pytest.mark.parametrize("address", ["http://viewer:geheim@10.0.0.11/", "rtsp://viewer:geheim:x@h@10.0.0.11/a b\x07"])
+@pytest.mark.parametrize("column", ["url", "small"])
+def test_a_password_in_a_wrong_address_never_stands_in_an_error(address, column):
+    row = {"url": "rtsp://10.0.0.12/main", "small": "", column: address}
+    output = from_table(f"box,camera,url,small\na-1,one,{row['url']},{row['small']}\n", status=1).output
+    assert f"({column})" in output and "geheim" not in output
+    output = new("--box", "a-1", "--camera", address, status=2).output
+    assert "is not NAME=URL" in output and "geheim" not in output
+
+
+def test_a_password_on_the_command_line_is_warned_of_and_never_shown(folder):
+    result = new("--box", "a-1", "--camera", "one=rtsp://viewer:geheim@10.0.0.11/main")
+    assert "everybody on this machine can read a password on the command line" in result.output
+    assert (
+        "geheim" not in result.output and site_room.load(folder / "sites/a-1.yaml").cameras[0].main.password == "geheim"
+    )
+    assert "warning" not in new("--box", "a-2", "--camera", "one=rtsp://10.0.0.12/main").output
+
+
+def test_a_password_file_that_everybody_can_read_is_warned_of(folder):
+    (folder / "pw").write_text("geheim\n")
+    for mode in (0o644, 0o600):
+        (folder / "pw").chmod(mode)
+        output = new(
+            "--box", f"a-{mode}", "--camera", f"one=rtsp://h{mode}/a", "--user", "v", "--password-file", "pw"
+        ).output
+        assert ("everybody on this machine can read pw" in output) == (mode == 0o644)
 
 
 def test_two_zones_for_one_box_are_told():
@@ -327,6 +381,27 @@ def test_a_person_is_asked(folder):
     assert found.cameras[0].main.password == "secret"
 
 
+def test_a_wrong_answer_is_told_at_once_and_asked_again(folder):
+    """`traffic` for the time zone was taken, and told after the last question: all answers were lost."""
+    answers = [
+        "Waihaong 1", "waihaong-1", "", "traffic", "", "http://hub", "-", "entrance", "", "http://10.0.0.11/", "rtsp://10.0.0.11/main", "-", "-", "service-office", "never", "",
+        "plenty", "40", "y", "entrance", "gate", "rtsp://10.0.0.12/main", "-", "-", "traffic", "20", "n",
+    ]  # fmt: skip
+    status, said = typed(["site", "new"], answers)
+    assert status == 0, said
+    for words in (
+        "'Waihaong 1' cannot be a name",
+        "traffic",
+        "is empty",
+        "'plenty' is not a number",
+        "another camera already",
+    ):
+        assert words in said
+    assert said.count("Error: ") == 8, said
+    found = site_room.load(folder / "sites" / "waihaong-1.yaml")
+    assert [camera.name for camera in found.cameras] == ["entrance", "gate"] and found.time_zone.key == "Asia/Jayapura"
+
+
 def test_nobody_to_ask_is_wrong_use():
     assert "--table FILE" in new(status=2).output
 
@@ -348,7 +423,21 @@ def test_check_tells_what_is_only_wrong_together(folder):
     (folder / "sites" / "copy.yaml").write_text((folder / "sites" / "mardika-1.yaml").read_text())
     result = CliRunner().invoke(nvrctl, ["site", "check", "sites", "--json"])
     assert result.exit_code == 1
-    assert {fault["key"] for fault in json.loads(result.stdout)["faults"]} == {"box", "cameras.market.main"}
+    found = {fault["key"]: fault for fault in json.loads(result.stdout)["faults"]}
+    assert set(found) == {"box", "cameras.market.main.url"}
+    lines = (folder / "sites" / "mardika-1.yaml").read_text().splitlines()
+    assert lines[found["box"]["line"] - 1].startswith("box:")
+    assert "rtsps://10.0.1.11/main" in lines[found["cameras.market.main.url"]["line"] - 1]
+
+
+def test_check_tells_two_boxes_that_are_one_on_the_network(folder):
+    from_table(GOOD)
+    text = (folder / "sites" / "mardika-1.yaml").read_text()
+    (folder / "sites" / "other.yaml").write_text(
+        text.replace("mardika-1", "mardika_1").replace("10.0.1.11", "10.0.1.12")
+    )
+    result = CliRunner().invoke(nvrctl, ["site", "check", "sites"])
+    assert result.exit_code == 1 and "the box name 'mardika_1' stands in" in result.stdout
 
 
 def test_check_names_file_line_and_fix(folder):

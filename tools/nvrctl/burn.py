@@ -87,6 +87,23 @@ class Card:
     verdict: Verdict | None = None
 
 
+@contextlib.contextmanager
+def noted_signals(stop: threading.Event) -> Iterator[None]:
+    """Ctrl-C and the like only set `stop`: an exception at a random place is no way to stop a disk from being written.
+
+    To be entered, in the main thread, before the first card is opened.
+    """
+    before = {
+        number: signal.signal(number, lambda *_: stop.set())
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 class _Stopped(Exception):
     """Somebody pressed Ctrl-C, or the image turned out bad."""
 
@@ -109,7 +126,9 @@ class Burn:
         *,
         stall_s: float = STALL_S,
         on_change: Callable[[], None] | None = None,
+        stop: threading.Event | None = None,
     ) -> None:
+        """`stop`: set by stop(), or by somebody else from before this was made."""
         self.image, self.cards = image, tuple(cards)
         parts = partitions(image_file.head(image))
         self.pieces = pieces(
@@ -117,7 +136,7 @@ class Burn:
         )
         self._stall_s = stall_s
         self._on_change = on_change or (lambda: None)
-        self._stop = threading.Event()
+        self._stop = stop or threading.Event()
         self._source_error: NvrError | None = None
         self._is_source_good = threading.Event()
         self._head = memoryview(bytearray(sum(each.size_bytes for each in self.pieces if is_head(each))))
@@ -132,7 +151,7 @@ class Burn:
         self._stop.set()
 
     def run(self, *, tick_s: float = 0.2) -> None:
-        """Write all cards; afterwards each has its verdict. Ctrl-C or SIGTERM stops them; raises nothing."""
+        """Write all cards; afterwards each has its verdict and is closed. stop() stops them; raises nothing."""
         threads = []
         total_bytes = sum(piece.size_bytes for piece in self.pieces)
         for number, card in enumerate(self.cards):
@@ -144,12 +163,11 @@ class Burn:
                 )
             )
         threads.append(threading.Thread(target=self._source_thread, daemon=True, name="image"))
-        with self._signals():
-            for thread in threads:
-                thread.start()
-            while any(card.verdict is None for card in self.cards) and not self._stop.wait(tick_s):
-                self._tell()
-            self._wait_for_threads(threads)
+        for thread in threads:
+            thread.start()
+        while any(card.verdict is None for card in self.cards) and not self._stop.wait(tick_s):
+            self._tell()
+        self._wait_for_threads(threads)
         self._tell()
 
     def _tell(self) -> None:
@@ -157,22 +175,6 @@ class Burn:
             self._on_change()
         except OSError:
             pass  # the terminal was closed; the cards go on
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """A handler that only notes it: an exception at a random place is no way to stop a disk from being written."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {
-            number: signal.signal(number, lambda *_: self.stop())
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        }
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def _wait_for_threads(self, threads: Sequence[threading.Thread]) -> None:
         """A write that is under way ends by itself; one that hangs in the kernel is not waited for."""

@@ -288,6 +288,7 @@ def check(
     """
     from tools.nvrctl import fitness, measure
 
+    secret.warn_of_address(url, "--user NAME --password-file FILE")
     url, user, password = _split_login(url, user, password_file)
     found = measure.measured(url, user, password, seconds=seconds, transport=transport, tls_verify=not no_tls_verify)
     made = fitness.findings(found)
@@ -354,7 +355,12 @@ def _split_login(url: str, user: str, password_file: Path | None) -> tuple[str, 
     metavar="POSIX-TZ",
     help="The camera's time zone, as POSIX writes it (WIT-9 in Ambon); only its own picture text shows it.",
 )
-@click.option("--clock", "set_clock", is_flag=True, help="Set its clock from this laptop's.")
+@click.option(
+    "--clock",
+    "set_clock",
+    is_flag=True,
+    help="Set its clock from this laptop's; one that asks a time server keeps that.",
+)
 @click.option("--profile", metavar="TOKEN", help="Stream to set; else the largest H.264 one.")
 @click.option(
     "--gop", type=click.IntRange(1, 1000), help="Pictures from keyframe to keyframe.  [default: two seconds of them]"
@@ -392,6 +398,8 @@ def setup(
     service = host if "://" in host else f"http://{host}{PATH}"
     with OnvifCamera(service, user, _password(user, password_file)) as found:
         plan = _Plan(found, ntp=ntp, time_zone=time_zone, clock=set_clock, profile=profile, gop=gop, fps=fps, kbit=kbit)
+        if plan.note:
+            click.echo(printable(f"note: {plan.note}"), err=True)
         if not plan.changes:
             click.echo("nothing to change" if not as_json else '{"changed": []}')
             return
@@ -428,10 +436,16 @@ class _Plan:
         self._camera, self._ntp, self._time_zone = found, ntp, time_zone
         self.changes: list[tuple[str, str, str]] = []
         setting, ahead_s = found.clock()
-        self._sets_clock = clock or bool(ntp) or bool(time_zone)
-        if self._sets_clock:
+        self._setting, self.note = setting, ""
+        asks_server = bool(ntp) or setting.is_ntp
+        if ntp or ((clock or time_zone) and not asks_server):
             before = "unknown" if ahead_s is None else "right" if abs(ahead_s) < 1 else clock_text(ahead_s)
             self.changes.append(("clock", before, f"from {ntp}" if ntp else "this laptop's time"))
+        if clock and asks_server:
+            self.note = (
+                f"--clock does nothing: this camera takes its time from {ntp or 'a time server'}, and goes on doing so"
+            )
+        self._sets_clock = bool(ntp or time_zone or (clock and not asks_server))
         if ntp:
             self.changes.append(("time server", found.ntp_server() or "none", ntp))
         if time_zone:
@@ -460,6 +474,6 @@ class _Plan:
 
     def do(self) -> None:
         if self._sets_clock:
-            self._camera.set_clock(ntp_server=self._ntp, time_zone=self._time_zone)
+            self._camera.set_clock(self._setting, ntp_server=self._ntp, time_zone=self._time_zone)
         if self._profile is not None:
             self._camera.set_stream(self._profile, self._wanted)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import os
+import threading
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,11 +17,11 @@ from tools.nvrctl.output import FILE, FOLDER, confirm, json_option, many, print_
 
 if TYPE_CHECKING:
     from tools.nvrctl.burn import Card, Verdict
+    from tools.nvrctl.claims import Claims
     from tools.nvrctl.disks import DiskFacts
     from tools.nvrctl.identity import Identity
     from tools.nvrctl.image_file import ImageFile
-
-AT_ONCE_MOST = 32
+    from tools.nvrctl.records import Records
 
 
 @click.group()
@@ -104,7 +105,7 @@ def _besides_options(command):  # type: ignore[no-untyped-def]
     return with_besides
 
 
-_SITE_HELP = "Site file, or a folder of them; may be given several times. One, whose box name is counted on; or the next that have no card yet."
+_SITE_HELP = "A folder of site files, or several: the next that have no card yet are written. One file alone: its box name is counted on for several cards."
 
 
 @card.command()
@@ -119,6 +120,7 @@ _SITE_HELP = "Site file, or a folder of them; may be given several times. One, w
     is_flag=True,
     help="Write a disk that is built in, or larger than any card. Never the one this machine runs from.",
 )
+@click.option("--replace", is_flag=True, help="Replace a plain file also where it is no image for a box.")
 @_besides_options
 @json_option
 @yes_option
@@ -132,6 +134,7 @@ def write(
     besides: dict[str, bytes],
     again: bool,
     even_if_not_removable: bool,
+    replace: bool,
     as_json: bool,
     yes: bool,
 ) -> None:
@@ -140,8 +143,8 @@ def write(
     All cards are written at once, from one unpacking. Each gets its own box name and one-time code; a printed label (PDF) for
     each lies in the records afterwards. A DEVICE that is no device is a plain file, for any other writer of cards.
 
-    What makes no sense is refused: the disk this machine runs from, disks in use, disks that are not removable, cards too small. Before
-    anything is erased you see what it is and are asked. A card is good when all of it was read back, past the computer's memory, and
+    What makes no sense is refused: the disk this machine runs from, disks in use, disks that are not removable, cards too small; the
+    image, a site file, the records; a plain file that is no image for a box, without --replace. Before anything is erased you see what it is and are asked. A card is good when all of it was read back, past the computer's memory, and
     was what had been sent, and when it really has the size it claims. The partition table is written last: whatever stops the
     writing (Ctrl-C, a pulled card, a power cut) leaves a card that looks empty, never one that looks whole and is not.
 
@@ -154,27 +157,57 @@ def write(
         nvrctl card write box.img.zst /dev/sd[b-k] --site sites
         nvrctl card write box.img.zst waihaong-1.img --site sites/waihaong-1.yaml
     """
-    from tools.nvrctl import identity, image_file
+    from tools.nvrctl import card_targets, image_file
+    from tools.nvrctl.claims import Claims
     from tools.nvrctl.records import Records
     from tools.nvrctl.site import site_files
 
-    targets = _targets(devices)
+    targets = card_targets.targets(devices)
     records = Records(folder)
-    paths = site_files(sites)
-    if len(paths) > len(targets) and not again:
-        paths = _waiting(records, paths)[: len(targets)]  # a folder for ten boxes, and three readers
-    identities = identity.identities(paths, len(targets))
-    if not again:
-        records.check_new(identities)
     found = image_file.look_at(image)
-    facts = _facts(targets, found, even_if_not_removable)
-    _show(found, targets, facts, identities)
-    confirm(f"Erase {'these' if len(targets) > 1 else 'this'} {many(len(targets), 'card')} and write?", yes=yes)
-    verdicts = _written(found, targets, facts, identities, records, besides)
+    card_targets.check_files(targets, found, site_files(sites), folder, may_replace=replace)
+    facts = card_targets.facts(targets, found, even_if_not_removable)
+    with Claims(folder) as claims:
+        identities = _chosen(records, claims, sites, len(targets), again=again)
+        _show(found, targets, facts, identities)
+        confirm(f"Erase {'these' if len(targets) > 1 else 'this'} {many(len(targets), 'card')} and write?", yes=yes)
+        verdicts = _written(found, targets, facts, identities, records, besides)
     _told(context, found, targets, identities, verdicts, records, as_json=as_json)
 
 
-def _waiting(records: Any, paths: Sequence[Path]) -> list[Path]:
+def _chosen(records: Records, claims: Claims, sites: Sequence[Path], count: int, *, again: bool) -> list[Identity]:
+    """Who the cards become, each box claimed. Raises click.UsageError for more cards than boxes, and NvrError."""
+    from tools.nvrctl import identity
+    from tools.nvrctl.records import box_of
+    from tools.nvrctl.site import site_files
+
+    paths = site_files(sites)
+    is_counted_on = len(sites) == 1 and sites[0].is_file()
+    if again or is_counted_on:
+        if not is_counted_on and len(paths) != count:
+            raise click.UsageError(
+                f"{many(count, 'card')} and {many(len(paths), 'site file')}: --again wants one for each card, in the same order."
+            )
+        identities = identity.identities(paths, count)
+        records.claim(identities, claims)
+        if not again:
+            records.check_new(identities)
+        return identities
+    identity.check_names([box_of(path) for path in paths])
+    free = records.claimed_for(paths, count, claims)  # a folder for ten boxes, and three readers
+    if len(free) < count:
+        waiting = records.without_card(paths)
+        elsewhere = (
+            f", {len(waiting) - len(free)} of them being written by another nvrctl" if len(waiting) > len(free) else ""
+        )
+        raise click.UsageError(
+            f"{many(count, 'card')} are too many: of {many(len(paths), 'site file')} {len(waiting)} have no card yet{elsewhere}. "
+            f"{len(free)} can be written now{': ' + ', '.join(path.name for path in free) if free else ''}; --again makes another card for a box that has one."
+        )
+    return identity.identities(free, count)
+
+
+def _waiting(records: Records, paths: Sequence[Path]) -> list[Path]:
     """The site files that have no card yet. Raises NvrError when all have one."""
     found: list[Path] = records.without_card(paths)
     if not found:
@@ -183,65 +216,6 @@ def _waiting(records: Any, paths: Sequence[Path]) -> list[Path]:
             hint=f"`nvrctl card write --again` makes another; the records lie in {records.folder}.",
         )
     return found
-
-
-def _targets(devices: Sequence[str]) -> list[Path]:
-    """Each once. Raises click.UsageError."""
-    found: dict[str, Path] = {}
-    for text in devices:
-        path = Path(text)
-        real = os.path.realpath(path)
-        if real in found:
-            raise click.UsageError(
-                f"{text} is given twice{'' if text == str(found[real]) else f' (it is {found[real]})'}."
-            )
-        if not path.exists() and (real.startswith("/dev/") or not path.absolute().parent.is_dir()):
-            raise click.UsageError(f"There is no device {text}. `nvrctl card ls` lists what is there.")
-        if path.is_dir():
-            raise click.UsageError(f"{text} is a folder: give a device, or the name of a file.")
-        found[real] = path
-    if len(found) > AT_ONCE_MOST:
-        raise click.UsageError(f"{len(found)} cards at once are too many, {AT_ONCE_MOST} at most.")
-    return list(found.values())
-
-
-def _facts(targets: Sequence[Path], image: ImageFile, even_if_not_removable: bool) -> list[DiskFacts | None]:
-    """What each target is, None for a plain file. Raises CardRefused with every refusal at once."""
-    from tools.nvrctl import disks
-
-    facts: list[DiskFacts | None] = []
-    refusals = []
-    for path in targets:
-        if path.is_file() or not path.exists():
-            facts.append(None)
-            free_bytes = _free_bytes(path)
-            if free_bytes < image.map.mapped_bytes:
-                refusals.append(
-                    disks.CardRefused(
-                        f"there are {size_text(free_bytes)} free for {path}, the image takes {size_text(image.map.mapped_bytes)}",
-                        hint="Write it elsewhere.",
-                    )
-                )
-            continue
-        try:
-            disk = disks.disk_at(str(path))
-        except disks.CardRefused as error:
-            refusals.append(error)
-            continue
-        refused = disks.refusal(disk, image.size_bytes, even_if_not_removable=even_if_not_removable)
-        if refused is not None:
-            refusals.append(refused)
-        facts.append(disk)
-    if refusals:
-        raise disks.CardRefused(
-            "\n".join(map(str, refusals)), hint="\n        ".join(dict.fromkeys(each.hint for each in refusals))
-        )
-    return facts
-
-
-def _free_bytes(path: Path) -> int:
-    state = os.statvfs(path.absolute().parent)
-    return state.f_bavail * state.f_frsize
 
 
 def _show(
@@ -284,43 +258,53 @@ def _written(
     targets: Sequence[Path],
     facts: Sequence[DiskFacts | None],
     identities: Sequence[Identity],
-    records: Any,
+    records: Records,
     besides: dict[str, bytes],
 ) -> list[Verdict]:
     """Write them all; what became of each. Only good cards count in the records."""
     from tools.nvrctl import selector
-    from tools.nvrctl.burn import Burn, Card
+    from tools.nvrctl.burn import FAILED, Burn, Card, noted_signals
     from tools.nvrctl.card_shown import Shown
     from tools.nvrctl.device import BlockDisk, FileDisk
 
     patches = selector.patches_for(image, [identity.files | besides for identity in identities])
-    cards: list[Card] = []
-    try:
-        for path, disk, own in zip(targets, facts, patches, strict=True):
-            opened = BlockDisk(path, disk.size_bytes) if disk else FileDisk(path, image.size_bytes)
-            cards.append(Card(opened, own))
-    except BaseException:
-        for card_ in cards:
-            card_.disk.close(whole=False)
-        raise
-    for path, disk, identity in zip(targets, facts, identities, strict=True):
-        device = (
-            {"device": str(path), "model": disk.model, "serial": disk.serial, "size_bytes": disk.size_bytes}
-            if disk
-            else {"device": str(path)}
-        )
-        records.begin(identity, device, {"name": image.name, "sha256": image.sha256})
-    shown = Shown(cards, [identity.box for identity in identities])
     click.echo("Ctrl-C stops it; cards that are not finished then look empty.", err=True)
-    burn = Burn(image, cards, on_change=shown.tell)
-    burn.run()
-    shown.end()
-    verdicts = []
-    for card_, identity in zip(cards, identities, strict=True):
-        assert card_.verdict is not None
-        records.end(identity, card_.verdict.kind)
-        verdicts.append(card_.verdict)
-    return verdicts
+    stop = threading.Event()
+    cards: list[Card] = []
+    begun: list[Identity] = []
+    with noted_signals(stop):
+        try:
+            for path, disk, identity, own in zip(targets, facts, identities, patches, strict=True):
+                opened = BlockDisk(path, disk.size_bytes) if disk else FileDisk(path, image.size_bytes)
+                cards.append(Card(opened, own))
+                records.begin(identity, _device(path, disk), {"name": image.name, "sha256": image.sha256})
+                begun.append(identity)
+            shown = Shown(cards, [identity.box for identity in identities])
+            burn = Burn(image, cards, on_change=shown.tell, stop=stop)
+        except BaseException:
+            for card_ in cards:
+                card_.disk.close(whole=False)
+            with contextlib.suppress(OSError):  # the first error is the one to tell, and no record here says "good"
+                for identity in begun:
+                    records.end(identity, FAILED)
+            raise
+        burn.run()
+        for card_, identity in zip(cards, identities, strict=True):
+            records.end(identity, _verdict(card_).kind)
+        shown.end()  # last: its terminal may be gone
+    return [_verdict(card_) for card_ in cards]
+
+
+def _device(path: Path, disk: DiskFacts | None) -> dict[str, Any]:
+    """What the records keep of it."""
+    if disk is None:
+        return {"device": str(path)}
+    return {"device": str(path), "model": disk.model, "serial": disk.serial, "size_bytes": disk.size_bytes}
+
+
+def _verdict(card_: Card) -> Verdict:
+    assert card_.verdict is not None  # Burn.run() gives every card one
+    return card_.verdict
 
 
 def _told(
@@ -329,11 +313,12 @@ def _told(
     targets: Sequence[Path],
     identities: Sequence[Identity],
     verdicts: Sequence[Verdict],
-    records: Any,
+    records: Records,
     *,
     as_json: bool,
 ) -> None:
     """Labels for the good ones, a line for each, and what to do next; ends with the exit status."""
+    from tools.nvrctl.card_shown import card_json
     from tools.nvrctl.labels import save_labels
 
     good = [identity for identity, verdict in zip(identities, verdicts, strict=True) if verdict.is_good]
@@ -343,7 +328,7 @@ def _told(
             {
                 "image": image.name,
                 "cards": [
-                    {"device": str(path), "box": identity.box, "site": identity.site, "code_hash": identity.code_hash or None, **asdict(verdict)}
+                    card_json(str(path), identity, verdict)
                     for path, identity, verdict in zip(targets, identities, verdicts, strict=True)
                 ],
                 "labels": str(labels) if labels else None, "codes": str(records.folder / "codes.json"),

@@ -1,4 +1,4 @@
-"""How far each card is, on the terminal."""
+"""How far each card is, on the terminal; what became of it, as JSON."""
 
 from __future__ import annotations
 
@@ -6,11 +6,20 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
 
 import click
 
-from tools.nvrctl.burn import Card
+from tools.nvrctl.burn import Card, Verdict
+from tools.nvrctl.identity import Identity
 from tools.nvrctl.output import time_text
+
+
+def card_json(device: str, identity: Identity, verdict: Verdict) -> dict[str, Any]:
+    """One card, as `write --json` and `watch --json` print it (docs/commands-nvrctl.md)."""
+    who = {"device": device, "box": identity.box, "site": identity.site, "code_hash": identity.code_hash or None}
+    return who | asdict(verdict)
 
 
 class Shown:

@@ -6,7 +6,6 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,14 @@ import click
 from nvr.errors import NvrError
 from tools.nvrctl import disks, identity, selector, udev
 from tools.nvrctl.burn import Burn, Card
+from tools.nvrctl.card_shown import card_json
+from tools.nvrctl.claims import Claims
 from tools.nvrctl.device import BlockDisk
 from tools.nvrctl.disks import DiskFacts
 from tools.nvrctl.image_file import ImageFile
 from tools.nvrctl.labels import save_labels
 from tools.nvrctl.output import many, print_json, size_text
-from tools.nvrctl.records import Records
+from tools.nvrctl.records import CODES, Records
 
 
 class Watching:
@@ -77,11 +78,30 @@ class Watching:
                 if disk.size_bytes:
                     click.echo(f"left alone: {refused}", err=True)
                 return
+            claims = Claims(self._records.folder)
+            site_path = self._next_site(claims)
+            if site_path is None:
+                click.echo(
+                    f"left alone: {path}: the boxes without a card are being written by another nvrctl", err=True
+                )
+                return
             self._busy[path] = None
-            site_path = self._sites.pop(0)
-        threading.Thread(target=self._write, args=(disk, site_path), daemon=True).start()
+        threading.Thread(target=self._write, args=(disk, site_path, claims), daemon=True).start()
 
-    def _write(self, disk: DiskFacts, site_path: Path) -> None:
+    def _next_site(self, claims: Claims) -> Path | None:
+        """The next site file whose box has no card and gets none elsewhere, claimed; those that have one meanwhile are done."""
+        for path in list(self._sites):
+            try:
+                found = self._records.claimed_for([path], 1, claims)
+                if found or not self._records.without_card([path]):
+                    self._sites.remove(path)
+                if found:
+                    return path
+            except (NvrError, OSError) as error:  # changed since the start; the others go on
+                click.echo(f"{path}: passed over: {error}", err=True)
+        return None
+
+    def _write(self, disk: DiskFacts, site_path: Path, claims: Claims) -> None:
         is_good = False
         try:
             own = identity.identities([site_path], 1)[0]
@@ -106,9 +126,9 @@ class Watching:
                 self._records.end(own, verdict.kind)
                 labels = save_labels(self._records.folder, [own] if is_good else [])
             if self._as_json:
-                print_json(
-                    {"device": disk.path, "box": own.box, **asdict(verdict), "labels": str(labels) if labels else None}
-                )
+                codes = str(self._records.folder / CODES)
+                more = {"image": self._image.name, "labels": str(labels) if labels else None, "codes": codes}
+                print_json(card_json(disk.path, own, verdict) | more)
             elif is_good:
                 click.echo(
                     f"{disk.path}: good, read back. It is {own.box}; label {labels}. Take it out; {many(len(self._sites), 'site file')} left."
@@ -118,7 +138,7 @@ class Watching:
         except (NvrError, OSError) as error:
             click.echo(f"{disk.path}: not written: {error}", err=True)
         finally:
-            with self._lock:
+            with self._lock, claims:
                 if is_good:
                     self.good += 1
                 else:

@@ -110,13 +110,14 @@ class FileDisk:
     is_file = True
 
     def __init__(self, path: Path, size_bytes: int) -> None:
+        """Raises DeviceFailed when another writing has the name, OSError."""
         self.name, self._path = str(path), path
         self.size_bytes = size_bytes
         self._draft = path.with_name(f"{path.name}.unfinished")
-        # One that is left over goes first: it may be a link, and whoever writes cards may be root and write anywhere.
-        self._draft.unlink(missing_ok=True)
+        self._remove_leftover()
         self._fd = os.open(self._draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ours until it is closed
             os.ftruncate(self._fd, size_bytes)
             self._direct_fd: int | None = os.open(self._draft, os.O_RDWR | os.O_DIRECT | os.O_CLOEXEC)
         except OSError as error:
@@ -125,6 +126,29 @@ class FileDisk:
                 os.close(self._fd)
                 self._draft.unlink(missing_ok=True)
                 raise
+
+    def _remove_leftover(self) -> None:
+        """Of a writing that was killed. Never written into: it may be a link, and whoever writes cards may be root and write anywhere.
+
+        Raises DeviceFailed while another writing has it: both would end as one file, half of each.
+        """
+        try:
+            fd = os.open(self._draft, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        except OSError:
+            self._draft.unlink()
+            return
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DeviceFailed(
+                f"{self.name} is being written at this moment, by another nvrctl", hint="Give another name, or wait."
+            ) from error
+        else:
+            self._draft.unlink(missing_ok=True)
+        finally:
+            os.close(fd)
 
     @property
     def is_direct(self) -> bool:

@@ -29,7 +29,7 @@ _SHAPES = """\
 | `nvrctl camera setup` | `{"changed": [{"what", "before", "after"}]}` |
 | `nvrctl card ls` | `{"disks": [{"path", "size_bytes", "model", "mounts", "contents", "is_card", "why_not", ..}]}` |
 | `nvrctl card write` | `{"image", "cards": [{"device", "box", "site", "code_hash", "kind", "detail", "real_bytes", "write_s", "read_s", "read_past_cache"}], "labels", "codes"}`; `kind` is `good`, `lies about its size`, `drops writes`, `gone`, `stalled`, `stopped` or `failed` |
-| `nvrctl card watch` | one line for each card, with the same fields |
+| `nvrctl card watch` | one line for each card: the fields of a card of `card write`, with `image`, `labels` and `codes` |
 | `nvrctl box find` | `{"boxes": [{"box", "address", "port", "page", ..}]}` |
 | `nvrctl box status` | `{"box", "site", "ok", "streams", "disk", "clock", ..}` as the page's API has it; through the hub `{"boxes": [..]}` |
 | `nvrctl box aim` | one line for each picture: `{"stream", "sharpness", "best", "width", "height"}` |

@@ -228,12 +228,14 @@ def add_token(
 @click.argument("number", type=int)
 @hub_options
 @json_option
-def revoke_token(client: HubClient, number: int, as_json: bool) -> None:
+@yes_option
+def revoke_token(client: HubClient, number: int, as_json: bool, yes: bool) -> None:
     """Take a token back; it opens nothing from now on.
 
     \b
     Example:
         nvrctl hub token revoke 7 --as admin
     """
+    confirm(f"Take token {number} back? Whatever uses it gets no answer any more.", yes=yes)
     client.ask("DELETE", f"/api/v1/tokens/{number}")
     print_json({"revoked": number}) if as_json else click.echo(f"token {number} opens nothing any more.")

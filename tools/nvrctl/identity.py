@@ -14,9 +14,11 @@ from pathlib import Path
 
 import yaml
 
+from firmware import firstboot, network
 from nvr import wire
 from nvr.errors import NvrError
 from nvr.site import Site, SiteFaulty, check_text
+from nvr.site_settings import host_name
 from nvr.site_yaml import compose
 
 # Without 0 O, 1 I L, U V: read from a label on a pole, in the rain.
@@ -84,13 +86,19 @@ def identities(site_paths: Sequence[Path], count: int) -> list[Identity]:
             f"{len(site_paths)} site files for {count} card{'s' if count > 1 else ''}",
             hint="As many site files as cards, in the same order; or one file, whose box name is counted on.",
         )
-    for name in names:
-        if names.count(name) > 1:
+    check_names(names)
+    return [prepared(path, name, new_code()) for path, name in zip(sources, names, strict=True)]
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raises CannotPrepare when two of these boxes have one name, or one on the network: nord_1 and nord-1."""
+    hosts = [host_name(name) for name in names]
+    for name, host in zip(names, hosts, strict=True):
+        if hosts.count(host) > 1:
             raise CannotPrepare(
-                f"two of the site files are for the box {name}",
+                f"two of the site files are for the box {name}{f' ({host} on the network)' if host != name else ''}",
                 hint="Two boxes never share a name: change `box:` in one of them.",
             )
-    return [prepared(path, name, new_code()) for path, name in zip(sources, names, strict=True)]
 
 
 def _site(path: Path) -> Site:
@@ -199,17 +207,17 @@ def authorized_keys(paths: Sequence[Path]) -> bytes:
 
 
 def check_network(path: Path) -> bytes:
-    """A network.yaml for the box, read as far as this laptop can judge it. Raises CannotPrepare."""
+    """A network.yaml, as the box's own reader takes it (firmware/network.py). Raises CannotPrepare with every fault."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise CannotPrepare(
             f"cannot read {path}: {error.strerror}", hint="Check its name and its permissions."
         ) from error
-    node, fault = compose(data)
-    if fault is not None or not isinstance(node, yaml.MappingNode):
+    _, faults = network.read(firstboot.tidied(data))
+    if faults:
+        told = [f"{path}:{fault.line}: {f'{fault.key}: ' if fault.key else ''}{fault.what}" for fault in faults]
         raise CannotPrepare(
-            f"{path}:{fault.line if fault else 1}: {fault.what if fault else 'a network file is a group of keys'}",
-            hint=fault.instead if fault else "",
+            "\n".join(told), hint="\n        ".join(dict.fromkeys(f.instead for f in faults if f.instead))
         )
     return data

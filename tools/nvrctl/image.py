@@ -148,7 +148,13 @@ def report_command(folder: Path, as_json: bool) -> None:
     Example:
         nvrctl image report build/virt-x86
     """
-    text = (folder / "report.json").read_text()
+    try:
+        text = (folder / "report.json").read_text()
+    except FileNotFoundError as error:
+        raise NvrError(
+            f"{folder} holds no report.json: no image was built there",
+            hint="Give the folder that `nvrctl image build` wrote to, such as build/virt-x86.",
+        ) from error
     if as_json:
         click.echo(text.rstrip())
         return

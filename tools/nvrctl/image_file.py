@@ -81,10 +81,18 @@ def look_at(path: Path) -> ImageFile:
     )
 
 
-def _block_map(path: Path) -> BlockMap | None:
+def files_of(path: Path) -> list[Path]:
+    """The image, and what may lie beside it and speak of it."""
+    return [path, *_block_map_paths(path), path.with_name(path.name + ".sha256"), path.with_name("SHA256SUMS")]
+
+
+def _block_map_paths(path: Path) -> list[Path]:
     unpacked = re.sub(r"\.(zst|xz)$", "", path.name)
-    for name in (path.name, unpacked, re.sub(r"\.(img|raw)$", "", unpacked)):
-        candidate = path.with_name(f"{name}.bmap")
+    return [path.with_name(f"{name}.bmap") for name in (path.name, unpacked, re.sub(r"\.(img|raw)$", "", unpacked))]
+
+
+def _block_map(path: Path) -> BlockMap | None:
+    for candidate in _block_map_paths(path):
         if candidate.exists():
             with open(candidate, "rb") as file:
                 return blockmap.parsed(file.read(blockmap.FILE_BYTES + 1), str(candidate))

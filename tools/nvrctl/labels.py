@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from nvr.site_settings import host_name
 from tools.nvrctl import records
 from tools.nvrctl.identity import Identity
 
@@ -26,7 +27,7 @@ def qr_text(identity: Identity) -> str:
 
 
 def page_address(identity: Identity) -> str:
-    return f"http://{identity.box}.local:{identity.page_port}/"
+    return f"http://{host_name(identity.box)}.local:{identity.page_port}/"
 
 
 def labels_pdf(identities: Sequence[Identity]) -> bytes:
@@ -56,9 +57,8 @@ def _label(pdf, identity: Identity) -> None:  # type: ignore[no-untyped-def]
     _line(pdf, identity.site, 8, left_mm, y=9)
     y = 13.0
     for place in identity.places[:3]:
-        if place != identity.site:
-            _line(pdf, place, 7, left_mm, y=y)
-            y += 3.5
+        _line(pdf, place, 7, left_mm, y=y)
+        y += 3.5
     if identity.code:
         _line(pdf, "code (once) / kode (sekali)", 5.5, WIDTH_MM - 2 * MARGIN_MM, y=26.5)
         _line(pdf, identity.code, 12, WIDTH_MM - 2 * MARGIN_MM, y=28.5, bold=True, font="Courier")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nvr.errors import NvrError
+from nvr.site_settings import host_name
 
 SERVICE = "_nvr._tcp.local."
 BOXES_MOST = 500
@@ -82,8 +83,8 @@ def _resolved(info: Any) -> BoxSeen | None:
 
 
 def address_of(name: str) -> str:
-    """Where `name` is: an address as it stands, a host name of DNS, or a box that answers to NAME.local. Raises NoLan."""
-    for candidate in (name, *(() if "." in name or ":" in name else (f"{name}.local",))):
+    """Where `name` is: an address as it stands, a host name of DNS, or a box that answers to NAME.local (host_name()). Raises NoLan."""
+    for candidate in (name, *(() if "." in name or ":" in name else (f"{host_name(name)}.local",))):
         try:
             return str(socket.getaddrinfo(candidate, None, type=socket.SOCK_STREAM)[0][4][0])
         except (OSError, UnicodeError):
@@ -97,7 +98,7 @@ def address_of(name: str) -> str:
             browser = None
         if browser is not None:
             try:
-                info = browser.get_service_info(SERVICE, f"{name}.{SERVICE}", timeout=3000)
+                info = browser.get_service_info(SERVICE, f"{host_name(name)}.{SERVICE}", timeout=3000)
             finally:
                 browser.close()
             if info is not None and info.parsed_addresses():

@@ -218,6 +218,7 @@ class ClockSetting:
     utc: datetime | None  # None where the camera says none, or none that exists
     is_ntp: bool
     time_zone: str
+    has_daylight_savings: bool
 
 
 def clock(body: Element) -> ClockSetting:
@@ -236,7 +237,10 @@ def clock(body: Element) -> ClockSetting:
         except (ValueError, OverflowError):
             pass
     return ClockSetting(
-        utc, text(child(answer, "DateTimeType")).upper() == "NTP", text(child(answer, "TimeZone", "TZ"))
+        utc,
+        text(child(answer, "DateTimeType")).upper() == "NTP",
+        text(child(answer, "TimeZone", "TZ")),
+        text(child(answer, "DaylightSavings")).lower() in ("true", "1"),
     )
 
 
@@ -317,7 +321,8 @@ def at_host(url: str, host: str, *, default_path: str = "") -> str:
 # -- setting -------------------------------------------------------------------------------------------
 
 
-def set_clock(now: datetime, *, use_ntp: bool, time_zone: str) -> str:
+def set_clock(now: datetime, *, use_ntp: bool, time_zone: str, has_daylight_savings: bool) -> str:
+    """With `use_ntp` `now` is not sent: cameras refuse a time beside a time server, or take it and switch the server off."""
     zone = f"<TimeZone><tt:TZ>{escape(time_zone)}</tt:TZ></TimeZone>" if time_zone else ""
     utc = (
         f"<UTCDateTime><tt:Time><tt:Hour>{now.hour}</tt:Hour><tt:Minute>{now.minute}</tt:Minute><tt:Second>{now.second}</tt:Second></tt:Time>"
@@ -326,7 +331,7 @@ def set_clock(now: datetime, *, use_ntp: bool, time_zone: str) -> str:
     kind = "NTP" if use_ntp else "Manual"
     return question(
         "SetSystemDateAndTime",
-        inside=f"<DateTimeType>{kind}</DateTimeType><DaylightSavings>false</DaylightSavings>{zone}{'' if use_ntp else utc}",
+        inside=f"<DateTimeType>{kind}</DateTimeType><DaylightSavings>{str(has_daylight_savings).lower()}</DaylightSavings>{zone}{'' if use_ntp else utc}",
     )
 
 

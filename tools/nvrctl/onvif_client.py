@@ -131,10 +131,17 @@ class OnvifCamera:
 
     # -- settings
 
-    def set_clock(self, *, ntp_server: str, time_zone: str) -> None:
+    def set_clock(self, before: ClockSetting, *, ntp_server: str, time_zone: str) -> None:
+        """What is not given stays as it was `before`: the question sets everything at once."""
         if ntp_server:
             self.ask(self.service, onvif.set_ntp(ntp_server))
-        self.ask(self.service, onvif.set_clock(datetime.now(UTC), use_ntp=bool(ntp_server), time_zone=time_zone))
+        question = onvif.set_clock(
+            datetime.now(UTC),
+            use_ntp=bool(ntp_server) or before.is_ntp,
+            time_zone=time_zone or before.time_zone,
+            has_daylight_savings=before.has_daylight_savings,
+        )
+        self.ask(self.service, question)
 
     def set_stream(self, profile: Profile, wanted: Wanted) -> None:
         body, _ = self.profiles()

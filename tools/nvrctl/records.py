@@ -2,7 +2,8 @@
 
 cards/BOX.json      one for each box, the latest card last
 cards/codes.json    what `nvrctl hub code import` sends: hashes, never codes
-cards/labels.pdf    printed labels; carries codes in clear, for the printer
+cards/labels-*.pdf  printed labels; carries codes in clear, for the printer
+cards/.*.lock       who is writing what at this moment (claims.py)
 """
 
 from __future__ import annotations
@@ -16,13 +17,24 @@ from pathlib import Path
 from typing import Any
 
 from nvr.errors import NvrError
+from tools.nvrctl.claims import Claims, changing
 from tools.nvrctl.identity import Identity
 
+CODES = "codes.json"
+SUFFIXES = (".json", ".pdf", ".lock")  # of all that lies in the folder
 CODE_DAYS = 90.0  # from the laptop to the pole; an enrolled box needs it no more
 
 
 class AlreadyGiven(NvrError):
     """The identity is on a card already."""
+
+
+class BeingWritten(NvrError):
+    """Another writing has the box at this moment."""
+
+
+class NameUnusable(NvrError):
+    """No record can have the name of this box."""
 
 
 class RecordsUnreadable(NvrError):
@@ -54,12 +66,38 @@ class Records:
 
     def without_card(self, paths: Sequence[Path]) -> list[Path]:
         """Those of these site files whose boxes have no good card, in their order. Raises SiteFaulty."""
-        from nvr import site
+        return [path for path in paths if self.good_card(box_of(path)) is None]
 
-        return [path for path in paths if self.good_card(site.load(path).box) is None]
+    def claimed_for(self, paths: Sequence[Path], most: int, claims: Claims) -> list[Path]:
+        """The first `most` of these site files whose boxes have no good card, each claimed; those being written elsewhere are passed over.
+
+        Raises SiteFaulty, RecordsUnreadable, OSError.
+        """
+        found: list[Path] = []
+        for path in paths:
+            if len(found) == most:
+                break
+            box = box_of(path)
+            if claims.take(box):
+                # Looked at only now: whoever had it before may have finished a card for it.
+                if self.good_card(box) is None:
+                    found.append(path)
+                else:
+                    claims.let_go(box)
+        return found
+
+    def claim(self, identities: Sequence[Identity], claims: Claims) -> None:
+        """Raises BeingWritten when another writing has one of these boxes, NameUnusable."""
+        for identity in identities:
+            self._path(identity.box)
+            if not claims.take(identity.box):
+                raise BeingWritten(
+                    f"a card for {identity.box} is being written at this moment, by another nvrctl",
+                    hint="Two boxes never share a name: wait until that one has ended.",
+                )
 
     def cards_of(self, box: str) -> list[dict[str, Any]]:
-        path = self.folder / f"{box}.json"
+        path = self._path(box)
         try:
             found = json.loads(path.read_text("utf-8"))["cards"]
             if not all(isinstance(card["written_at"], str) and isinstance(card["box"], str) for card in found):
@@ -84,23 +122,35 @@ class Records:
             "size_bytes": device.get("size_bytes"), "image": image["name"], "image_sha256": image.get("sha256") or None,
             "written_at": now.isoformat(timespec="seconds"), "verdict": "being written",
         }  # fmt: skip
-        self._save(identity.box, [*self.cards_of(identity.box), card])
+        with changing(self.folder):
+            self._save(identity.box, [*self.cards_of(identity.box), card])
 
     def end(self, identity: Identity, verdict: str) -> None:
         """What became of the card begun last for this box."""
-        cards = self.cards_of(identity.box)
-        cards[-1]["verdict"] = verdict
-        self._save(identity.box, cards)
+        with changing(self.folder):
+            cards = self.cards_of(identity.box)
+            cards[-1]["verdict"] = verdict
+            self._save(identity.box, cards)
 
     def _save(self, box: str, cards: list[dict[str, Any]]) -> None:
-        write(self.folder / f"{box}.json", json.dumps({"cards": cards}, indent=2, ensure_ascii=False) + "\n")
+        write(self._path(box), json.dumps({"cards": cards}, indent=2, ensure_ascii=False) + "\n")
         self._write_codes()
+
+    def _path(self, box: str) -> Path:
+        """Raises NameUnusable for the one name that is taken."""
+        path = self.folder / f"{box}.json"
+        if path.name == CODES:
+            raise NameUnusable(
+                f"a box cannot be called {box}: {path} holds the codes of all boxes",
+                hint="Change `box:` in its site file.",
+            )
+        return path
 
     def codes(self) -> list[dict[str, Any]]:
         """What the hub has to know: the code of each box's last card; those of earlier ones are taken back. Cards that failed never count."""
         found = []
         for path in sorted(self.folder.glob("*.json")):
-            if path.name == "codes.json":
+            if path.name == CODES:
                 continue
             cards = [
                 card
@@ -118,7 +168,14 @@ class Records:
         return found
 
     def _write_codes(self) -> None:
-        write(self.folder / "codes.json", json.dumps({"version": 1, "codes": self.codes()}, indent=2) + "\n")
+        write(self.folder / CODES, json.dumps({"version": 1, "codes": self.codes()}, indent=2) + "\n")
+
+
+def box_of(path: Path) -> str:
+    """The box that a site file is for. Raises SiteFaulty."""
+    from nvr import site
+
+    return site.load(path).box
 
 
 def write(path: Path, content: str | bytes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 
@@ -16,6 +17,19 @@ def password(question: str, path: Path | None, option: str) -> str:
     if not sys.stdin.isatty():
         raise click.UsageError(f"{option} needs --password-file here: nobody can be asked.")
     return str(click.prompt(question, hide_input=True, err=True))
+
+
+def warn_of_address(url: str, instead: str) -> None:
+    """Says so when a password stands in an address that was given on the command line; `instead`: how to give it."""
+    try:
+        has_one = bool(urlsplit(url).password)
+    except ValueError:
+        has_one = False
+    if has_one:
+        click.echo(
+            f"warning: everybody on this machine can read a password on the command line, and the shell keeps it: {instead}",
+            err=True,
+        )
 
 
 def read(path: Path) -> str:

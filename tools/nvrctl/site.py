@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from nvr.errors import NvrError
+from tools.nvrctl import secret
 from tools.nvrctl.output import FILE, FOLDER, json_option, print_json, print_table, size_text, yes_option
 
 TEMPLATES = ("traffic", "service-office", "public-space")
@@ -88,7 +89,7 @@ def new(
 
     defaults = {
         "site": site_name, "template": template or "", "user": user, "time_zone": time_zone, "hub": hub, "fingerprint": fingerprint, "ring_gb": ring_gb,
-        "password": password_file.read_text("utf-8").rstrip("\n") if password_file else "",
+        "password": secret.read(password_file) if password_file else "",
     }  # fmt: skip
     columns: dict[str, int] = {}
     faults: list[site_draft.CellFault] = []
@@ -107,8 +108,7 @@ def new(
     drafts: list[site_draft.Draft] = []
     if not faults:
         drafts, faults = site_draft.drafts(rows, defaults)
-        if not faults:
-            faults = [fault for draft in drafts for fault in site_draft.faults_of(draft, folder)]
+        faults += [fault for draft in drafts for fault in site_draft.faults_of(draft, folder)]
     if faults:
         raise site_draft.TableFaulty(name, site_draft.placed(faults, columns))
     written = [
@@ -124,55 +124,71 @@ def new(
 
 
 def _row(number: int, box: str, text: str):  # type: ignore[no-untyped-def]
+    from nvr.site_kinds import shown
     from tools.nvrctl.site_draft import Row
 
     name, sign, addresses = text.partition("=")
     main, _, small = addresses.partition(",")
     if not sign or not main:
         raise click.BadParameter(
-            f"{text[:60]!r} is not NAME=URL, such as entrance=rtsp://10.0.0.11/main.", param_hint="--camera"
+            f"{shown(text)} is not NAME=URL, such as entrance=rtsp://10.0.0.11/main.", param_hint="--camera"
         )
+    for address in (main, small):
+        secret.warn_of_address(address, "--user NAME --password-file FILE, or a table.")
     return Row(
         number, {"box": box, "camera": name.strip(), "url": main.strip(), **({"small": small.strip()} if small else {})}
     )
 
 
 def _asked(defaults: dict[str, str]):  # type: ignore[no-untyped-def]
-    """A person answers; what was given by flags is offered."""
+    """A person answers; what was given by flags is offered. Each answer is judged when it is given, as the whole file is afterwards."""
     from tools.nvrctl.site_draft import HOURS, Row
 
     click.echo("A site file for one box. Enter takes what stands in brackets.", err=True)
-    box = click.prompt("Name of the box (lower-case letters, digits, -)", err=True)
-    defaults["site"] = click.prompt(
-        "Site it belongs to", default=defaults["site"] or box.rpartition("-")[0] or box, err=True
-    )
-    defaults["time_zone"] = click.prompt("Time zone", default=defaults["time_zone"] or "Asia/Jayapura", err=True)
-    hub = click.prompt("Hub (https://..., or - for none)", default=defaults["hub"] or "-", err=True)
-    defaults["hub"] = "" if hub == "-" else hub
-    rows = []
+    box = _answer("Name of the box (lower-case letters, digits, -)", "box")
+    site_name = defaults["site"] or box.rpartition("-")[0] or box
+    defaults["site"] = _answer("Site it belongs to", "site", site_name)
+    defaults["time_zone"] = _answer("Time zone", "time_zone", defaults["time_zone"] or "Asia/Jayapura")
+    defaults["hub"] = _answer("Hub (https://..., or - for none)", "hub", defaults["hub"] or "-", none="-")
+    rows: list[Row] = []
     while True:
-        cells = {"box": box, "camera": click.prompt("Name of the camera", err=True)}
-        cells["url"] = click.prompt("  its address (rtsp://...)", err=True)
-        small = click.prompt("  address of its small stream, or -", default="-", err=True)
-        user = click.prompt("  user, or -", default=defaults["user"] or "-", err=True)
-        if user != "-":
-            cells |= {
-                "user": user,
-                "password": click.prompt(
-                    "  password", hide_input=True, default=defaults["password"], show_default=False, err=True
-                ),
-            }
+        cells = {"box": box, "camera": _answer("Name of the camera", "camera", taken=[row["camera"] for row in rows])}
+        cells["url"] = _answer("  its address (rtsp://...)", "url")
+        cells["small"] = _answer("  address of its small stream, or -", "small", "-", none="-")
+        cells["user"] = _answer("  user, or -", "user", defaults["user"] or "-", none="-")
+        if cells["user"]:
+            cells["password"] = click.prompt(
+                "  password", hide_input=True, default=defaults["password"], show_default=False, err=True
+            )
         cells["template"] = click.prompt(
             "  what it looks at", type=click.Choice(TEMPLATES), default=defaults["template"] or "traffic", err=True
         )
         if cells["template"] == "service-office":
-            cells["hours"] = click.prompt("  opening hours", default=HOURS["service-office"], err=True)
-        cells["ring_gb"] = click.prompt("  GB of disk", default=defaults["ring_gb"] or "20", err=True)
-        if small != "-":
-            cells["small"] = small
+            cells["hours"] = _answer("  opening hours", "hours", HOURS["service-office"], template="service-office")
+        cells["ring_gb"] = _answer("  GB of disk", "ring_gb", defaults["ring_gb"] or "20")
         rows.append(Row(len(rows) + 1, cells))
         if not click.confirm("Another camera?", default=False, err=True):
             return rows, defaults
+
+
+def _answer(
+    question: str, name: str, default: str = "", *, none: str = "", taken: Sequence[str] = (), **others: str
+) -> str:
+    """Asked until it is good, each time with what is wrong. `none`: what stands for no answer, which is "" then."""
+    from tools.nvrctl import site_draft
+
+    def judged(text: str) -> str:
+        text = text.strip()
+        if none and text == none:
+            return ""
+        if text in taken:
+            raise click.UsageError(f"{text!r} is the name of another camera already")
+        what = site_draft.fault_of_answer(name, text, others)
+        if what:
+            raise click.UsageError(what)
+        return text
+
+    return str(click.prompt(question, default=default, show_default=bool(default), value_proc=judged, err=True))
 
 
 def _writable(drafts, folder: Path, replace: bool):  # type: ignore[no-untyped-def]
@@ -269,45 +285,45 @@ def check(context: click.Context, files: tuple[Path, ...], as_json: bool) -> Non
 def _together(sites) -> list[dict]:  # type: ignore[no-untyped-def]
     """What is only wrong because of another file."""
     from nvr.site import RtspSource
+    from nvr.site_settings import host_name
 
-    first: dict[tuple[str, str], str] = {}
+    once = "Give each box a name of its own; nord_1 and nord-1 are one on the network."
+    first: dict[tuple[str, str], Path] = {}
     faults = []
     for path, found in sites:
-        claims = [("box", found.box, "box", f"the box name {found.box!r}", "Give each box a name of its own.")]
+        claims = [("box", host_name(found.box), "box", f"the box name {found.box!r}", once)]
         if found.hub is not None and found.hub.code:
-            claims.append(
-                (
-                    "code",
-                    found.hub.code,
-                    "hub.code",
-                    "the one-time code",
-                    "Take it out: `nvrctl card write` gives each card its own.",
-                )
-            )
+            instead = "Take it out: `nvrctl card write` gives each card its own."
+            claims.append(("code", found.hub.code, "hub.code", "the one-time code", instead))
         for camera in found.cameras:
             if isinstance(camera.main, RtspSource):
-                claims.append(
-                    (
-                        "url",
-                        camera.main.url,
-                        f"cameras.{camera.name}.main",
-                        "the camera's address",
-                        "A camera recorded by two boxes takes twice its network.",
-                    )
-                )
+                key = f"cameras.{camera.name}.main.url"
+                instead = "A camera recorded by two boxes takes twice its network."
+                claims.append(("url", camera.main.url, key, "the camera's address", instead))
         for kind, value, key, what, instead in claims:
-            other = first.setdefault((kind, value), str(path))
-            if other != str(path):
+            other = first.setdefault((kind, value), path)
+            if other != path:
+                what = f"{what} stands in {other} as well"
                 faults.append(
-                    {
-                        "file": str(path),
-                        "line": 1,
-                        "key": key,
-                        "what": f"{what} stands in {other} as well",
-                        "instead": instead,
-                    }
+                    {"file": str(path), "line": _line(path, key), "key": key, "what": what, "instead": instead}
                 )
     return faults
+
+
+def _line(path: Path, key: str) -> int:
+    """Where `key` stands in a site file, or what of it stands there: `main` may come from a template."""
+    import yaml
+
+    from nvr.site_yaml import compose, line_of
+
+    node, line = compose(path.read_bytes())[0], 1
+    for part in key.split("."):
+        entries = node.value if isinstance(node, yaml.MappingNode) else []
+        name, node = next(((name, value) for name, value in entries if name.value == part), (None, None))
+        if name is None:
+            break
+        line = line_of(name)
+    return line
 
 
 @site.command()

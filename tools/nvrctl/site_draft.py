@@ -45,7 +45,10 @@ class CellFault:
 
     def text(self) -> str:
         where = f"cell {self.cell} ({self.name})" if self.column >= 0 else self.cell
-        return f"{where}: {self.what}" + (f"; instead: {self.instead}" if self.instead else "")
+        return f"{where}: {self.sentence()}"
+
+    def sentence(self) -> str:
+        return self.what + (f"; instead: {self.instead}" if self.instead else "")
 
 
 def column_letters(number: int) -> str:
@@ -203,7 +206,10 @@ def quoted(text: str) -> str:
 
 
 def drafts(rows: Sequence[Row], defaults: Mapping[str, str]) -> tuple[list[Draft], list[CellFault]]:
-    """A draft for each box, in the order in which boxes come in the table. Cells that are absent come from `defaults`."""
+    """A draft for each box, in the order in which boxes come in the table. Cells that are absent come from `defaults`.
+
+    Where there are faults, drafts are only to be judged, so that every fault is told at once: a camera that stands twice has one by itself.
+    """
     boxes: dict[str, list[Row]] = {}
     faults: list[CellFault] = []
     for row in rows:
@@ -214,8 +220,26 @@ def drafts(rows: Sequence[Row], defaults: Mapping[str, str]) -> tuple[list[Draft
     made = []
     for box, cameras in boxes.items():
         faults += _disagreements(cameras)
-        made.append(_draft(box, cameras, defaults, faults))
+        first = {row["camera"]: row for row in reversed(cameras)}
+        made.append(_draft(box, [row for row in cameras if first[row["camera"]] is row], defaults, faults))
+        made += [_draft(box, [row], defaults, faults) for row in cameras if first[row["camera"]] is not row]
+    faults += _shared([row for cameras in boxes.values() for row in cameras])
     return made, faults
+
+
+def _shared(rows: Sequence[Row]) -> list[CellFault]:
+    """Cameras that two boxes would record; `nvrctl site check` would refuse their files."""
+    first: dict[str, Row] = {}
+    faults = []
+    for row in rows:
+        scheme, sign, rest = row["url"].partition("://")
+        host, slash, path = rest.partition("/")
+        address = f"{scheme}{sign}{host.rpartition('@')[2]}{slash}{path}"
+        other = first.setdefault(address, row)
+        if other["box"] != row["box"]:
+            what = f"this camera is recorded by the box {other['box']} of row {other.number} already"
+            faults.append(CellFault(row.number, -2, "url", what, "Take one of the rows out."))
+    return faults
 
 
 def _example(name: str) -> str:
@@ -310,14 +334,13 @@ def _camera(
     hours = value("hours", HOURS.get(template, ""))
     if hours:
         try:
-            times = ", ".join(f"{quoted(day)}: {json.dumps(spans)}" for day, spans in hours_of(hours).items())
-            lines.append(f"  hours: {{{times}}}")
+            days = hours_of(hours)
         except ValueError as error:
-            faults.append(
-                CellFault(
-                    row.number, -2, "hours", f"{str(error)[:40]!r} is no day with its times", HOURS["service-office"]
-                )
-            )
+            example = HOURS["service-office"]
+            faults.append(CellFault(row.number, -2, "hours", f"{str(error)[:40]!r} is no day with its times", example))
+            days = hours_of(example)  # so that nothing else is said of them
+        times = ", ".join(f"{quoted(day)}: {json.dumps(spans)}" for day, spans in days.items())
+        lines.append(f"  hours: {{{times}}}")
     return lines
 
 
@@ -341,6 +364,15 @@ def faults_of(draft: Draft, folder: Path) -> list[CellFault]:
         )
         found.append(CellFault(row, -2, column, fault.what, instead))
     return found
+
+
+def fault_of_answer(name: str, text: str, others: Mapping[str, str]) -> str:
+    """What is wrong with one answer, "" when it is good; `others`: cells that it depends on, such as the template of hours."""
+    row = Row(1, {"box": "box-1", "camera": "camera", "url": "rtsp://10.0.0.1/main", **others, name: text})
+    made, faults = drafts([row], {})
+    for draft in made:
+        faults += faults_of(draft, Path())
+    return next((fault.sentence() for fault in faults if fault.name == name), "")
 
 
 def _origin(draft: Draft, key: str) -> tuple[int, str]:

@@ -9,9 +9,10 @@ import csv
 import io
 import zipfile
 from pathlib import Path
+from typing import Any
 
 from nvr.errors import NvrError
-from tools.nvrctl.site_draft import CellFault, Row, columns_of
+from tools.nvrctl.site_draft import CellFault, Row, column_letters, columns_of
 
 FILE_BYTES = 10 << 20
 UNPACKED_BYTES = 100 << 20  # of an XLSX, which is a ZIP: a bomb of a few kB may claim terabytes
@@ -103,8 +104,8 @@ def _spreadsheet(path: Path, data: bytes) -> list[list[str]]:
         sheet = next((sheet for sheet in book.worksheets if sheet.sheet_state == "visible"), None)
         if sheet is None:
             raise TableUnreadable(f"{path} has no sheet with cells", hint="Put the cameras on the first sheet.")
-        rows = sheet.iter_rows(max_row=ROWS_MOST + 1, max_col=COLUMNS_MOST + 1, values_only=True)
-        lines = [[_cell(value) for value in row] for row in rows]
+        lines = _cells(sheet)
+        _check_formulas(path, lines, _cells(openpyxl.load_workbook(io.BytesIO(data), read_only=True)[sheet.title]))
     except TableUnreadable:
         raise
     except Exception as error:  # openpyxl raises whatever it stumbles over: KeyError, ValueError, BadZipFile ...
@@ -117,6 +118,26 @@ def _spreadsheet(path: Path, data: bytes) -> list[list[str]]:
         lines.pop()
     width = max((place + 1 for line in lines for place, cell in enumerate(line) if cell), default=0)
     return [line[:width] for line in lines]
+
+
+def _cells(sheet: Any) -> list[list[str]]:
+    rows = sheet.iter_rows(max_row=ROWS_MOST + 1, max_col=COLUMNS_MOST + 1, values_only=True)
+    return [[_cell(value) for value in row] for row in rows]
+
+
+def _check_formulas(path: Path, values: list[list[str]], written: list[list[str]]) -> None:
+    """Raises TableUnreadable for formulas whose value is not in the file: they would count as empty, and a default be taken for them."""
+    missing = [
+        f"{column_letters(column)}{number}"
+        for number, (seen, formulas) in enumerate(zip(values, written, strict=True), 1)
+        for column, (value, formula) in enumerate(zip(seen, formulas, strict=True))
+        if formula.startswith("=") and not value
+    ]
+    if missing:
+        raise TableUnreadable(
+            f"{path}: {', '.join(missing[:10])}{' and more' if len(missing) > 10 else ''}: a formula without its value",
+            hint="Open the table in a spreadsheet program and save it there, or write the values themselves.",
+        )
 
 
 def _cell(value: object) -> str:
