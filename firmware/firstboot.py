@@ -23,10 +23,11 @@ from pathlib import Path
 
 from firmware import network, working_copy
 from nvr import site as site_room
-from nvr import systemd
+from nvr import systemd, troubles
 from nvr.errors import NvrError
 from nvr.site_settings import host_name
 from nvr.site_yaml import Fault
+from nvr.troubles import Trouble
 
 log = logging.getLogger(__name__)
 
@@ -280,6 +281,7 @@ def prepare(places: Places) -> None:
     data_dir = data_dir_of(site, places)
     in_force = places.in_force
     environment = f"NVR_DATA={data_dir}\nNVR_SITE={in_force}\nNVR_GIVEN={places.site}\nNVR_PORT={port}\n"
+    environment += f"{troubles.TOLD_BY}={places.run / 'nvr-setup'}\n"
     write(places.run / "nvr-setup/environment", environment, 0o644)
     write(places.run / "nvr-setup/hostname", host_name(site.box if site is not None else "nvr") + "\n", 0o644)
     zone = places.system / "localtime"
@@ -347,7 +349,26 @@ def take_all(places: Places) -> list[Outcome]:
         except OSError as error:
             log.error("RESULT.txt cannot be written: %s", error)
         write(places.run / "nvr-setup/RESULT.txt", text, 0o644)
+    tell(places, outcomes, damage)
     return outcomes
+
+
+def tell(places: Places, outcomes: list[Outcome], damage: str) -> None:
+    """The same in a line each, for the light (light.py), and for the page and the hub (nvr/troubles.py)."""
+    wrong = [
+        f"{each.name}, line {each.faults[0].line}: {each.faults[0].what}{f' (and {len(each.faults) - 1} more)' if len(each.faults) > 1 else ''}"
+        for each in outcomes
+        if each.faults
+    ]
+    if not has_site(places) and not any(each.name == "site.yaml" for each in outcomes):
+        wrong.append("there is no site.yaml on it")
+    found = [Trouble(troubles.CARD, f"not taken: {'; '.join(wrong)}", 0)] if wrong else []
+    if damage:
+        found.append(Trouble(troubles.SITE, damage, 0))
+    folder = places.run / "nvr-setup"
+    folder.mkdir(parents=True, exist_ok=True)
+    troubles.write(folder, found)
+    (folder / troubles.NAME).chmod(0o644)
 
 
 def has_site(places: Places) -> bool:

@@ -1,7 +1,10 @@
 """What is wrong with a box itself, told by `nvr run` for the page and the heartbeat: DATA/run/troubles.json.
 
 Cameras and disk speak for themselves through `record`. Here stands what no other process can say: a site file that is not in force,
-a process that hung or does not stay alive.
+a process that hung or does not stay alive, a file of the card that was not taken.
+
+What the system around `nvr run` found before it started stands in a file of the same form, in the folder that the environment names
+(TOLD_BY; firmware/firstboot.py).
 """
 
 from __future__ import annotations
@@ -18,7 +21,8 @@ from typing import Any
 from nvr.clock import SystemClock
 from nvr.media import ClockState
 
-SITE, PROCESS, BUSY = "site file", "process", "box busy"  # kinds
+SITE, PROCESS, BUSY, CARD = "site file", "process", "box busy", "card file"  # kinds
+TOLD_BY = "NVR_TOLD"
 NAME = "troubles.json"
 MOST = 20
 DETAIL_MOST = 500
@@ -27,7 +31,7 @@ FILE_BYTES = 64 << 10
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    kind: str  # SITE, PROCESS or BUSY
+    kind: str  # SITE, PROCESS, BUSY or CARD
     detail: str
     since_ms: int  # wall time; 0 where nobody knew it
 
@@ -57,6 +61,12 @@ def all_of(run_dir: Path, record: Mapping[str, Any], now_ms: int) -> tuple[Troub
     """With what `record` says in its status: that the processor was not to be had."""
     busy = str(record.get("box_busy") or "")[:DETAIL_MOST]
     return read(run_dir) + ((Trouble(BUSY, busy, now_ms),) if busy else ())
+
+
+def of_the_card() -> tuple[Trouble, ...]:
+    """What was wrong with the files of the card when the box started; nothing where no card brings files."""
+    folder = os.environ.get(TOLD_BY)
+    return tuple(each for each in read(Path(folder)) if each.kind == CARD) if folder else ()
 
 
 class Teller:
