@@ -51,6 +51,7 @@ class Box:
         self._watch = watch
         self._watches = [each for each in (watch, trial) if each is not None]
         self._teller = Teller(data_dir / "run")
+        self._of_the_card = [(each.kind, each.detail) for each in troubles.of_the_card()]
         self.data_dir = data_dir
         self.record = record
         self.others = others
@@ -113,7 +114,7 @@ class Box:
                 self._lock.close()
 
     def _tell_troubles(self, now_s: float) -> None:
-        found = []
+        found = list(self._of_the_card)
         if self._watch is not None and self._watch.fault:
             found.append((troubles.SITE, self._watch.fault))
         found += [(troubles.PROCESS, words) for child in self.children if (words := child.trouble(now_s))]

@@ -9,6 +9,7 @@ from cli.recorded_box import film
 from e2e.running import RunningBox, free_port
 
 from nvr import site_kept, troubles
+from nvr.uplink import health
 
 SITE = """\
 site: test
@@ -60,3 +61,19 @@ def test_a_first_start_with_a_faulty_file_is_refused(text, tmp_path):
     with RunningBox(site, tmp_path / "data", tmp_path / "log") as box:
         assert box.process.wait(30) == 1
         assert f"{site}:" in box.log()
+
+
+def test_a_box_that_records_says_on_its_page_what_is_wrong_with_its_card(text, tmp_path, monkeypatch):
+    """The installer of a box that records put a second, faulty site.yaml on its card: only the card itself said so."""
+    site, data, setup = tmp_path / "site.yaml", tmp_path / "data", tmp_path / "setup"
+    site.write_text(text)
+    setup.mkdir()
+    wrong = "not taken: site.yaml, line 8: 'vierzig' is not a number"
+    troubles.write(setup, [troubles.Trouble(troubles.CARD, wrong, 0)])
+    monkeypatch.setenv(troubles.TOLD_BY, str(setup))
+    with RunningBox(site, data, tmp_path / "log") as box:
+        box.until(lambda: box.is_recording("film/main"), what="it records")
+        box.until(lambda: told(data) == [wrong], what="and says what is wrong with its card, to page and hub")
+        box.until(lambda: box.page, what="its page is up")
+        assert box.stop() == 0
+    assert health.troubles_of(data / "run")[0]["kind"] == troubles.CARD  # what the heartbeat takes

@@ -39,6 +39,7 @@ _HAPPENED: dict[str, dict[str, str]] = {
     "disk/trouble": {"id": "Masalah disk kotak", "en": "Disk trouble on the box"},
     "disk/worn": {"id": "Kartu memori hampir aus", "en": "Memory card nearly worn out"},
     "box/site file": {"id": "Berkas lokasi kotak salah", "en": "Site file of the box is faulty"},
+    "box/card file": {"id": "Berkas di kartu kotak salah", "en": "A file on the box's card is faulty"},
     "box/process": {"id": "Proses kotak macet", "en": "A process of the box hung"},
     "box/box busy": {"id": "Kotak terlalu sibuk untuk merekam semuanya", "en": "Box is too busy to record everything"},
     "asked/asked": {"id": "Instruksi", "en": "Instruction"},

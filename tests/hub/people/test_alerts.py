@@ -150,7 +150,7 @@ def test_what_is_wrong_with_a_box_itself_is_an_alert_of_its_own():
         ("box", "site file", NOW - 5),
         ("box", "process", NOW),
     ]
-    for kind in ("site file", "process"):
+    for kind in ("site file", "card file", "process"):
         assert words.happened("box", kind, "id") != words.happened("box", kind, "en")
 
 
