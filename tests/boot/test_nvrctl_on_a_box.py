@@ -157,7 +157,7 @@ def test_a_bundle_that_is_none_is_refused_with_the_reason_and_nothing_restarts(b
 def test_footage_is_wiped_and_the_box_goes_on(box):
     earliest = "nvr ring ls --data /data/nvr --json"
     assert json.loads(box.vm.ssh(earliest))["streams"][0]["pictures"] > 0
-    box.call("wipe", *box.by_ssh, "--footage-only", "--yes", "127.0.0.1")
+    box.call("wipe", *box.by_ssh, "--footage-only", "--name-again", "127.0.0.1")
     found = box.records_again()
     assert list(found["streams"]) == ["gate/main"]
     assert box.vm.ssh("test -e /data/site/site.yaml && echo there").strip() == "there"

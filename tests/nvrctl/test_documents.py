@@ -102,6 +102,18 @@ def test_every_command_prints_json():
         assert any("--json" in parameter.opts for parameter in command.params), name
 
 
+def test_every_command_takes_yes_as_a_flag():
+    """`nvrctl --help` says so; 26 of 35 said there is no such option, and `box wipe` wanted a word after it."""
+    for name, command in LEAVES.items():
+        (option,) = [each for each in command.params if "--yes" in each.opts]
+        assert isinstance(option, click.Option) and option.is_flag, name
+
+
+def test_a_command_that_asks_nothing_does_what_it_does_with_yes_too():
+    result = CliRunner().invoke(nvrctl, ["card", "ls", "--yes", "--json"])
+    assert result.exit_code == 0, result.output
+
+
 def test_no_two_parameters_of_a_command_share_a_name():
     """`hub user add NAME --as NAME`: one overwrote the other."""
     for name, command in COMMANDS.items():

@@ -287,5 +287,5 @@ def test_wiping_refuses_a_data_directory_that_is_none(tmp_path, value):
 
 
 def test_wiping_wants_the_name_typed():
-    assert "say --yes BOX" in call("wipe", "127.0.0.1", status=2).output
-    assert "nothing was deleted" in call("wipe", "127.0.0.1", "--yes", "other", status=2).output
+    assert "say --name-again BOX" in call("wipe", "127.0.0.1", "--yes", status=2).output
+    assert "nothing was deleted" in call("wipe", "127.0.0.1", "--name-again", "other", status=2).output

@@ -441,7 +441,12 @@ def reboot(shell: Shell, name: str, as_json: bool, yes: bool) -> None:
 @click.option("--footage-only", is_flag=True, help="Keep the site file, the keys and the page's password.")
 @_ssh_options
 @json_option
-@click.option("--yes", "typed", metavar="BOX", help="The box's name once more, instead of being asked.")
+@click.option(
+    "--name-again",
+    "typed",
+    metavar="BOX",
+    help="The box's name once more, instead of being asked; --yes is not enough here.",
+)
 def wipe(shell: Shell, name: str, footage_only: bool, as_json: bool, typed: str | None) -> None:
     """Delete all footage of a box, and unless told otherwise also its site file, keys and passwords. It cannot be undone.
 
@@ -449,11 +454,11 @@ def wipe(shell: Shell, name: str, footage_only: bool, as_json: bool, typed: str 
 
     \b
     Example:
-        nvrctl box wipe waihaong-1 --yes waihaong-1
+        nvrctl box wipe waihaong-1 --name-again waihaong-1
     """
     if typed is None:
         if not sys.stdin.isatty():
-            raise click.UsageError("Nobody can be asked here: say --yes BOX, with the box's name.")
+            raise click.UsageError("Nobody can be asked here, and --yes is not enough: say --name-again BOX.")
         typed = click.prompt(
             f"ALL footage{'' if footage_only else ', keys and settings'} of {name} will be deleted. Type its name",
             err=True,

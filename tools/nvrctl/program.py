@@ -40,7 +40,7 @@ class Program(click.Group):
             return None
         if name not in self.commands:
             module = importlib.import_module(f"tools.nvrctl.{name}")
-            self.add_command(getattr(module, name), name)
+            self.add_command(_with_yes(getattr(module, name)), name)
         return self.commands[name]
 
     def load_all(self) -> None:
@@ -96,6 +96,16 @@ def _help_of(error: click.ClickException) -> str:
     return f"`{where} --help` says how it is used." if where else ""
 
 
+def _with_yes(command: click.Command) -> click.Command:
+    """Scripts may say --yes always: a command that asks nothing takes it too, and does not list it."""
+    if isinstance(command, click.Group):
+        for each in command.commands.values():
+            _with_yes(each)
+    elif not any("--yes" in parameter.opts for parameter in command.params):
+        command.params.append(click.Option(["--yes"], is_flag=True, expose_value=False, hidden=True))
+    return command
+
+
 def _fail(context: click.Context, message: str, hint: str) -> None:
     if context.params.get("debug"):
         raise
@@ -122,5 +132,6 @@ def nvrctl(debug: bool) -> None:
         nvrctl box find                                     are they up?
     \b
     Exit status: 0 good, 1 a fault was found or something could not be done, 2 wrong use.
-    Every command prints JSON with --json, and asks nothing with --yes.
+    Every command prints JSON with --json, and takes --yes: what it would do only after asking is done. Passwords are read from
+    files instead (--password-file), and `nvrctl box wipe` wants the box's name (--name-again).
     """
