@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -25,6 +27,9 @@ def announced():
     """A box that announces itself on loopback, as systemd-resolved does on the image."""
     from zeroconf import IPVersion, ServiceInfo, Zeroconf
 
+    # All of this machine hear each other on loopback: two at a time would have the same name.
+    lock = open(Path(tempfile.gettempdir()) / "nvr-tests-announced.lock", "w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
     try:
         browser = Zeroconf(interfaces=["127.0.0.1"], ip_version=IPVersion.V4Only)
     except OSError:
@@ -41,6 +46,7 @@ def announced():
     yield
     browser.unregister_service(info)
     browser.close()
+    lock.close()
 
 
 @pytest.fixture(scope="module")
