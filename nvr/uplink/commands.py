@@ -17,6 +17,7 @@ from nvr.errors import NvrError
 from nvr.media import ClockState
 from nvr.ring import holds
 from nvr.site_settings import Site
+from nvr.uplink import own_log
 from nvr.uplink.bundles import Bundles, WantedBundle
 from nvr.uplink.cutting import may_have
 from nvr.uplink.hearing import Heard
@@ -32,7 +33,7 @@ HOLD_S_MOST = 7 * 86_400
 HUB_HOLDS_MOST = 200
 PREFIX = "hub-"  # of holds that the hub made; it may release no others
 RESTART_AFTER_S = 3.0  # the reply leaves first
-EPHEMERAL = frozenset(("live_on", "live_off", "still"))
+EPHEMERAL = frozenset(("live_on", "live_off", "still", "logs"))  # not remembered: asked twice, done twice
 _VERSION = re.compile(r"[A-Za-z0-9._+~-]{1,64}")
 _URL = re.compile(r"(https://[A-Za-z0-9.\-:\[\]]{1,255}(/[A-Za-z0-9._~%+/-]{0,1000})?|/box/v1/bundles/[0-9a-f]{64})")
 
@@ -209,6 +210,11 @@ class Commands:
         self._later.add(task)
         task.add_done_callback(self._later.discard)
         return Done("it starts anew")
+
+    async def do_logs(self, id: str, asked: Message, by: str) -> Done:
+        lines = asked.whole("lines", least=1, most=own_log.LINES_MOST, default=100)
+        log.info("the hub (%s) reads the log", by or "nobody named")
+        return Done("", {"lines": await asyncio.to_thread(own_log.newest, self._site, lines)})
 
     # -- what arguments hold
 

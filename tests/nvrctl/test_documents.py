@@ -290,6 +290,8 @@ def test_every_command_of_the_guide_does_what_it_says_and_prints_what_it_shows(d
 # The pretend hub has no boxes and does not change users: the command is run, asks it, and tells what it says. With a real hub: test_hub.py.
 ANSWERED_WITH_NO = {
     "box status waihaong-1 --hub": "the hub knows no box waihaong-1",
+    "box logs waihaong-1 --hub": "the hub knows no box waihaong-1",
+    "box reboot waihaong-1 --hub": "the hub knows no box waihaong-1",
     "hub user block": "the hub says no",
     "hub user link": "the hub says no",
     "hub token revoke": "the hub says no",
@@ -303,7 +305,7 @@ MORE = (
     (r"^nvrctl site new", "--replace"),
     (r"^nvrctl box (status|aim)(?!.*--hub)", "--password-file page-password"),
     (r"^nvrctl box aim", "--count 1"),
-    (r"^nvrctl hub user (block|link)", "--yes"),
+    (r"^nvrctl (hub user (block|link)|box reboot)", "--yes"),
     (r"--as admin", "--password-file hub-password"),
 )
 

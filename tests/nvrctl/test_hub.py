@@ -475,3 +475,63 @@ def test_a_token_is_taken_back_only_when_that_was_agreed_to(hub, token):
     arguments = ("hub", "token", "revoke", "7", "--hub", hub.url, "--token-file", token)
     assert "--yes" in call(*arguments, status=2).output
     assert not any(method == "DELETE" for method, _, _ in hub.seen)
+
+
+# -- boxes that are far away
+
+
+class HubOfOneBox(PretendHub):
+    """Its box answers the second time it is asked for its answer, as one over a slow link does."""
+
+    def __init__(self, state: str = "answered") -> None:
+        super().__init__()
+        self.state, self.looks = state, 0
+
+    def answer(self, method: str, path: str, body: dict, headers) -> tuple[int, object]:
+        if path.startswith("/api/v1/boxes/") and headers.get("authorization") == "Bearer t0ken":
+            self.seen.append((method, path, body))
+            self.looks += method == "GET"
+            state = self.state if self.looks > 1 else "sent"
+            do = next(sent["do"] for _, _, sent in reversed(self.seen) if sent.get("do"))
+            lines = ["gate/main: recon\x1bnecting"] if do == "logs" and state == "answered" else None
+            return 202 if method == "POST" else 200, {"id": "c" * 32, "do": do, "state": state, "detail": "why", "lines": lines}  # fmt: skip
+        return super().answer(method, path, body, headers)
+
+
+@pytest.fixture
+def far(monkeypatch, token):
+    monkeypatch.setattr("tools.nvrctl.box_by_hub.LOOK_S", 0.01)
+    with HubOfOneBox() as hub:
+        hub.options = ("--hub", hub.url, "--token-file", token)
+        yield hub
+
+
+def test_boxes_are_found_by_the_hub(far):
+    assert "one  s     here   1.0" in call("box", "find", *far.options).output
+    assert json.loads(call("box", "find", "--json", *far.options).stdout)["boxes"][0]["name"] == "one"
+
+
+def test_the_log_of_a_box_comes_through_the_hub(far):
+    assert call("box", "logs", "one", "-n", "5", *far.options).output.endswith("gate/main: recon?necting\n")
+    assert ("POST", f"/api/v1/boxes/{'0' * 32}/ask", {"do": "logs", "lines": 5}) in far.seen
+    assert "at most 500 lines" in call("box", "logs", "one", "-f", *far.options, status=2).output
+
+
+def test_a_box_is_started_anew_through_the_hub_after_asking(far):
+    assert "say --yes" in call("box", "reboot", "one", *far.options, status=2).output
+    assert not any(body.get("do") for _, _, body in far.seen)
+    assert "start anew" in call("box", "reboot", "one", "--yes", *far.options).output
+    assert ("POST", f"/api/v1/boxes/{'0' * 32}/ask", {"do": "restart"}) in far.seen
+
+
+@pytest.mark.parametrize(("state", "said"), [("refused", "one says no: why"), ("sent", "has not answered within")])
+def test_a_box_that_says_no_or_nothing_is_told(far, monkeypatch, state, said):
+    monkeypatch.setattr("tools.nvrctl.box_by_hub.ANSWER_S", 0.2)
+    far.state = state
+    assert said in call("box", "reboot", "one", "--yes", *far.options, status=1).output
+    assert "knows no box two" in call("box", "logs", "two", *far.options, status=1).output
+
+
+@pytest.mark.parametrize("command", [("page", "x"), ("wipe", "x"), ("aim", "x", "--camera", "gate")])
+def test_what_never_goes_through_the_hub_says_why(command):
+    assert "does not go through the hub" in call("box", *command, "--hub", "https://h.example", status=2).output

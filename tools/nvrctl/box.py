@@ -12,6 +12,7 @@ import click
 
 from nvr.errors import NvrError
 from tools.nvrctl import secret
+from tools.nvrctl.box_by_hub import FarAway, hub_option, lan_only
 from tools.nvrctl.hub_access import hub_client
 from tools.nvrctl.output import FILE, confirm, json_option, print_json, print_table, printable, size_text, yes_option
 
@@ -48,6 +49,8 @@ def _ssh_options(command):  # type: ignore[no-untyped-def]
         from tools.nvrctl import lan
         from tools.nvrctl.ssh import Shell
 
+        if more.get("far") is not None:
+            return command(*arguments, name=name, shell=None, **more)
         return command(*arguments, name=name, shell=Shell(lan.address_of(name), ssh_user, ssh_port, ssh_key), **more)
 
     return with_shell
@@ -87,15 +90,21 @@ def _address(name: str, port: int) -> str:
 @click.option(
     "--interface", metavar="ADDRESS", help="Address of this laptop on the boxes' network, where there are several."
 )
+@hub_option
 @json_option
 @click.pass_context
-def find(context: click.Context, wait_s: float, interface: str | None, as_json: bool) -> None:
+def find(context: click.Context, wait_s: float, interface: str | None, far: FarAway | None, as_json: bool) -> None:
     """Find the boxes on this network: each announces its page by multicast DNS. Exit status 1 when there is none.
 
+    With --hub: the boxes that the hub knows, wherever they are.
+
     \b
-    Example:
+    Examples:
         nvrctl box find
+        nvrctl box find --hub https://hub.example.org --token-file token
     """
+    if far is not None:
+        context.exit(_find_by_hub(far, as_json))
     from tools.nvrctl import lan
 
     found = lan.boxes(wait_s=wait_s, interface=interface)
@@ -126,6 +135,21 @@ def find(context: click.Context, wait_s: float, interface: str | None, as_json: 
             "        A box needs a minute to start. Its light blinks when its site file is faulty; then the card says what is wrong, in site/RESULT.txt."
         )
     context.exit(0 if found else 1)
+
+
+def _find_by_hub(far: FarAway, as_json: bool) -> int:
+    from tools.nvrctl import box_by_hub
+
+    with far.client() as client:
+        found = box_by_hub.boxes(client)
+    if as_json:
+        print_json({"boxes": found})
+    elif found:
+        rows = [[str(each.get(key) or "-") for key in ("name", "site", "state", "software", "id")] for each in found]
+        print_table(["box", "site", "state", "version", "id"], rows)
+    else:
+        click.echo("the hub knows no box")
+    return 0 if found else 1
 
 
 # -- by the page ---------------------------------------------------------------------------------------
@@ -264,6 +288,7 @@ def _status_by_hub(name: str, client: HubClient, as_json: bool) -> int:
 
 
 @box.command()
+@lan_only("the page would need a way in from the internet, and a box opens none.")
 @click.argument("name", metavar="BOX")
 @click.option("--port", type=click.IntRange(1, 65535), default=8080, show_default=True, help="Port of the page.")
 @click.option("--link", is_flag=True, help="A new one-time link (by SSH), with which the password is set.")
@@ -299,6 +324,7 @@ def page(
 
 
 @box.command()
+@lan_only("a live picture for focusing needs the box's own network.")
 @click.option("--camera", required=True, metavar="NAME[/STREAM]", help="Camera to aim.")
 @click.option(
     "--every",
@@ -367,16 +393,32 @@ BUNDLE_PLACE = "/data/system/update.raucb"
 )
 @click.option("-f", "--follow", is_flag=True, help="Go on printing until Ctrl-C.")
 @click.option("--all", "everything", is_flag=True, help="The whole system's, not only nvr's.")
+@hub_option
 @_ssh_options
 @json_option
-def logs(shell: Shell, name: str, lines: int, follow: bool, everything: bool, as_json: bool) -> None:
+def logs(
+    shell: Shell, name: str, lines: int, follow: bool, everything: bool, far: FarAway | None, as_json: bool
+) -> None:
     """Print a box's log.
+
+    With --hub: the newest lines of nvr's own services, 500 and 64 KiB at most. The hub keeps who read them in its audit log.
 
     \b
     Examples:
         nvrctl box logs waihaong-1
         nvrctl box logs waihaong-1 -f
+        nvrctl box logs waihaong-1 --hub https://hub.example.org --token-file token
     """
+    if far is not None:
+        if follow or everything or lines > 500:
+            raise click.UsageError("Through the hub: at most 500 lines, of nvr's own services, once.")
+        from tools.nvrctl import box_by_hub
+
+        with far.client() as client:
+            told = box_by_hub.ask(client, box_by_hub.one(client, name), "logs", lines=lines)
+        for line in told.get("lines") or ():
+            print_json({"line": line}) if as_json else click.echo(printable(str(line)))
+        return
     command = [
         "journalctl",
         "--no-pager",
@@ -392,6 +434,7 @@ def logs(shell: Shell, name: str, lines: int, follow: bool, everything: bool, as
 
 
 @box.command()
+@lan_only("the hub rolls updates out on its page, and stops where one fails.")
 @_ssh_options
 @click.argument("bundle", type=FILE)
 @json_option
@@ -419,16 +462,28 @@ def update(shell: Shell, name: str, bundle: Path, as_json: bool, yes: bool) -> N
 
 
 @box.command()
+@hub_option
 @_ssh_options
 @json_option
 @yes_option
-def reboot(shell: Shell, name: str, as_json: bool, yes: bool) -> None:
+def reboot(shell: Shell, name: str, far: FarAway | None, as_json: bool, yes: bool) -> None:
     """Restart a box. It misses a minute of footage, which its ledger will say.
 
+    With --hub nvr's programs start anew and the box's system stays up: seconds are missed. A hub cannot start a system anew.
+
     \b
-    Example:
+    Examples:
         nvrctl box reboot waihaong-1
+        nvrctl box reboot waihaong-1 --hub https://hub.example.org --token-file token
     """
+    if far is not None:
+        confirm(f"Start the programs of {name} anew? It records nothing for some seconds.", yes=yes)
+        from tools.nvrctl import box_by_hub
+
+        with far.client() as client:
+            box_by_hub.ask(client, box_by_hub.one(client, name), "restart")
+        print_json({"box": name, "restarts": True}) if as_json else click.echo(f"the programs of {name} start anew")
+        return
     confirm(f"Restart {name}? It records nothing for about a minute.", yes=yes)
     # Answered before it goes down, so that a closed connection is not taken for a failure.
     shell.run("nohup sh -c 'sleep 1; systemctl reboot' >/dev/null 2>&1 &")
@@ -438,6 +493,7 @@ def reboot(shell: Shell, name: str, as_json: bool, yes: bool) -> None:
 
 
 @box.command()
+@lan_only("footage is deleted on the box's own network alone, so that no stolen token of the hub can.")
 @click.option("--footage-only", is_flag=True, help="Keep the site file, the keys and the page's password.")
 @_ssh_options
 @json_option

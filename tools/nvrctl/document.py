@@ -33,7 +33,7 @@ _SHAPES = """\
 | `nvrctl box find` | `{"boxes": [{"box", "address", "port", "page", ..}]}` |
 | `nvrctl box status` | `{"box", "site", "ok", "streams", "disk", "clock", ..}` as the page's API has it; through the hub `{"boxes": [..]}` |
 | `nvrctl box aim` | one line for each picture: `{"stream", "sharpness", "best", "width", "height"}` |
-| `nvrctl box logs` | the journal's own JSON |
+| `nvrctl box logs` | the journal's own JSON; through the hub one `{"line"}` for each line |
 | `nvrctl hub code import` | `{"new", "known", "revoked", "other hub"}`: names of boxes |
 | `nvrctl doctor` | `{"ok", "version", "checks": [{"what", "state", "found", "hint"}]}` |
 

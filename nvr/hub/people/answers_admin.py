@@ -14,6 +14,19 @@ class Block(Taken):
     blocked: bool = True
 
 
+class BoxAsk(Taken):
+    do: Literal["restart", "logs"]
+    lines: Annotated[int, Field(ge=1, le=500)] = 100  # of the log
+
+
+class BoxAsked(BaseModel):
+    id: str
+    do: str
+    state: Literal["waiting", "sent", "answered", "refused", "withdrawn"]
+    detail: str
+    lines: list[str] | None  # of the log, once it is there
+
+
 class CodeNew(Taken):
     site: Name | None = None
     box: Name | None = None

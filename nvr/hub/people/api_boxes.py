@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Path
 from sqlalchemy import Connection, delete, insert, select, update
 
 from nvr import evidence, wire
+from nvr.hub import commands
 from nvr.hub import tables as core
 from nvr.hub.people import answers_admin, answers_work, current, roles, tile
 from nvr.hub.people.guard import Asked, Needs, Refused, not_found
@@ -100,6 +101,52 @@ def block(
         asked.hub.changes.tell(connection, "blocked", [box_id])
         asked.hub.changes.tell(connection, "boxes", [box_id])
         asked.log(connection, "box blocked" if body.blocked else "box let in", f"box {box_id}")
+
+
+@router.post("/boxes/{box_id}/ask", status_code=202, response_model=answers_admin.BoxAsked)
+def ask_box(
+    box_id: BoxId,
+    body: answers_admin.BoxAsk,
+    asked: Annotated[Asked, Depends(Needs(roles.ADMINISTER, everywhere=True))],
+) -> Any:
+    """Ask a box to start its programs anew, or for the newest lines of its log. `/boxes/{id}/asked/{command}` tells what it says."""
+    with asked.hub.store.writing() as connection:
+        asked.box(connection, box_id, roles.ADMINISTER)
+        if any(each.do == body.do for each in commands.waiting(connection, box_id, asked.now_ms)):
+            raise Refused(429, "box busy", "the box has not answered yet what it was asked before", hint="Wait for it.", retry_s=60)  # fmt: skip
+        command_id = commands.add(
+            connection, asked.hub.changes, tenant_id=asked.tenant_id, box_id=box_id, do=body.do,
+            args={"lines": body.lines} if body.do == "logs" else {}, by=asked.person.who, now_ms=asked.now_ms,
+        )  # fmt: skip
+        asked.log(connection, "box restarted" if body.do == "restart" else "box log read", f"box {box_id}")
+        return _asked_answer(connection, asked, box_id, command_id)
+
+
+@router.get("/boxes/{box_id}/asked/{command_id}", response_model=answers_admin.BoxAsked)
+def asked_of_box(
+    box_id: BoxId, command_id: BoxId, asked: Annotated[Asked, Depends(Needs(roles.ADMINISTER, everywhere=True))]
+) -> Any:
+    """What a box said to what it was asked."""
+    with asked.hub.store.reading() as connection:
+        asked.box(connection, box_id, roles.ADMINISTER)
+        return _asked_answer(connection, asked, box_id, command_id)
+
+
+def _asked_answer(connection: Connection, asked: Asked, box_id: str, command_id: str) -> dict[str, Any]:
+    table = core.command
+    mine = (table.c.id == command_id, table.c.box_id == box_id, table.c.tenant_id == asked.tenant_id)
+    row = connection.execute(select(table).where(*mine)).one_or_none()
+    if row is None:
+        raise not_found("command")
+    state = (
+        "withdrawn" if row.withdrawn_ms
+        else ("answered" if row.ok else "refused") if row.answered_ms
+        else "sent" if row.sent_ms else "waiting"
+    )  # fmt: skip
+    # A box may say anything.
+    told = row.more.get("lines") if row.do == "logs" and isinstance(row.more, dict) else None
+    lines = [str(each)[:2000] for each in told[:500]] if isinstance(told, list) else None
+    return {"id": row.id, "do": row.do, "state": state, "detail": row.detail, "lines": lines}
 
 
 @router.get("/codes", response_model=answers_admin.Codes)

@@ -67,6 +67,8 @@ ROUTES: dict[str, Line] = {
     "GET /api/v1/boxes": Line(LIST, roles.HEALTH),
     "GET /api/v1/boxes/{box_id}": Line(PLACE, roles.HEALTH),
     "POST /api/v1/boxes/{box_id}/block": Line(TENANT, roles.ADMINISTER, body={"blocked": False}, has_object=True),
+    "POST /api/v1/boxes/{box_id}/ask": Line(TENANT, roles.ADMINISTER, body={"do": "logs"}, has_object=True),
+    "GET /api/v1/boxes/{box_id}/asked/{command_id}": Line(TENANT, roles.ADMINISTER, has_object=True),
     "GET /api/v1/bundles": Line(TENANT, roles.ADMINISTER),
     "POST /api/v1/bundles": Line(TENANT, roles.ADMINISTER, query={"version": "2.0"}),
     "DELETE /api/v1/bundles/{sha256}": Line(TENANT, roles.ADMINISTER, has_object=True),
