@@ -256,7 +256,8 @@ def film_events(file: Path, fps: float | None) -> Iterator[StreamEvent]:
             for event in source.drain(now_ns):
                 has_started = has_started or isinstance(event, RunStarted)
                 if isinstance(event, RunEnded) and not has_started:
-                    raise NvrError(f"{file}: {event.detail}", hint="Give an MP4 or a bare H.264 file.")
+                    what = event.detail.removeprefix(f"{file.name}: ")
+                    raise NvrError(f"{file}: {what}", hint="Give an MP4 or a bare H.264 file.")
                 yield event
                 if isinstance(event, RunEnded) and event.is_final:
                     return
