@@ -1,7 +1,7 @@
 """Boxes that are far away: what `nvrctl box` asks of the hub instead of the box itself.
 
 What goes through the hub is what it may ask of a box by the wire (docs/formats/wire.md); a page, a shell and deleting footage do not
-(docs/decisions/0064-what-goes-through-the-hub.md).
+(docs/decisions/0065-what-goes-through-the-hub.md).
 """
 
 from __future__ import annotations
