@@ -347,7 +347,7 @@ class Footage:
         """How far back a ring goes, and how full it is."""
         try:
             placed = self.placed(stream)
-        except NvrError:
+        except (NvrError, OSError):  # a disk that is away is told beside it, and must not hide what the recorder says
             placed = []
         timed = [each for each in placed if each.state is not ClockState.UNKNOWN]
         return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import errno
 import json
 import os
 import random
@@ -480,6 +481,17 @@ def test_what_is_wrong_with_the_box_itself_is_on_its_health_and_on_the_wall(tmp_
     with contextlib.suppress(TimeoutError):
         asyncio.run(asyncio.wait_for(look, 1.0))
     assert json.loads(page.live.status_text("alive"))["troubles"] == [asdict(trouble)]
+
+
+def test_a_ring_that_cannot_be_read_hides_nothing_else(page, visitor, monkeypatch):
+    def fails(stream):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(page.footage, "placed", fails)
+    answer = visitor.get("/api/status")
+    assert answer.status_code == 200
+    assert answer.json()["streams"]["gate/main"]["ring"]["from_ms"] is None
+    assert "cause" in answer.json()["disk"]
 
 
 def test_a_page_whose_disk_is_away_makes_nothing_in_its_place(tmp_path):
