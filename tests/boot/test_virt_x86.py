@@ -209,7 +209,9 @@ def test_the_secrets_of_the_card_are_gone_from_it(box):
 
 
 def test_units_of_ours_are_locked_in(box):
-    units = ("nvr-setup", "nvr", "nvr-slot-good", "nvr-keep", "nvr-light", "nvr-unset-page", "nvr-disk-owner")
+    units = (
+        "nvr-setup", "nvr", "nvr-slot-good", "nvr-keep", "nvr-light", "nvr-unset-page", "nvr-disk-owner", "nvr-update-ordered",
+    )  # fmt: skip
     told = box.ssh(
         f"for unit in {' '.join(units)}; do systemd-analyze security --no-pager $unit.service | tail -1; done",
         limit_s=900,
