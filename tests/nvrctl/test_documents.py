@@ -183,6 +183,7 @@ NOT_RUN = {
     "nvrctl box logs waihaong-1": "by SSH: the same",
     "nvrctl box logs waihaong-1 -f": "by SSH, and ends by Ctrl-C",
     "nvrctl box update waihaong-1 nvr-1.2.raucb": "by SSH: tests/boot/test_nvrctl_on_a_box.py",
+    "nvrctl box update waihaong-1 nvr-1.2.raucb --hub https://hub.example.org --token-file token": "needs a bundle, and a box that fetches it: test_update_by_hub.py",
     "nvrctl box reboot waihaong-1": "by SSH: the same",
     "nvrctl box wipe waihaong-1 --name-again waihaong-1": "by SSH: the same",
     "nvrctl image build virt-x86": "needs root, a mirror and minutes: tests/boot builds it",

@@ -402,7 +402,8 @@ def real_hub(tmp_path):
 
     nvr("init")
     nvr("user", "admin", "--role", "administrator")
-    (tmp_path / "laptop").write_text(nvr("token", "admin", "--scope", "administer")["token"])
+    (tmp_path / "laptop").write_text(nvr("token", "admin", "--scope", "administer", "--scope", "health")["token"])
+    (tmp_path / "laptop").chmod(0o600)
     process = subprocess.Popen(
         [sys.executable, "-m", "nvr", "hub", "run", "--data", str(folder), "--listen", "127.0.0.1:0", "--json"],
         stdout=subprocess.PIPE,

@@ -434,21 +434,32 @@ def logs(
 
 
 @box.command()
-@lan_only("the hub rolls updates out on its page, and stops where one fails.")
+@hub_option
 @_ssh_options
 @click.argument("bundle", type=FILE)
+@click.option("--version", metavar="V", help="With --hub: what it is called there, where its file name does not say.")
+@click.option("--no-wait", is_flag=True, help="With --hub: end when it is ordered.")
 @json_option
 @yes_option
-def update(shell: Shell, name: str, bundle: Path, as_json: bool, yes: bool) -> None:
+def update(
+    shell: Shell, name: str, far: FarAway | None, bundle: Path, version: str | None, no_wait: bool, as_json: bool, yes: bool
+) -> None:  # fmt: skip
     """Send a signed bundle to a box, which installs it into its other slot and starts from there.
 
     The box itself checks the signature. If it does not record again after the start, it goes back to the slot it came from.
 
+    With --hub the bundle is stored at the hub, and the box fetches it over its own link, resuming where that breaks. To update many
+    boxes, one first and the others when that one records, use the hub's page.
+
     \b
-    Example:
+    Examples:
         nvrctl box update waihaong-1 nvr-1.2.raucb
+        nvrctl box update waihaong-1 nvr-1.2.raucb --hub https://hub.example.org --token-file token
     """
     confirm(f"Update {name} with {bundle.name} ({size_text(bundle.stat().st_size)}) and restart it?", yes=yes)
+    if far is not None:
+        _update_by_hub(far, name, bundle, version, no_wait=no_wait, as_json=as_json)
+        return
     shell.send(bundle, BUNDLE_PLACE)
     told = shell.run(
         # Restarted a second later, so that what was installed is told before the connection ends.
@@ -459,6 +470,34 @@ def update(shell: Shell, name: str, bundle: Path, as_json: bool, yes: bool) -> N
     print_json({"box": name, "installed": bundle.name, "told": told}) if as_json else click.echo(
         f"{told.strip()}\n{name} restarts now. In two minutes: nvrctl box status {name}"
     )
+
+
+def _update_by_hub(far: FarAway, name: str, bundle: Path, version: str | None, *, no_wait: bool, as_json: bool) -> None:
+    from tools.nvrctl import box_by_hub, update_by_hub
+
+    called = update_by_hub.version_of(bundle, version)
+    size_bytes = bundle.stat().st_size
+
+    def tell(state: str, detail: str = "") -> None:
+        click.echo(f"{name}: {state}{f', {printable(detail)}' if detail else ''}", err=as_json)
+
+    with far.client() as client:
+        found = box_by_hub.one(client, name)
+        with click.progressbar(length=size_bytes, label=f"Sending {bundle.name}", file=sys.stderr) as bar:
+            digest = update_by_hub.store(client, bundle, called, lambda sent: bar.update(sent - bar.pos))
+        number = update_by_hub.begin(client, found, digest)
+        tell("ordered", "the box fetches it when the hub hears it next")
+        state = "ordered"
+        if not no_wait:
+            try:
+                state, _ = update_by_hub.follow(client, number, tell)
+            except KeyboardInterrupt:
+                click.echo("The update goes on at the hub; its page shows how.", err=True)
+                raise
+    if as_json:
+        print_json({"box": name, "version": called, "sha256": digest, "rollout": number, "state": state})
+    elif not no_wait:
+        click.echo(f"{name} runs {called} and records.")
 
 
 @box.command()

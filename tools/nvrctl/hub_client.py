@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import ssl
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,6 +19,8 @@ import httpx
 from nvr.errors import NvrError
 
 TIMEOUT_S = 20.0
+SENDING_TIMEOUT_S = 300.0  # for one part over a thin link, and for the hub to store a whole bundle
+PART_BYTES = 256 << 10
 ANSWER_BYTES = 16 << 20
 
 
@@ -77,9 +81,26 @@ class HubClient:
 
     def ask(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
         """The JSON of the answer. Raises HubRefused, HubUnreachable."""
-        headers = {"x-csrf": self._csrf} if self._csrf and method != "GET" else {}
+        return self._request(method, path, json=body)
+
+    def send(self, path: str, file: Path, on_progress: Callable[[int], None]) -> dict[str, Any]:
+        """POST the bytes of `file`, telling how many have gone. Raises HubRefused, HubUnreachable, OSError."""
+
+        def parts() -> Iterator[bytes]:
+            sent = 0
+            with open(file, "rb") as opened:
+                while part := opened.read(PART_BYTES):
+                    yield part
+                    sent += len(part)
+                    on_progress(sent)
+
+        headers = {"content-length": str(file.stat().st_size), "content-type": "application/octet-stream"}
+        return self._request("POST", path, content=parts(), headers=headers, timeout=SENDING_TIMEOUT_S)
+
+    def _request(self, method: str, path: str, *, headers: dict[str, str] | None = None, **more: Any) -> dict[str, Any]:
+        csrf = {"x-csrf": self._csrf} if self._csrf and method != "GET" else {}
         try:
-            answer = self._client.request(method, path, json=body, headers=headers)
+            answer = self._client.request(method, path, headers={**csrf, **(headers or {})}, **more)
         except httpx.ConnectError as error:
             hint = (
                 "Its certificate is not known here: give --fingerprint."

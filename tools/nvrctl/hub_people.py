@@ -209,7 +209,7 @@ def add_token(
 
     \b
     Example:
-        nvrctl hub token add laptop-of-joe --scope administer --out token --as admin
+        nvrctl hub token add laptop-of-joe --scope administer --scope health --out token --as admin
     """
     if out is not None and out.exists():
         raise click.UsageError(f"{out} is there already.")
@@ -234,7 +234,7 @@ def revoke_token(client: HubClient, number: int, as_json: bool, yes: bool) -> No
 
     \b
     Example:
-        nvrctl hub token revoke 7 --as admin
+        nvrctl hub token revoke 7 --yes --as admin
     """
     confirm(f"Take token {number} back? Whatever uses it gets no answer any more.", yes=yes)
     client.ask("DELETE", f"/api/v1/tokens/{number}")

@@ -43,7 +43,11 @@ def not_found(what: str) -> Refused:
     return Refused(404, "not found", f"there is no such {what}", hint="It was deleted, or it is not yours to see.")
 
 
-def not_allowed(permission: str) -> Refused:
+def not_allowed(permission: str, *, is_out_of_scope: bool = False) -> Refused:
+    """`is_out_of_scope`: it is the token that may not, whatever the role of whom it belongs to."""
+    if is_out_of_scope:
+        hint = f"Make a token that has it, such as `nvrctl hub token add NAME --scope {permission}`; --scope may be repeated."
+        return Refused(403, "not allowed", f"this token lacks the scope {permission}", hint=hint, permission=permission)
     return Refused(
         403, "not allowed", "your role does not allow this", hint="Ask an administrator.", permission=permission
     )
@@ -216,7 +220,7 @@ class Needs:
                 rights.has_everywhere(self.permission) if self.everywhere else rights.has_somewhere(self.permission)
             )
             if not is_allowed:
-                raise not_allowed(self.permission)
+                raise not_allowed(self.permission, is_out_of_scope=not rights.is_in_scope(self.permission))
         return asked
 
 

@@ -52,30 +52,31 @@ class Rights:
     scopes: frozenset[str] | None = None  # None: a person in a session
 
     def has_everywhere(self, permission: str) -> bool:
-        return self._in_scope(permission) and any(
+        return self.is_in_scope(permission) and any(
             grant.place_id is None and permission in ALLOWED[grant.role] for grant in self.grants
         )
 
     def has_at(self, permission: str, place_id: int | None) -> bool:
         """At one place; None is a camera that hangs at no place yet."""
-        return self._in_scope(permission) and any(
+        return self.is_in_scope(permission) and any(
             grant.place_id in (None, place_id) and permission in ALLOWED[grant.role] for grant in self.grants
         )
 
     def has_somewhere(self, permission: str) -> bool:
-        return self._in_scope(permission) and any(permission in ALLOWED[grant.role] for grant in self.grants)
+        return self.is_in_scope(permission) and any(permission in ALLOWED[grant.role] for grant in self.grants)
 
     def places(self, permission: str) -> frozenset[int] | None:
         """Where it is allowed; None: everywhere. Empty: nowhere."""
         if self.has_everywhere(permission):
             return None
-        if not self._in_scope(permission):
+        if not self.is_in_scope(permission):
             return frozenset()
         return frozenset(
             grant.place_id for grant in self.grants if grant.place_id is not None and permission in ALLOWED[grant.role]
         )
 
-    def _in_scope(self, permission: str) -> bool:
+    def is_in_scope(self, permission: str) -> bool:
+        """Always, for a person in a session."""
         return self.scopes is None or permission in self.scopes
 
 
