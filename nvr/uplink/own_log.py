@@ -55,6 +55,7 @@ def secrets_of(site: Site) -> set[str]:
 def scrubbed(text: str, secrets: Collection[str]) -> str:
     text = re.sub(r"(\w+://)[^/\s:@]+:[^/\s@]+@", rf"\1{BLOT}@", text)
     text = re.sub(r"(?i)((?:basic|bearer)\s+)[A-Za-z0-9+/=._~-]{8,}", rf"\1{BLOT}", text)
+    text = re.sub(r"(/enter#)\S+", rf"\1{BLOT}", text)  # the one-time link to the page, which a first start prints
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, BLOT)
     return text

@@ -43,11 +43,12 @@ def test_the_newest_lines_come_without_the_secrets_of_the_site_file(site, tmp_pa
         tmp_path,
         monkeypatch,
         "a: wrong: pala / cengkih\nb: rtsp://viewer:pala%20%2F%20cengkih@10.0.0.11/main\nc: 7F3K-QM2P-XW9D\n"
-        "d: Authorization: Basic dmlld2VyOnBhbGEgLyBjZW5na2lo\ne: ftp://joe:other@x\nf: gate/main: reconnecting\x1b[2J\n",
+        "d: Authorization: Basic dmlld2VyOnBhbGEgLyBjZW5na2lo\ne: ftp://joe:other@x\n"
+        "the page of this box:  http://10.0.0.5:8080/enter#8qprIGpiuk8gGsddVlkrz (opens once)\nf: gate/main: reconnecting\x1b[2J\n",
     )
     found = own_log.newest(site, 100)
     text = "\n".join(found)
-    for secret in ("pala", "cengkih", "7F3K", "dmlld2Vy", "joe:other"):
+    for secret in ("pala", "cengkih", "7F3K", "dmlld2Vy", "joe:other", "8qprIGpiuk8gGsddVlkrz"):
         assert secret not in text
     assert found[-1] == "f: gate/main: reconnecting?[2J"
     assert "--lines=100" in asked.read_text() and "--unit=nvr*" in asked.read_text()
