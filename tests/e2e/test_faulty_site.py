@@ -76,4 +76,4 @@ def test_a_box_that_records_says_on_its_page_what_is_wrong_with_its_card(text, t
         box.until(lambda: told(data) == [wrong], what="and says what is wrong with its card, to page and hub")
         box.until(lambda: box.page, what="its page is up")
         assert box.stop() == 0
-    assert health.troubles_of(data / "run")[0]["kind"] == troubles.CARD  # what the heartbeat takes
+    assert health.troubles_of(data / "run", {}, 0)[0]["kind"] == troubles.CARD  # what the heartbeat takes
