@@ -12,7 +12,7 @@ import pytest
 
 from nvr import site, site_keys
 from nvr.cli import document
-from nvr.cli import nvr as program
+from nvr.cli.command import nvr as program
 from nvr.hub import settings as hub_settings
 
 ROOT = Path(__file__).resolve().parent.parent

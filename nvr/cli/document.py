@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import click
 
-from nvr.cli import nvr
+from nvr.cli.command import nvr
 
 _INTRODUCTION = """\
 # Commands

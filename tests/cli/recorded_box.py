@@ -12,7 +12,7 @@ from typing import Any
 
 from click.testing import CliRunner, Result
 
-from nvr.cli import nvr
+from nvr.cli.command import nvr
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from nvr import wire
-from nvr.cli import nvr
+from nvr.cli.command import nvr
 from nvr.hub import tables
 from nvr.hub.database import Store
 from nvr.hub.settings import load

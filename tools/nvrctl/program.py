@@ -1,20 +1,18 @@
-"""The program around the groups: which there are, how errors look, exit status, help, completion.
+"""The program around the groups: which there are, exit status, help, completion.
 
-Exit status: 0 good, 1 a fault was found or something could not be done, 2 wrong use. Never a traceback without --debug.
+Exit status: 0 good, 1 a fault was found or something could not be done, 2 wrong use (nvr/cli/program.py). Never a traceback without --debug.
 """
 
 from __future__ import annotations
 
 import importlib
-import json
 import os
-import sys
 from typing import Any
 
 import click
 
 from nvr import __version__
-from nvr.errors import NvrError
+from nvr.cli.program import Program
 
 # name -> what the list of commands says; the module of that name holds the command. A test compares them.
 GROUPS = {
@@ -29,8 +27,11 @@ GROUPS = {
 }
 
 
-class Program(click.Group):
-    """Imports a group when it is used; turns errors into a message, a hint and an exit status."""
+class _Program(Program):
+    """Imports a group when it is used."""
+
+    prog = "nvrctl"
+    os_hint = "Check that it is there, and that you may use it (`nvrctl doctor`)."
 
     def list_commands(self, context: click.Context) -> list[str]:
         return list(GROUPS)
@@ -52,48 +53,25 @@ class Program(click.Group):
         with formatter.section("Commands"):  # from the table: nothing is imported for it
             formatter.write_dl(list(GROUPS.items()))
 
-    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
-        context.meta["nvr.arguments"] = list(args)  # what is wrong may stand before --json
-        return super().parse_args(context, args)
-
     def invoke(self, context: click.Context) -> Any:
         if "NO_COLOR" in os.environ:
             context.color = False
         try:
             return super().invoke(context)
-        except NvrError as error:
-            # nvr.site, which the box has as well, names its own command; ours looks at all files together too.
-            _fail(context, str(error), error.hint.replace("`nvr site check ", "`nvrctl site check "))
-        except ModuleNotFoundError as error:
+        except KeyboardInterrupt:
+            self.end(context, "stopped", "")
+
+    def told(self, error: Exception) -> tuple[str, str]:
+        if isinstance(error, ModuleNotFoundError):
             if (error.name or "").split(".")[0] in ("nvr", "tools"):
-                raise
-            _fail(
-                context,
+                raise error
+            return (
                 f"the package {error.name} is not installed",
                 "pip install 'nvr[laptop]' brings all that nvrctl needs.",
             )
-        except BrokenPipeError:  # `nvrctl camera find | head`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            context.exit(1)
-        except KeyboardInterrupt:
-            _fail(context, "stopped", "")
-        except OSError as error:
-            what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-            _fail(context, what, "Check that it is there, and that you may use it (`nvrctl doctor`).")
-        except click.ClickException as error:  # wrong use; click says it to people
-            if "--json" in context.meta["nvr.arguments"]:
-                click.echo(json.dumps({"error": error.format_message(), "hint": _help_of(error)}))
-            raise
-        except (click.exceptions.Exit, click.Abort):
-            raise
-        except Exception as error:
-            _fail(context, f"this should not have happened: {type(error).__name__}: {error}",
-                  "Run it again with `nvrctl --debug ...` and report what it prints.")  # fmt: skip
-
-
-def _help_of(error: click.ClickException) -> str:
-    where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx is not None else ""
-    return f"`{where} --help` says how it is used." if where else ""
+        message, hint = super().told(error)
+        # nvr.site, which the box has as well, names its own command; ours looks at all files together too.
+        return message, hint.replace("`nvr site check ", "`nvrctl site check ")
 
 
 def _with_yes(command: click.Command) -> click.Command:
@@ -106,18 +84,7 @@ def _with_yes(command: click.Command) -> click.Command:
     return command
 
 
-def _fail(context: click.Context, message: str, hint: str) -> None:
-    if context.params.get("debug"):
-        raise
-    click.echo(f"nvrctl: {message}", err=True)
-    if hint:
-        click.echo(f"        {hint}", err=True)
-    if context.meta.get("nvr.json"):
-        click.echo(json.dumps({"error": message, "hint": hint}))
-    context.exit(1)
-
-
-@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=_Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="nvrctl", message="%(prog)s %(version)s")
 @click.option("--debug", is_flag=True, help="Show where an error comes from.")
 def nvrctl(debug: bool) -> None:
