@@ -16,7 +16,7 @@ from boxes_here import free_port
 from click.testing import CliRunner
 
 from tools.nvrctl import aim, lan
-from tools.nvrctl.box import wipe_script
+from tools.nvrctl.box_care import wipe_script
 from tools.nvrctl.program import nvrctl
 from tools.nvrctl.ssh import Shell, SshFailed
 

@@ -68,9 +68,14 @@ def boxes(client: HubClient) -> list[dict[str, Any]]:
     return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
 
 
+def named(client: HubClient, name: str) -> list[dict[str, Any]]:
+    """Those of that name, at whatever site, or the one with that id."""
+    return [each for each in boxes(client) if name in (each.get("name"), each.get("id"))]
+
+
 def one(client: HubClient, name: str) -> dict[str, Any]:
     """The box of that name or id. Raises NvrError where there is none, or more than one."""
-    found = [each for each in boxes(client) if name in (each.get("name"), each.get("id"))]
+    found = named(client, name)
     if not found:
         raise NvrError(f"the hub knows no box {name}", hint="`nvrctl box find --hub URL` lists those that it knows.")
     if len(found) > 1:

@@ -16,7 +16,7 @@ from nvr.errors import NvrError
 from tools.nvrctl.hub_client import HubClient
 
 LOOK_S = 5.0
-ENDED = ("good", "failed", "skipped")
+NOT_UPDATED = ("failed", "skipped")  # how a box may end but for "good"
 _VERSION = re.compile(r"[A-Za-z0-9._+~-]{1,64}")
 _OF_NAME = re.compile(r"(\d[\w.+~]*\w)(?=\.raucb$)")  # as the hub's page reads it from nvr-virt-1.2.raucb
 
@@ -67,7 +67,7 @@ def follow(client: HubClient, number: int, on_change: Callable[[str, str], None]
             before = now
         if now[0] == "good":
             return now
-        if now[0] in ENDED or rollout.get("state") != "running":
+        if now[0] in NOT_UPDATED or rollout.get("state") != "running":
             why = now[1] or str(rollout.get("why") or "") or f"it is {rollout.get('state')}"
             raise UpdateFailed(
                 f"{box.get('name')} was not updated: {why}", hint="What it runs now: nvrctl box status BOX --hub URL"
