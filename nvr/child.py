@@ -179,6 +179,7 @@ class Child:
 
     def stop(self) -> None:
         """Ask to stop, wait, and only then insist."""
+        self._close_sign()
         if self.process is None:
             return
         self.process.send_signal(signal.SIGTERM)
@@ -189,4 +190,3 @@ class Child:
             self.process.kill()
             self.exit_status = self.process.wait()
         self.process = None
-        self._close_sign()
