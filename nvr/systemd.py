@@ -56,6 +56,15 @@ def sign_of_life() -> None:
             os.write(int(fd), b".")
 
 
+async def signs_of_life() -> None:
+    """sign_of_life() for a process whose main thread is an event loop. Run until cancelled."""
+    import asyncio  # here: `record` has none, and its memory is counted
+
+    while True:
+        sign_of_life()
+        await asyncio.sleep(SIGN_S)
+
+
 def end_with_parent() -> None:
     """Have the kernel end this process when its box is killed (prctl(2)): nobody would watch it, start it again or stop it.
 
@@ -67,6 +76,7 @@ def end_with_parent() -> None:
         raise SystemExit(1)
 
 
+SIGN_S = 1.0
 _PR_SET_PDEATHSIG = 1
 _PARENT = "NVR_BOX_PID"
 _SIGN = "NVR_SIGN_FD"

@@ -60,7 +60,6 @@ SLOW_FACTS_PART = (
 )
 STATUS_S = 3.0
 SETTLE_S = 0.2
-SIGN_S = 1.0
 REFUSED_S = 60.0  # until a hub that refuses us is asked again
 CONTROL_WAIT_S = 15.0  # between two tries of the control channel, at most
 OFFER_S = 600.0
@@ -125,7 +124,7 @@ class Uplink:
         lanes = [partial(self.sending.send, number) for number in range(len(LANES))]
         works: list[Callable[[], Awaitable[None]]] = [
             self.heard.run, self._stay_connected, self._take_events, self._beat, self._make_stills, self.sending.cut, self.sending.hold,
-            self._forget_acknowledged, self._settle, self._give_signs, self._tell_status, self._look_slowly, self._look_for_frozen, self.bundles.run, *lanes,
+            self._forget_acknowledged, self._settle, systemd.signs_of_life, self._tell_status, self._look_slowly, self._look_for_frozen, self.bundles.run, *lanes,
         ]  # fmt: skip
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -424,11 +423,6 @@ class Uplink:
         return made.captured_ns, "plausible", record.clock_error_ns
 
     # -- housekeeping
-
-    async def _give_signs(self) -> None:
-        while True:
-            systemd.sign_of_life()
-            await asyncio.sleep(SIGN_S)
 
     async def _settle(self) -> None:
         while True:

@@ -46,7 +46,6 @@ SESSION_CHECK_S = 10.0  # an open live page ends this long after its log-out
 MESSAGE_BYTES = 16 << 10  # what a page may send at once
 REQUESTS_AT_ONCE = 200
 READS_AT_ONCE = 4
-SIGN_S = 1.0
 
 
 class ListenFailed(NvrError):
@@ -108,7 +107,7 @@ class Page:
     def _works(self) -> tuple[Coroutine[Any, Any, None], ...]:
         """What goes on all the time beside the answers."""
         return (
-            _give_signs(),
+            systemd.signs_of_life(),
             self.live.listen(),
             self.live.tell(),
             self.live.look(),
@@ -232,12 +231,6 @@ class Page:
             header = self.live.header(position.stream, record, len(init), queue.skipped)
             queue.skipped = 0
             await websocket.send_bytes(b"".join((header, init, payload)))
-
-
-async def _give_signs() -> None:
-    while True:
-        systemd.sign_of_life()
-        await asyncio.sleep(SIGN_S)
 
 
 async def _not_found(request: Request, error: Exception) -> Response:
