@@ -165,24 +165,28 @@ def write(
     targets = card_targets.targets(devices)
     records = Records(folder)
     found = image_file.look_at(image)
-    card_targets.check_files(targets, found, site_files(sites), folder, may_replace=replace)
+    paths = site_files(sites)
+    card_targets.check_files(targets, found, paths, folder, may_replace=replace)
     facts = card_targets.facts(targets, found, even_if_not_removable)
     with Claims(folder) as claims:
-        identities = _chosen(records, claims, sites, len(targets), again=again)
+        is_counted_on = len(sites) == 1 and sites[0].is_file()
+        identities = _chosen(records, claims, paths, len(targets), again=again, is_counted_on=is_counted_on)
         _show(found, targets, facts, identities)
         confirm(f"Erase {'these' if len(targets) > 1 else 'this'} {many(len(targets), 'card')} and write?", yes=yes)
         verdicts = _written(found, targets, facts, identities, records, besides)
     _told(context, found, targets, identities, verdicts, records, as_json=as_json)
 
 
-def _chosen(records: Records, claims: Claims, sites: Sequence[Path], count: int, *, again: bool) -> list[Identity]:
-    """Who the cards become, each box claimed. Raises click.UsageError for more cards than boxes, and NvrError."""
+def _chosen(
+    records: Records, claims: Claims, paths: Sequence[Path], count: int, *, again: bool, is_counted_on: bool
+) -> list[Identity]:
+    """Who the cards become, each box claimed. Raises click.UsageError for more cards than boxes, and NvrError.
+
+    `is_counted_on`: `paths` is one site file, and the name of its box is counted on.
+    """
     from tools.nvrctl import identity
     from tools.nvrctl.records import box_of
-    from tools.nvrctl.site import site_files
 
-    paths = site_files(sites)
-    is_counted_on = len(sites) == 1 and sites[0].is_file()
     if again or is_counted_on:
         if not is_counted_on and len(paths) != count:
             raise click.UsageError(
