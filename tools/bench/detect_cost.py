@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from nvr.scene import Line, Zone
 from nvr.source.replay import Replay
 
 WIDTH, HEIGHT = 640, 360
+CONSTANT_QUALITY = {"crf": "26"}
 ZONES = (
     Zone("left", ((0.0, 0.3), (0.5, 0.3), (0.5, 1.0), (0.0, 1.0))),
     Zone("right", ((0.5, 0.3), (1.0, 0.3), (1.0, 1.0), (0.5, 1.0))),
@@ -38,14 +39,14 @@ ZONES = (
 LINES = (Line("across", (0.0, 0.6), (1.0, 0.6)),)
 
 
-def small_stream(source: Path | None, target: Path, fps: int, seconds: int = 60) -> None:
-    """Write `source`, or a drawn scene, as a camera's small stream would be."""
+def small_stream(pictures: Iterator[Any], target: Path, fps: int, encoder: Mapping[str, str]) -> None:
+    """Write RGB `pictures` as a camera's small stream would be; `encoder`: options of x264, for its rate."""
     with av.open(str(target), "w", options={"movflags": "faststart"}) as out:
         stream = out.add_stream(
-            "libx264", rate=fps, options={"preset": "veryfast", "bf": "0", "g": str(2 * fps), "crf": "26"}
+            "libx264", rate=fps, options={"preset": "veryfast", "bf": "0", "g": str(2 * fps), **encoder}
         )
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        for number, picture in enumerate(drawn(fps, seconds) if source is None else frames_of(source, fps)):
+        for number, picture in enumerate(pictures):
             frame = av.VideoFrame.from_ndarray(picture, "rgb24")
             frame.pts = number
             out.mux(stream.encode(frame))
@@ -179,7 +180,8 @@ def main() -> None:
     for film in options.films or [None]:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "small.mp4"
-            small_stream(film, path, options.fps)
+            pictures = drawn(options.fps, 60) if film is None else frames_of(film, options.fps)
+            small_stream(pictures, path, options.fps, CONSTANT_QUALITY)
             costs, facts = stages(events_of(path), model)
         print(
             f"\n{film.name if film else 'drawn scene'}, {WIDTH}x{HEIGHT}, {options.fps} pictures/s: CPU ms for each camera-second"

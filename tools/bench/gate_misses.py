@@ -16,18 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 
 from nvr.detect.pipeline import AWAKE_NS, Pipeline, Settings
 from nvr.media import AccessUnit, RunStarted
-from tools.bench.detect_cost import HEIGHT, WIDTH, at_ns, drawn, events_of, frames_of
+from tools.bench.detect_cost import CONSTANT_QUALITY, at_ns, drawn, events_of, frames_of, small_stream
 from tools.scenes import film as scenes
 
 NS_PER_S = 1_000_000_000
 APART_NS = AWAKE_NS  # stillness as long as this ends a movement
 ENCODERS = {
-    "constant quality": {"crf": "26"},
+    "constant quality": CONSTANT_QUALITY,
     "constant bit rate": {"b": "400k", "maxrate": "400k", "bufsize": "400k", "x264-params": "nal-hrd=cbr"},
 }
 
@@ -57,19 +56,6 @@ def pictures(what: str, fps: int, times: int, length_s: int) -> Iterator[Any]:
         raise SystemExit(f"{what}: no film, and no scene of {', '.join(['drawn', *sorted(scenes.FILMS)])}")
     for _ in range(times):
         yield from frames_of(Path(what), fps)
-
-
-def write(frames: Iterator[Any], target: Path, fps: int, encoder: dict[str, str]) -> None:
-    with av.open(str(target), "w") as out:
-        stream = out.add_stream(
-            "libx264", rate=fps, options={"preset": "veryfast", "bf": "0", "g": str(2 * fps), **encoder}
-        )
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        for number, picture in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(picture, "rgb24")
-            frame.pts = number
-            out.mux(stream.encode(frame))
-        out.mux(stream.encode(None))
 
 
 def looks(events: list[Any], fps: int, *, is_gated: bool) -> tuple[dict[int, bool], Pipeline, set[int]]:
@@ -135,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for name, encoder in ENCODERS.items():
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "small.mp4"
-                write(pictures(what, options.fps, options.times, options.length_s), path, options.fps, encoder)
+                small_stream(pictures(what, options.fps, options.times, options.length_s), path, options.fps, encoder)
                 found = compare(events_of(path), options.fps)
             print(
                 f"| {Path(what).name} | {name} | {found.decoded:.0%} | {found.moving_missed} of {found.moving} "
