@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 
 import pytest
@@ -36,29 +37,20 @@ def until(holds, what: str, seconds: float = 120) -> None:
         time.sleep(0.05)
 
 
-def test_a_recorder_that_hangs_is_killed_and_another_one_records(recorder, tmp_path, monkeypatch):
-    monkeypatch.setattr(box, "HUNG_S", 3.0)
-    running = box.Box(tmp_path / "data", recorder, [], {"camera0/main"})
-    pids: list[int] = []
+def run_beside(running: box.Box, attack: Callable[[], None]) -> None:
+    """Run the box in this thread, as it wants to be, until `attack` in another one has ended; raises what that raised."""
     faults: list[BaseException] = []
 
-    def attack() -> None:
+    def whole() -> None:
         try:
-            until(lambda: running.health.status, "it records")
-            assert recorder.process is not None
-            pids.append(recorder.process.pid)
-            os.kill(pids[0], signal.SIGSTOP)
-            until(lambda: recorder.process is not None and recorder.process.pid != pids[0], "another one is started")
-            until(lambda: running.health.heard_s > recorder.started_s, "and heard")
-            assert running.health.status["streams"]["camera0/main"]["recording"] is not None
-            pids.append(recorder.process.pid)
+            attack()
         except BaseException as fault:
             faults.append(fault)
         finally:
             running._stopping = True
 
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    attacker = threading.Thread(target=attack)
+    attacker = threading.Thread(target=whole)
     attacker.start()
     try:
         assert running.run(once=False) == 0
@@ -67,6 +59,24 @@ def test_a_recorder_that_hangs_is_killed_and_another_one_records(recorder, tmp_p
         for number, handler in before.items():
             signal.signal(number, handler)
     assert not faults
+
+
+def test_a_recorder_that_hangs_is_killed_and_another_one_records(recorder, tmp_path, monkeypatch):
+    monkeypatch.setattr(box, "HUNG_S", 3.0)
+    running = box.Box(tmp_path / "data", recorder, [], {"camera0/main"})
+    pids: list[int] = []
+
+    def attack() -> None:
+        until(lambda: running.health.status, "it records")
+        assert recorder.process is not None
+        pids.append(recorder.process.pid)
+        os.kill(pids[0], signal.SIGSTOP)
+        until(lambda: recorder.process is not None and recorder.process.pid != pids[0], "another one is started")
+        until(lambda: running.health.heard_s > recorder.started_s, "and heard")
+        assert running.health.status["streams"]["camera0/main"]["recording"] is not None
+        pids.append(recorder.process.pid)
+
+    run_beside(running, attack)
     assert len(set(pids)) == 2
 
 
@@ -123,36 +133,21 @@ def test_page_detection_and_uplink_that_hang_are_killed_and_told_and_recording_g
     others = [Child(each[0].removeprefix("nvr."), each, {}, is_watched=True) for each in arguments]
     running = box.Box(data, recorder, others, {"camera0/main"})
     first: dict[str, int] = {}
-    faults: list[BaseException] = []
 
     def attack() -> None:
-        try:
-            until(lambda: running.health.status and all(child._has_spoken for child in others), "everything runs")
-            record_pid = recorder.process.pid
-            for child in others:
-                first[child.name] = child.process.pid
-                os.kill(child.process.pid, signal.SIGSTOP)
-            monkeypatch.setattr(child_room, "HUNG_S", 6.0)  # only now: a busy machine may let them wait so long
-            until(lambda: all(child.hangs for child in others), "all three are killed")
-            monkeypatch.setattr(child_room, "HUNG_S", 60.0)
-            until(lambda: all(child.process and child.process.pid != first[child.name] and child._has_spoken for child in others),
-                  "and others are in their place")  # fmt: skip
-            until(lambda: len(troubles.read(data / "run")) == 3, "and it is told")
-            assert recorder.process.pid == record_pid and running.health.status["streams"]["camera0/main"]["recording"]
-        except BaseException as fault:
-            faults.append(fault)
-        finally:
-            running._stopping = True
+        until(lambda: running.health.status and all(child._has_spoken for child in others), "everything runs")
+        record_pid = recorder.process.pid
+        for child in others:
+            first[child.name] = child.process.pid
+            os.kill(child.process.pid, signal.SIGSTOP)
+        monkeypatch.setattr(child_room, "HUNG_S", 6.0)  # only now: a busy machine may let them wait so long
+        until(lambda: all(child.hangs for child in others), "all three are killed")
+        monkeypatch.setattr(child_room, "HUNG_S", 60.0)
+        until(lambda: all(child.process and child.process.pid != first[child.name] and child._has_spoken for child in others),
+              "and others are in their place")  # fmt: skip
+        until(lambda: len(troubles.read(data / "run")) == 3, "and it is told")
+        assert recorder.process.pid == record_pid and running.health.status["streams"]["camera0/main"]["recording"]
 
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    attacker = threading.Thread(target=attack)
-    attacker.start()
-    try:
-        assert running.run(once=False) == 0
-    finally:
-        attacker.join()
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    assert not faults
+    run_beside(running, attack)
     told = sorted(each.detail for each in troubles.read(data / "run"))
     assert told == [f"{name} hung and was started again" for name in ("detect", "uplink", "web")]

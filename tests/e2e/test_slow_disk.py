@@ -90,11 +90,8 @@ def cameras(tmp_path, footage) -> Iterator[Cameras]:
     kill_group(found.part.process)
 
 
-@pytest.mark.parametrize(("slow_s", "loses"), [(1, False), (20, True)])
-def test_writes_that_take_five_seconds_are_held_by_memory_and_named(tmp_path, edge, cameras, slow_s, loses):
-    """What comes meanwhile waits in the sockets, some seconds of it. What a camera leaves out because nobody reads is missing because of the
-    disk: until the city simulator asked, the ledger said "camera: no pictures came"."""
-    settings = Settings(
+def settings_of(cameras: Cameras, tmp_path: Path) -> Settings:
+    return Settings(
         data_dir=str(tmp_path / "data"),
         loss_bound_s=5.0,
         streams=tuple(
@@ -106,7 +103,13 @@ def test_writes_that_take_five_seconds_are_held_by_memory_and_named(tmp_path, ed
             for name in cameras.names
         ),
     )
-    recorder = RunningRecorder(settings, tmp_path / "log", environment=edge.environment())
+
+
+@pytest.mark.parametrize(("slow_s", "loses"), [(1, False), (20, True)])
+def test_writes_that_take_five_seconds_are_held_by_memory_and_named(tmp_path, edge, cameras, slow_s, loses):
+    """What comes meanwhile waits in the sockets, some seconds of it. What a camera leaves out because nobody reads is missing because of the
+    disk: until the city simulator asked, the ledger said "camera: no pictures came"."""
+    recorder = RunningRecorder(settings_of(cameras, tmp_path), tmp_path / "log", environment=edge.environment())
     try:
         assert recorder.listen(90, lambda: len(recorder.announced) == 2)
         begun_s = time.time() + 1
@@ -137,19 +140,7 @@ def test_writes_that_take_five_seconds_are_held_by_memory_and_named(tmp_path, ed
 
 def test_a_recorder_that_does_not_get_to_run_says_so_and_blames_no_camera(tmp_path, cameras):
     """Stopped for 20 s, as a box is that has other things to do. No disk was slow."""
-    settings = Settings(
-        data_dir=str(tmp_path / "data"),
-        loss_bound_s=5.0,
-        streams=tuple(
-            RecordedStream(
-                name=f"{name}/main",
-                source={"kind": "rtsp", "url": f"rtsp://127.0.0.1:{cameras.port}/{name}", "stall_s": 10.0},
-                ring_bytes=64 << 20,
-            )
-            for name in cameras.names
-        ),
-    )
-    recorder = RunningRecorder(settings, tmp_path / "log")
+    recorder = RunningRecorder(settings_of(cameras, tmp_path), tmp_path / "log")
     try:
         assert recorder.listen(90, lambda: len(recorder.announced) == 2)
         recorder.listen(3)
