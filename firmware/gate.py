@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from firmware import slots, tryboot
+from firmware import slot_state, slots, tryboot
 from nvr import systemd
 from nvr.announce import SOCKET_NAME as ANNOUNCE
 from nvr.announce import Subscriber
@@ -104,7 +104,7 @@ class Verdict:
 
 
 def verdict(
-    state: slots.State, slot: str, owed: list[str], waited_s: float, steady_s: float, bound_s: float
+    state: slot_state.State, slot: str, owed: list[str], waited_s: float, steady_s: float, bound_s: float
 ) -> Verdict:
     """What to do now. `steady_s`: for how long nothing has been owed; `bound_s`: how long a new slot may take."""
     is_old = state.good(slot)
@@ -113,7 +113,7 @@ def verdict(
     if waited_s < max(bound_s, UNHEARD_BOUND_S if is_old else 0):
         return Verdict("wait")
     reason = f"not within {waited_s:.0f} s: {'; '.join(owed) or 'it does not stay so'}"
-    return Verdict("return" if slots.can_return(state, slot) else "stay", reason)
+    return Verdict("return" if slot_state.can_return(state, slot) else "stay", reason)
 
 
 # -- the edge ----------------------------------------------------------------------------------------
@@ -249,7 +249,7 @@ def run(
             continue
         if judged.action == "commit":
             was_new = not state.good(slot)
-            slots.write(slots.committed(slots.read_or_new(selector), slot), selector)
+            slots.write(slot_state.committed(slots.read_or_new(selector), slot), selector)
             took_s = round(now_s - started_s, 1)
             note_boot(folder, {"what": "committed", **here, "after_s": took_s})
             if was_new:
@@ -266,12 +266,12 @@ def run(
             time.sleep(60)
             continue
         log.error("slot %s is given up, the other one is started: %s", slot, judged.reason)
-        slots.write(slots.given_up(slots.read_or_new(selector), slot), selector)
+        slots.write(slot_state.given_up(slots.read_or_new(selector), slot), selector)
         slots.restart(selector)
         return 1
 
 
-def _explain_return(folder: Path, slot: str, state: slots.State, selector: Path, data_dir: Path) -> None:
+def _explain_return(folder: Path, slot: str, state: slot_state.State, selector: Path, data_dir: Path) -> None:
     """After the bootloader gave up the other slot by itself, or the power failed in the middle, nobody there could write down why."""
     try:
         last = json.loads((folder / LAST).read_bytes())
@@ -284,12 +284,12 @@ def _explain_return(folder: Path, slot: str, state: slots.State, selector: Path,
     by_firmware = last.get("state") == "restarting" and (selector / tryboot.NAME).exists()
     if (
         last.get("state") in ("installed", "restarting")
-        and last.get("slot") == slots.other(slot)
+        and last.get("slot") == slot_state.other(slot)
         and (by_firmware or state.left(last["slot"]) == 0)
     ):
-        times = "once" if by_firmware else f"{slots.ATTEMPTS} times"
+        times = "once" if by_firmware else f"{slot_state.ATTEMPTS} times"
         reason = f"slot {last['slot']} was started {times} and did not get as far as judging itself"
-        slots.write(slots.given_up(state, last["slot"]), selector)
+        slots.write(slot_state.given_up(state, last["slot"]), selector)
         keep(folder, LAST, {**last, "state": "return", "reason": reason, "wall_ms": time.time_ns() // 1_000_000})
         note_boot(
             folder, {"what": "return", "slot": last.get("slot"), "version": last.get("version"), "reason": reason}

@@ -4,7 +4,7 @@
     [tryboot]  boot_partition=3    what the one start takes that `reboot "0 tryboot"` asked for; the flag is gone before the kernel runs
 
 So a new slot has one attempt instead of three, and whatever goes wrong in it, the next start is the old one. `autoboot.txt` follows the state
-of slots.py and is replaced as a whole. Nothing here was ever run on a board: `chosen()` is our reading of the documentation.
+of slot_state.py and is replaced as a whole. Nothing here was ever run on a board: `chosen()` is our reading of the documentation.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import re
 from pathlib import Path
 
-from firmware.slots import State, other
+from firmware.slot_state import State, other
 
 NAME = "autoboot.txt"
 PARTITIONS = {"A": 2, "B": 3}

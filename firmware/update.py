@@ -16,7 +16,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from firmware import gate, slots
+from firmware import gate, slot_state, slots
 
 DATA = Path(os.environ.get("NVR_DATA", "/data/nvr"))
 HEAR_S = 15.0
@@ -41,7 +41,7 @@ def before_install(data_dir: Path = DATA, folder: Path = gate.UPDATE_DIR, select
 
 def install(bundle: str, folder: Path = gate.UPDATE_DIR, *, restart: bool = True) -> int:
     """Exit status 0 when the other slot holds the bundle; the box then restarts unless `restart` is False."""
-    target = slots.other(slots.booted_slot() or "A")
+    target = slot_state.other(slots.booted_slot() or "A")
     version = _version_in(bundle)
     # Before a byte is written: what a power cut leaves half done must not be taken for the update before it.
     here = {"slot": target, "version": version, "wall_ms": time.time_ns() // 1_000_000}
@@ -113,7 +113,7 @@ def _tries(folder: Path, name: str) -> int:
 
 
 def _refuse(folder: Path, version: str, reason: str) -> int:
-    target = slots.other(slots.booted_slot() or "A")
+    target = slot_state.other(slots.booted_slot() or "A")
     gate.keep(
         folder, gate.LAST,
         {"state": "refused", "slot": target, "version": version, "wall_ms": time.time_ns() // 1_000_000, "reason": reason},

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from firmware import slots as state_room
-from firmware import tryboot
+from firmware import slot_state, tryboot
 from image import base, bundle, disk, initramfs, kernel, keys, release, root, sbom, slots, toolbox, wheels
 from image.cache import Kitchen, Made
 from image.mirror import Mirror, mirror_of_this_machine
@@ -110,7 +109,7 @@ def build(order: Order, tell: Callable[[str], None] = print) -> Built:
     selector = kitchen.make(
         "selector", disk.make_selector, context=inside, kernel=board, boot_script=order.firmware / "boot/boot.cmd", files=recipe.files,
         config_txt=recipe.config_txt, loader=recipe.loader, architecture=recipe.architecture, source_date=source_date, size_mib=recipe.selector_mib,
-        state=state_room.packed(disk.FIRST_STATE), autoboot=tryboot.text(disk.FIRST_STATE),
+        state=slot_state.packed(disk.FIRST_STATE), autoboot=tryboot.text(disk.FIRST_STATE),
     )  # fmt: skip
     whole = kitchen.make(
         "disk", disk.make_disk, context=inside, selector=selector, boot=boot, root=root_image, kernel=board, files=recipe.files,

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from firmware import slots as state_room
-from firmware import tryboot
+from firmware import slot_state, slots, tryboot
 from image.cache import Made
 from image.run import Toolbox
 from image.slots import MIB, fat
@@ -30,7 +29,7 @@ EFI_SYSTEM, BASIC_DATA, LINUX = (
 # Of its own: systemd-repart finds what it may grow by the type.
 DATA = "6E767200-0000-4000-8000-0000000000DA"
 DISK_ID = "6E767200-0000-4000-8000-0000000000FF"
-FIRST_STATE = state_room.State(left_b=0)  # nothing is in slot B yet
+FIRST_STATE = slot_state.State(left_b=0)  # nothing is in slot B yet
 END_MIB = 1  # the second GPT lies at the end
 EMPTY_SLOT_BYTES = MIB  # a boot sector and two FATs' beginning; the super block of an erofs is at 1 KiB
 README = """Taruh site.yaml di folder ini sebelum kartu dipasang; network.yaml dan authorized_keys bila perlu.
@@ -129,7 +128,7 @@ def make_selector(
             (tree / "config.txt").write_text(config_txt)
     else:
         (tree / tryboot.NAME).write_text(autoboot)
-    for name in state_room.COPIES:
+    for name in slots.COPIES:
         (tree / name).write_bytes(state)
     fat(toolbox, tree, into / "selector.img", size_mib * MIB, "NVR", "4e565253", source_date)
     shutil.rmtree(tree)

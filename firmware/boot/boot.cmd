@@ -1,6 +1,6 @@
 # Chooses the slot, for any U-Boot that has load, fatwrite and env import/export. Some packaged ones have no setexpr: counting is an if-chain.
 # The state is a checksummed file on the selector, twice, written one after the other: the first copy with a good checksum counts.
-# firmware/slots.py reads and writes the same files and says what they mean; tests/firmware/test_slots.py runs this very text over every state.
+# firmware/slots.py reads and writes the same files, slot_state.py says what they mean; tests/firmware/test_slots.py runs this very text over every state.
 setenv bs_addr ${loadaddr}
 test -n "${bs_addr}" || setenv bs_addr ${kernel_addr_r}
 setenv BOOT_ORDER; setenv BOOT_A_LEFT; setenv BOOT_B_LEFT; setenv BOOT_A_GOOD; setenv BOOT_B_GOOD

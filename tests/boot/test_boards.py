@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from firmware import slots as state_room
-from firmware import tryboot
+from firmware import slot_state, tryboot
 from image import build, disk, kernel, recipe, slots
 from image.cache import Kitchen, Made
 from image.mirror import mirror_of_this_machine
@@ -51,7 +50,7 @@ class Board:
              "config_txt": found.config_txt, "loader": found.loader, "source_date": 0, "size_mib": found.boot_mib}),
             ("selector", disk.make_selector, {"kernel": self.parts, "boot_script": build.ROOT / "firmware/boot/boot.cmd", "files": found.files,
              "config_txt": found.config_txt, "loader": found.loader, "architecture": "arm64", "source_date": 0, "size_mib": found.selector_mib,
-             "state": state_room.packed(disk.FIRST_STATE), "autoboot": tryboot.text(disk.FIRST_STATE)}),
+             "state": slot_state.packed(disk.FIRST_STATE), "autoboot": tryboot.text(disk.FIRST_STATE)}),
         ):  # fmt: skip
             into = folder / step
             into.mkdir()

@@ -42,7 +42,7 @@ from boot import vm as vms
 from boot.conftest import PASSWORD, USER, port_of
 from boot.test_virt_x86 import comes_back, wait_until
 from boot.write_log import Cutter, Fate, sparse_copy
-from firmware import slots
+from firmware import slot_state, slots
 from image.disk import SECTOR
 from nvr import ledger
 from nvr.clock import SystemClock, boot_id
@@ -512,13 +512,13 @@ def test_power_cuts_at_the_first_start(session, builder, tmp_path):
     assert where["on the card"] and where["in data"]
 
 
-def choice_of(card: vms.Card) -> tuple[str, slots.State]:
+def choice_of(card: vms.Card) -> tuple[str, slot_state.State]:
     """What the bootloader would start, as U-Boot and we read the two copies."""
     for name in slots.COPIES:
-        with contextlib.suppress(slots.NoState):
-            state = slots.unpacked(card.get(name) or b"")
-            return slots.choice(state)[0], state
-    return slots.choice(slots.State())[0], slots.State()
+        with contextlib.suppress(slot_state.NoState):
+            state = slot_state.unpacked(card.get(name) or b"")
+            return slot_state.choice(state)[0], state
+    return slot_state.choice(slot_state.State())[0], slot_state.State()
 
 
 def test_power_cuts_while_an_update_is_installed(session, builder, tmp_path):

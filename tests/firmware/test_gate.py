@@ -7,7 +7,7 @@ import pytest
 
 from firmware import gate
 from firmware.gate import STEADY_S, UNHEARD_BOUND_S, Before, Now, Patience, missing, verdict
-from firmware.slots import State, committed, emptied, filled
+from firmware.slot_state import State, committed, emptied, filled
 from nvr.clock import boot_id
 
 OLD = committed(State(left_b=0), "A")  # A recorded once, B is empty

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from hush import Hush
 
-from firmware import slots
-from firmware.slots import State, choice, committed, emptied, filled, given_up, packed, unpacked
+from firmware import slot_state, slots
+from firmware.slot_state import State, choice, committed, emptied, filled, given_up, packed, unpacked
 
 ROOT = Path(__file__).resolve().parents[2]
 STATES = [
@@ -62,7 +62,7 @@ def boots_until_quiet(
             continue
         if proves[slot] or state.good(slot):  # a slot that is good only has to start record
             return slot, committed(state, slot)
-        if not slots.can_return(state, slot):
+        if not slot_state.can_return(state, slot):
             return slot, state
         state = given_up(state, slot)
     return None
@@ -85,7 +85,7 @@ def test_from_every_state_a_slot_that_works_is_reached(works_a, works_b, proves_
 
 @pytest.mark.parametrize("slot", ["A", "B"])
 def test_an_update_that_does_not_prove_itself_ends_where_it_began(slot):
-    other = slots.other(slot)
+    other = slot_state.other(slot)
     before = committed(State(), slot)
     state = filled(emptied(before, other), other)
     for works, proves in (
@@ -103,19 +103,19 @@ def test_an_update_that_does_not_prove_itself_ends_where_it_began(slot):
 
 @pytest.mark.parametrize("slot", ["A", "B"])
 def test_an_update_that_proves_itself_stays_and_the_old_one_can_be_returned_to(slot):
-    other = slots.other(slot)
+    other = slot_state.other(slot)
     state = filled(emptied(committed(State(), slot), other), other)
     end = boots_until_quiet(state, {"A": True, "B": True}, proves={"A": True, "B": True})
     assert end is not None
     assert end[0] == other
-    assert slots.can_return(end[1], other)
+    assert slot_state.can_return(end[1], other)
 
 
 @pytest.mark.parametrize("cuts", range(8))
 @pytest.mark.parametrize("slot", ["A", "B"])
 def test_power_cuts_while_starting_never_leave_a_box_that_starts_nothing_good(cuts, slot):
     """Each cut costs an attempt; whatever is started in the end was either committed before or proves itself now."""
-    other = slots.other(slot)
+    other = slot_state.other(slot)
     for state in (
         committed(State(), slot),
         filled(emptied(committed(State(), slot), other), other),
@@ -130,9 +130,9 @@ def test_power_cuts_while_starting_never_leave_a_box_that_starts_nothing_good(cu
 
 
 def test_a_cut_while_a_slot_is_written_starts_the_other_one():
-    for slot in slots.SLOTS:
-        state = emptied(committed(State(), slot), slots.other(slot))
-        for _ in range(2 * slots.ATTEMPTS):  # so many cuts in a row, each before anything was confirmed
+    for slot in slot_state.SLOTS:
+        state = emptied(committed(State(), slot), slot_state.other(slot))
+        for _ in range(2 * slot_state.ATTEMPTS):  # so many cuts in a row, each before anything was confirmed
             started, state = choice(state)
             assert started == slot
 
@@ -153,7 +153,7 @@ def test_both_slots_bad_ends_in_the_older_good_one_being_tried_again():
 def test_every_state_survives_packing():
     for state in STATES:
         data = packed(state)
-        assert len(data) == slots.SIZE_BYTES
+        assert len(data) == slot_state.SIZE_BYTES
         assert unpacked(data) == state
 
 
@@ -169,10 +169,10 @@ def test_any_bytes_give_a_state_or_no_state():
         for bit in (1, 0x80):
             damaged = bytearray(good)
             damaged[at] ^= bit
-            with pytest.raises(slots.NoState):
+            with pytest.raises(slot_state.NoState):
                 unpacked(bytes(damaged))
     for size in (0, 4, 511, 513):
-        with pytest.raises(slots.NoState):
+        with pytest.raises(slot_state.NoState):
             unpacked(good[:size].ljust(size, b"x"))
 
 
@@ -180,7 +180,7 @@ def test_a_write_that_is_torn_anywhere_costs_at_most_the_change(tmp_path):
     before, after = committed(State(), "A"), filled(emptied(committed(State(), "A"), "B"), "B")
     old, new = packed(before), packed(after)
     for copy in (0, 1):
-        for cut in range(0, slots.SIZE_BYTES + 1, 32):
+        for cut in range(0, slot_state.SIZE_BYTES + 1, 32):
             torn = new[:cut] + old[cut:]
             (tmp_path / slots.COPIES[copy]).write_bytes(torn)
             (tmp_path / slots.COPIES[1 - copy]).write_bytes(old if copy == 0 else new)
@@ -196,7 +196,7 @@ def test_writing_keeps_the_files_where_they_are(tmp_path):
 
 
 def test_without_a_good_copy_it_is_as_the_boot_script_has_it(tmp_path):
-    with pytest.raises(slots.NoState):
+    with pytest.raises(slot_state.NoState):
         slots.read(tmp_path)
     assert slots.read_or_new(tmp_path) == State()
 

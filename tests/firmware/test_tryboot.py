@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from firmware import slots, tryboot
-from firmware.slots import State, committed, emptied, filled, given_up
+from firmware.slot_state import State, committed, emptied, filled, given_up
 
 A, B = 2, 3
 
