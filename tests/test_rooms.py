@@ -7,6 +7,7 @@ import importlib.util
 import subprocess
 import sys
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -173,6 +174,25 @@ def test_a_file_imports_only_what_its_room_may(path):
             assert other in allowed(room), (
                 f"nvr/{name} imports {module}; the room {room} may import {sorted(allowed(room))}"
             )
+
+
+def test_no_two_files_import_each_other_on_whatever_way():
+    """An import inside a function counts, and so does one for types alone: a circle is a wall that stands wrong."""
+    paths = [path for top in ("nvr", "firmware", "image", "tools") for path in (ROOT / top).rglob("*.py")]
+    modules = {
+        path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__"): path
+        for path in paths
+        if "node_modules" not in path.parts
+    }
+    graph: dict[str, set[str]] = {}
+    for name, path in modules.items():
+        graph[name] = {
+            f"{node.module}.{each.name}" if f"{node.module}.{each.name}" in modules else str(node.module)
+            for node in ast.walk(ast.parse(path.read_text("utf-8")))
+            if isinstance(node, ast.ImportFrom)
+            for each in node.names
+        } & (modules.keys() - {name})
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
 @pytest.mark.parametrize("package", PACKAGES)

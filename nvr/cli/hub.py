@@ -84,9 +84,9 @@ def init(data_dir: Path, database: str | None, objects: str | None, as_json: boo
     """
     import time
 
-    from nvr.hub.blobs import open_blobs
     from nvr.hub.database import Store, migrate
     from nvr.hub.people import access
+    from nvr.hub.storage import open_blobs
 
     settings = _settings(data_dir, database, objects)
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ import contextlib
 import email.utils
 import logging
 from collections.abc import Awaitable, Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import Row, select, text
 from sqlalchemy.exc import SQLAlchemyError
@@ -20,10 +20,8 @@ from nvr import __version__, wire
 from nvr.hub import tables, uploads
 from nvr.hub.blobs import BlobGone, BlobsUnusable, byte_range
 from nvr.hub.identity import Box, Refused, bearer, box_of_token, enrol
+from nvr.hub.parts import Hub
 from nvr.hub.uploads import UploadRefused
-
-if TYPE_CHECKING:
-    from nvr.hub.app import Hub
 
 log = logging.getLogger(__name__)
 

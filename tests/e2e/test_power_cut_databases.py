@@ -67,7 +67,7 @@ from pathlib import Path
 from sqlalchemy import insert
 from nvr import wire
 from nvr.hub import tables
-from nvr.hub.app import Hub
+from nvr.hub.parts import Hub
 from nvr.hub.blobs import object_key
 from nvr.hub.committer import Item
 from nvr.hub.identity import Box

@@ -19,9 +19,10 @@ import pytest
 from sqlalchemy import select
 
 from nvr.hub import identity
-from nvr.hub.blobs import Blobs, open_blobs
+from nvr.hub.blobs import Blobs
 from nvr.hub.database import Store
 from nvr.hub.settings import load
+from nvr.hub.storage import open_blobs
 from tests.hub import engines
 from tests.hub.simulated import SimulatedBox
 

@@ -12,7 +12,9 @@ import httpx
 import pytest
 
 from nvr.hub import tables
-from nvr.hub.blobs import BlobGone, BlobsUnusable, FolderBlobs, open_blobs
+from nvr.hub.blobs import BlobGone, BlobsUnusable
+from nvr.hub.folder import FolderBlobs
+from nvr.hub.storage import open_blobs
 from nvr.hub.upkeep import ObjectsWatch
 from tests.hub.conftest import HubProcess, wait_for
 

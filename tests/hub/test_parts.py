@@ -15,12 +15,12 @@ from sqlalchemy import func, insert, select, text
 from nvr import wire
 from nvr.evidence import Identity
 from nvr.hub import commands, database, stills, tables
-from nvr.hub.app import Hub
 from nvr.hub.checking import bounded, checked
 from nvr.hub.committer import Item
 from nvr.hub.database import DatabaseUnusable, Store, migrate, open_store
 from nvr.hub.identity import Box
 from nvr.hub.intake import Speaker
+from nvr.hub.parts import Hub
 from nvr.hub.people import tables as people_tables
 from nvr.hub.settings import HubSettings, HubSettingsFaulty, load
 from nvr.hub.uploads import UploadRefused

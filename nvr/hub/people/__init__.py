@@ -17,6 +17,7 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 
 from nvr.errors import NvrError
+from nvr.hub.parts import Hub
 
 PREFIX = "/api/v1"
 
@@ -25,7 +26,7 @@ class PeopleSettingsFaulty(NvrError):
     """`people` in hub.yaml says something that cannot be."""
 
 
-def install(app: FastAPI, hub: Any) -> None:
+def install(app: FastAPI, hub: Hub) -> None:
     """Add all of it to the hub's application. Raises PeopleSettingsFaulty, SealBroken, MqttFaulty for settings that cannot be."""
     from nvr.hub.bodies import BoundedBodies
     from nvr.hub.people import alerting, guard, live, metrics, mqtt, worker

@@ -9,12 +9,13 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection, insert, select, update
 
 from nvr.hub import tables as core
+from nvr.hub.parts import Hub
 from nvr.hub.people import alerts, current, guard, hours, outgoing, tables
 
 BOXES_AT_ONCE = 500
 
 
-def zone_of(hub: Any) -> ZoneInfo:
+def zone_of(hub: Hub) -> ZoneInfo:
     return ZoneInfo(hub.settings.city.time_zone)
 
 
@@ -35,7 +36,7 @@ def _columns(alert: alerts.Alert) -> dict[str, Any]:
 
 def step(
     connection: Connection,
-    hub: Any,
+    hub: Hub,
     row: Any,
     now: alerts.Alert,
     who: str,
@@ -76,7 +77,7 @@ def open_alert(
 
 
 def take_sign(
-    connection: Connection, hub: Any, tenant_id: int, box_id: str, camera_id: int | None, place_id: int | None, sign: alerts.Sign,
+    connection: Connection, hub: Hub, tenant_id: int, box_id: str, camera_id: int | None, place_id: int | None, sign: alerts.Sign,
     numbers: Mapping[str, Any], now_ms: int,
 ) -> int | None:  # fmt: skip
     """The alert a sign became part of; None: an end of nothing that is known. In the transaction that stores its event."""
@@ -134,7 +135,7 @@ def take_sign(
 # -- from events, in the transaction that stores them -----------------------------------------------------------
 
 
-def take_events(connection: Connection, hub: Any, rows: Iterable[Mapping[str, Any]], now_ms: int) -> None:
+def take_events(connection: Connection, hub: Hub, rows: Iterable[Mapping[str, Any]], now_ms: int) -> None:
     """New events: alerts, tallies of what crossed lines, and what webhooks get. Each event comes here once."""
     rows = list(rows)
     for row in rows:
@@ -202,7 +203,7 @@ def _word(value: Any) -> str:
 # -- what the hub itself notices, by the one worker ---------------------------------------------------------------
 
 
-def look_at_boxes(connection: Connection, hub: Any, now_ms: int, after_id: str = "") -> str:
+def look_at_boxes(connection: Connection, hub: Hub, now_ms: int, after_id: str = "") -> str:
     """Compare some boxes with how they were at the last look; the id to go on after, "" at the end. Blocked ones are left out."""
     box, signs_table = core.box, tables.box_signs
     rows = connection.execute(
@@ -218,7 +219,7 @@ def look_at_boxes(connection: Connection, hub: Any, now_ms: int, after_id: str =
     return rows[-1].id if len(rows) == BOXES_AT_ONCE else ""
 
 
-def _compare(connection: Connection, hub: Any, row: Any, found: list[alerts.Condition], now_ms: int) -> None:
+def _compare(connection: Connection, hub: Hub, row: Any, found: list[alerts.Condition], now_ms: int) -> None:
     before: dict[str, list[str]] = row.signs or {}
     is_silent = any(each.kind == "box silent" for each in found)
     now: dict[str, list[alerts.Condition]] = {}
@@ -257,7 +258,7 @@ def _compare(connection: Connection, hub: Any, row: Any, found: list[alerts.Cond
         connection.execute(insert(table).values(box_id=row.id, signs=after))
 
 
-def bring_back_overdue(connection: Connection, hub: Any, now_ms: int) -> int:
+def bring_back_overdue(connection: Connection, hub: Hub, now_ms: int) -> int:
     """Alerts whose instruction was not done in time are open again, and told; how many."""
     table = tables.alert
     rows = connection.execute(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import pyotp
 from fastapi import APIRouter, Depends, Request, Response
 from sqlalchemy import select, update
 
 from nvr.hub import tables as core
+from nvr.hub.parts import Hub
 from nvr.hub.people import access, answers, answers_see, audit, guard, passwords, roles, tables
 from nvr.hub.people.guard import Asked, Needs
 
@@ -24,7 +25,7 @@ def cookie(request: Request, response: Response, session: str) -> None:
     )  # fmt: skip
 
 
-def session_answer(hub: Any, person: access.Person) -> answers_see.SessionAnswer:
+def session_answer(hub: Hub, person: access.Person) -> answers_see.SessionAnswer:
     with hub.store.reading() as connection:
         places = dict(
             connection.execute(
@@ -93,7 +94,7 @@ def use_link(body: answers_see.UseLink, request: Request, response: Response) ->
     return session_answer(hub, person)
 
 
-def _end_old(request: Request, hub: Any) -> None:
+def _end_old(request: Request, hub: Hub) -> None:
     """Whoever logs in again leaves no open session behind in this browser."""
     if old := guard.session_cookie(request):
         with hub.store.writing() as connection:

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, select, update
 
 from nvr.hub import tables as core
+from nvr.hub.parts import Hub
 from nvr.hub.people import audit, retention, tables
 
 log = logging.getLogger(__name__)
@@ -191,7 +192,7 @@ def carry_out_granted(connection: Connection, now_ms: int) -> int:
     return count
 
 
-def remove_blobs(hub: Any) -> int:
+def remove_blobs(hub: Hub) -> int:
     """Take away the bytes of what was deleted; how many. Not while the same bytes are needed under the same key."""
     table, stored = tables.tombstone, core.object_
     with hub.store.reading() as connection:
@@ -219,7 +220,7 @@ def remove_blobs(hub: Any) -> int:
     return len(gone)
 
 
-def run(hub: Any) -> None:
+def run(hub: Hub) -> None:
     """All that is due now, in short transactions."""
     with hub.store.reading() as connection:
         tenants = connection.execute(select(core.tenant.c.id)).scalars().all()

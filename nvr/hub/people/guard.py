@@ -21,6 +21,7 @@ from starlette.requests import HTTPConnection
 from nvr.errors import NvrError
 from nvr.hub import tables
 from nvr.hub.blobs import BlobsUnusable
+from nvr.hub.parts import Hub
 from nvr.hub.people import access, alerts, audit, passwords, roles
 from nvr.hub.people import tables as people
 from nvr.hub.people.sealed import Seal
@@ -57,7 +58,7 @@ def not_allowed(permission: str, *, is_out_of_scope: bool = False) -> Refused:
 class Asked:
     """One request whose sender is known."""
 
-    hub: Any  # nvr.hub.app.Hub
+    hub: Hub
     seal: Seal
     person: access.Person
     address: str

@@ -14,6 +14,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, gen
 from sqlalchemy import Connection, func, select
 
 from nvr.hub import tables as core
+from nvr.hub.parts import Hub
 from nvr.hub.people import alerts, current, roles, tables, tile
 from nvr.hub.people.guard import Asked, Needs
 
@@ -107,7 +108,7 @@ def fill(registry: CollectorRegistry, connection: Connection, tenant_id: int, no
     )
 
 
-def _fill_store(registry: CollectorRegistry, hub: Any) -> None:
+def _fill_store(registry: CollectorRegistry, hub: Hub) -> None:
     """Of this process, unlike all above."""
     can_store = Gauge("nvr_hub_can_store", "1 while what boxes bring is taken", ["what"], registry=registry)
     can_store.labels("database").set(0 if hub.committer.trouble else 1)

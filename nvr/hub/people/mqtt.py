@@ -23,6 +23,7 @@ from sqlalchemy import select
 
 from nvr.errors import NvrError
 from nvr.hub import tables as core
+from nvr.hub.parts import Hub
 from nvr.hub.people import current, tile
 from nvr.hub.people.api_places import places_now
 
@@ -211,7 +212,7 @@ class Publisher:
             self.say(topic, message)
 
 
-def publish(hub: Any, publisher: Publisher) -> None:
+def publish(hub: Hub, publisher: Publisher) -> None:
     """Everything as it stands now; only differences travel."""
     settings, language, now_ms = publisher.settings, hub.settings.city.language, hub.now_ms()
     messages: dict[str, Mapping[str, Any]] = {}

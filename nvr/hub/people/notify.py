@@ -11,6 +11,7 @@ import apprise
 from sqlalchemy import Connection, select
 
 from nvr.hub import tables as core
+from nvr.hub.parts import Hub
 from nvr.hub.people import current, outgoing, quiet, tables, words
 
 log = logging.getLogger(__name__)
@@ -103,7 +104,7 @@ def compose(
     return words.message(lines, is_alarm, city, address, language)
 
 
-def send_waiting(hub: Any, seal: Any, now_ms: int) -> int:
+def send_waiting(hub: Hub, seal: Any, now_ms: int) -> int:
     """Send what is due, grouped by target; how many messages went out. By the one worker."""
     zone = ZoneInfo(hub.settings.city.time_zone)
     with hub.store.reading() as connection:

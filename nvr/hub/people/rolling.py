@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, insert, select, update
 
 from nvr.hub import tables as core
+from nvr.hub.parts import Hub
 from nvr.hub.people import audit, rollouts, tables, tile
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ def stop(connection: Connection, rollout: Any, why: str, now_ms: int) -> None:
     connection.execute(this.values(state=STOPPED, ended_ms=now_ms, why=why[:500]))
 
 
-def step(connection: Connection, hub: Any, now_ms: int) -> int:
+def step(connection: Connection, hub: Hub, now_ms: int) -> int:
     """One look at every update that runs; how many there are."""
     table = tables.rollout
     running = connection.execute(select(table).where(table.c.state == RUNNING).order_by(table.c.id)).all()
@@ -58,7 +59,7 @@ def step(connection: Connection, hub: Any, now_ms: int) -> int:
     return len(running)
 
 
-def _step(connection: Connection, hub: Any, rollout: Any, now_ms: int) -> None:
+def _step(connection: Connection, hub: Hub, rollout: Any, now_ms: int) -> None:
     rows = _rows(connection, rollout.id)
     failed = []
     for number, row in enumerate(rows):
@@ -141,7 +142,7 @@ def _heard(row: dict[str, Any], rollout: Any, now_ms: int) -> dict[str, Any]:
     return values
 
 
-def _ask(connection: Connection, hub: Any, rollout: Any, stage: int, rows: list[dict[str, Any]], now_ms: int) -> None:
+def _ask(connection: Connection, hub: Hub, rollout: Any, stage: int, rows: list[dict[str, Any]], now_ms: int) -> None:
     room = rollouts.AT_ONCE - sum(row["state"] in (rollouts.ASKED, rollouts.BUSY) for row in rows)
     for row in rows:
         if row["state"] != rollouts.WAITING or row["stage"] > stage or tile.is_silent(row["seen_ms"] or None, now_ms):

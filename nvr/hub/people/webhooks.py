@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 from sqlalchemy import Connection, select, update
 
+from nvr.hub.parts import Hub
 from nvr.hub.people import outgoing, signing, tables
 
 log = logging.getLogger(__name__)
@@ -20,7 +21,7 @@ TIMEOUT_S = 10.0
 AT_ONCE = 50  # for one receiver, before others have their turn
 
 
-def send_waiting(hub: Any, seal: Any, now_ms: int) -> int:
+def send_waiting(hub: Hub, seal: Any, now_ms: int) -> int:
     """Deliver what is due; how many were taken. A receiver that fails keeps its order: what comes behind waits with it."""
     with hub.store.reading() as connection:
         by_target = outgoing.waiting(connection, outgoing.WEBHOOK, now_ms)

@@ -17,6 +17,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, update
 
 from nvr.hub.database import upsert
+from nvr.hub.parts import Hub
 from nvr.hub.people import alerting, audit, deleting, mqtt, notify, outgoing, rolling, tables, webhooks
 from nvr.hub.people.sealed import Seal
 
@@ -47,7 +48,7 @@ def give_lease_back(connection: Connection, name: str, holder: str) -> None:
 
 @dataclass(slots=True)
 class Worker:
-    hub: Any
+    hub: Hub
     seal: Seal
     mqtt_settings: mqtt.MqttSettings | None
     holder: str = field(default_factory=lambda: secrets.token_hex(16))

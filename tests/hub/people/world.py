@@ -16,7 +16,8 @@ with warnings.catch_warnings():
     from starlette.testclient import TestClient
 
 from nvr.hub import tables as core
-from nvr.hub.app import Hub, create
+from nvr.hub.app import create
+from nvr.hub.parts import Hub
 from nvr.hub.people import access, passwords, tables
 from nvr.hub.settings import HubSettings
 

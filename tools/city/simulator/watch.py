@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import select
 
 from nvr.errors import NvrError
-from nvr.hub import blobs, tables
+from nvr.hub import storage, tables
 from nvr.hub.database import open_store
 from nvr.hub.settings import load
 from tools.city.simulator.score import Seen, ToldAlarm
@@ -124,7 +124,7 @@ def held(folder: Path) -> Held:
     """Read the hub's tables and objects, while it runs or not."""
     settings = load(folder)
     store = open_store(settings.database_url, settings.data_dir)
-    objects = blobs.open_blobs(settings.objects_url, settings.data_dir)
+    objects = storage.open_blobs(settings.objects_url, settings.data_dir)
     event, box, camera, stored = tables.event, tables.box, tables.camera, tables.object_
     try:
         with store.reading() as connection:
