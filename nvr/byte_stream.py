@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from mmap import mmap
 
 from nvr import h264
-from nvr.h264 import BadH264, Bits, ParameterSetStore, Sps
+from nvr.h264 import BadH264
 from nvr.media import TICKS_PER_S
+from nvr.parameter_sets import Bits, ParameterSetStore, Sps, parse_sps
 
 GROUP_LIMIT = 2000  # pictures that are put in order together; a camera's group has a few hundred at most
 _SLICES = (h264.SLICE, h264.SLICE_A, h264.IDR)
@@ -101,7 +102,7 @@ def _sps_of(units: tuple[memoryview, ...], sets: ParameterSetStore) -> Sps | Non
                 bits.ue()  # first_mb_in_slice
                 bits.ue()  # slice_type
                 sps = sets.sps_of(bits.ue())
-                return None if sps is None else h264.parse_sps(sps)
+                return None if sps is None else parse_sps(sps)
             except BadH264:
                 return None
     return None

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nvr import fmp4
+from nvr import fmp4, h264
 from nvr.media import PAGE_BYTES, TICKS_PER_S, AccessUnit, ClockState, FragmentRecord, RunEnded, RunStarted, StreamEvent
 from nvr.source.replay import Replay
 
@@ -25,6 +25,10 @@ STREAMS = (
     "conformance/CVFC1_Sony_C.jsv",
     "conformance/Cisco_Men_whisper_640x320_CABAC_Bframe_9.264",
 )
+
+BYTE_STREAMS = sorted(
+    path.relative_to(FOOTAGE).as_posix() for path in FOOTAGE.glob("**/*.*") if path.suffix in (".264", ".h264", ".jsv")
+) or ["none.h264"]  # skipped with its reason where the collection is not at hand
 
 
 # Drawn by ourselves, the same everywhere; the second one has B pictures.
@@ -69,6 +73,12 @@ def footage(name: str) -> Path:
     if not path.exists():
         pytest.skip(f"no real footage at {FOOTAGE}")
     return path
+
+
+def units_of(name: str) -> list[bytes]:
+    """The NAL units of a byte stream; the test is skipped where the collection is not at hand."""
+    data = footage(name).read_bytes()
+    return [data[offset : offset + size] for offset, size in h264.annex_b_units(data)]
 
 
 def play(path: Path, *, fps: float | None = None) -> list[StreamEvent]:

@@ -20,10 +20,11 @@ import pytest
 from films import CLIPS, DRAWN, FOOTAGE, STREAMS, first_page, footage, fragments_of, play, segment_of
 from ring.rig import Rig
 
-from nvr import fmp4, h264
+from nvr import fmp4
 from nvr.gather import Gather
 from nvr.media import PAGE_BYTES, AccessUnit, FragmentRecord, RunStarted, StreamEvent
 from nvr.mp4file import Mp4File
+from nvr.parameter_sets import parse_sps
 from nvr.ring.disk import Directory
 from nvr.source.replay import Replay
 
@@ -174,7 +175,7 @@ class Film:
 
     @property
     def codec(self) -> str:
-        return h264.parse_sps(self.events[0].parameter_sets.sps[0]).codec
+        return parse_sps(self.events[0].parameter_sets.sps[0]).codec
 
     @property
     def duration_s(self) -> float:
@@ -396,7 +397,7 @@ def test_a_browser_plays_a_copy_made_at_any_moment(recorded, browser):
     _, copies = recorded
     for copy in moments(copies, 8):
         film = Mp4File(copy.data)
-        found = browser_plays(browser, h264.parse_sps(film.parameter_sets.sps[0]).codec, [copy.data])
+        found = browser_plays(browser, parse_sps(film.parameter_sets.sps[0]).codec, [copy.data])
         duration_s = sum(record.duration_ticks for record in shown_of(copy)) / 90_000
         assert found["ranges"] == 1 and found["to"] - found["from"] == pytest.approx(duration_s, abs=0.05)
 

@@ -67,6 +67,7 @@ ROOMS: dict[str, str] = {
 # Files beside a room that belong to it.
 LOOKING = ("detect.__main__", "detect.process", "detect.feeds")
 BELONGS = {
+    "parameter_sets": "h264",
     "clip_plan": "clips",
     "clip_file": "clips",
     "journal_pages": "journal",

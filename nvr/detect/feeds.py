@@ -16,9 +16,10 @@ from nvr.clock import Clock, RunClock
 from nvr.errors import NvrError
 from nvr.fmp4 import BadAtom, fragment_layout, parse_head
 from nvr.gather import Gather
-from nvr.h264 import BadH264, parse_sps
+from nvr.h264 import BadH264
 from nvr.media import AccessUnit, Cause, ClockState, FragmentRecord, ParameterSets, Position, RunEnded, RunStarted
 from nvr.mp4file import Mp4File
+from nvr.parameter_sets import parse_sps
 from nvr.ring.reader import Ring
 from nvr.source import Source
 

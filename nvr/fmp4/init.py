@@ -8,6 +8,7 @@ from nvr import h264
 from nvr.fmp4.atom import atom, full_atom
 from nvr.fmp4.fragment import OTHER_FLAGS
 from nvr.media import TICKS_PER_S, ParameterSets
+from nvr.parameter_sets import parse_sps
 
 _MATRIX = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x4000_0000)  # 6.2.2: neither turned nor scaled
 
@@ -17,7 +18,7 @@ def init_segment(parameter_sets: ParameterSets, width: int, height: int) -> byte
 
     `width` and `height` are luma samples after cropping. Raises BadH264 if the first SPS cannot be read.
     """
-    sps = h264.parse_sps(parameter_sets.sps[0]) if parameter_sets.sps else None
+    sps = parse_sps(parameter_sets.sps[0]) if parameter_sets.sps else None
     if sps is None or not parameter_sets.pps:
         raise h264.BadH264("there is no SPS or no PPS", hint="The camera must send both before its first picture.")
     avc_config = atom(b"avcC", avc_decoder_configuration(parameter_sets))
@@ -82,7 +83,7 @@ def init_segment(parameter_sets: ParameterSets, width: int, height: int) -> byte
 
 def avc_decoder_configuration(parameter_sets: ParameterSets) -> bytes:
     """The body of `avcC` (14496-15, 5.3.3.1). Raises BadH264."""
-    first = h264.parse_sps(parameter_sets.sps[0])
+    first = parse_sps(parameter_sets.sps[0])
     sps, pps = parameter_sets.sps[:31], parameter_sets.pps[:255]
     parts = [bytes((1, first.profile, first.constraints, first.level, 0xFC | 3, 0xE0 | len(sps)))]
     for unit in sps:

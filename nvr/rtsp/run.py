@@ -14,8 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nvr.gather import Gather
-from nvr.h264 import BadH264, DecodeClock, Sps, parse_sps
+from nvr.h264 import BadH264
 from nvr.media import TICKS_PER_S, AccessUnit, AccessUnits, Cause, ParameterSets, RunEnded, RunStarted, StreamEvent
+from nvr.parameter_sets import Sps, parse_sps
+from nvr.rtsp.decode_clock import DecodeClock
 from nvr.rtsp.rtcp import SenderClock
 from nvr.rtsp.rtp import Joined, Picture
 from nvr.rtsp.sdp import without_trailer

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from nvr.h264 import annex_b_units, is_keyframe, nal_type, parse_sps
+from nvr.h264 import annex_b_units, is_keyframe, nal_type
 from nvr.media import TICKS_PER_S, Cause, ParameterSets
+from nvr.parameter_sets import parse_sps
 from nvr.source.feed import Writer
 
 _SPS, _PPS, _DELIMITER = 7, 8, 9

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nvr import byte_stream, h264
+from nvr import byte_stream, h264, parameter_sets
 from nvr.errors import NvrError
 from nvr.gather import Gather
 from nvr.media import TICKS_PER_S, AccessUnit, Cause, ParameterSets, RunEnded, RunStarted, StreamEvent
@@ -142,7 +142,7 @@ class Replay:
         try:
             data = self._map()
             opening = self._opening(data)
-            sets = h264.ParameterSetStore(opening.parameter_sets if isinstance(opening, Mp4File) else None)
+            sets = parameter_sets.ParameterSetStore(opening.parameter_sets if isinstance(opening, Mp4File) else None)
             in_force: ParameterSets | None = None  # those of the run
             run_begins = pass_begins = lost = at = last_ticks = 0
             spacing_ticks = round(TICKS_PER_S / DEFAULT_FPS)  # between the last two pictures
@@ -210,7 +210,7 @@ class Replay:
     def _run_started(self, sets: ParameterSets) -> RunStarted:
         if not sets.sps or not sets.pps:
             raise BadReplay("its first keyframe has no parameter sets", hint="Take the file from its very beginning.")
-        sps = h264.parse_sps(sets.sps[0])
+        sps = parameter_sets.parse_sps(sets.sps[0])
         return RunStarted(sets, sps.width, sps.height, f"replay of {self._path.name}")
 
     # -- the file ------------------------------------------------------------------------------------

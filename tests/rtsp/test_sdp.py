@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nvr.h264 import parse_sps
+from nvr.parameter_sets import parse_sps
 from nvr.rtsp import messages, sdp
 from nvr.rtsp.messages import BadRtsp
 from nvr.rtsp.sdp import CodecRefused, control_url

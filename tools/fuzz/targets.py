@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from nvr import fmp4, h264, verify_clip, wire
+from nvr import fmp4, h264, parameter_sets, verify_clip, wire
 from nvr.arena import Arena
 from nvr.byte_stream import pictures
 from nvr.errors import NvrError
@@ -104,7 +104,7 @@ def _h264(data: bytes) -> None:
     for begin, size in h264.annex_b_units(data):
         if begin < 0 or size < 0 or begin + size > len(data):
             raise AssertionError(f"a NAL unit of {size} bytes at {begin} of {len(data)}")
-    for look in (h264.parse_sps, h264.pps_ids, h264.is_first_slice, h264.nal_type):
+    for look in (parameter_sets.parse_sps, parameter_sets.pps_ids, h264.is_first_slice, h264.nal_type):
         if data:
             try:
                 look(data)
