@@ -65,7 +65,7 @@ ROOMS: dict[str, str] = {
 }
 
 # Files beside a room that belong to it.
-LOOKING = ("detect.__main__", "detect.process", "detect.feeds")
+LOOKING = ("detect.__main__", "detect.process", "detect.looker", "detect.feeds")
 BELONGS = {
     "parameter_sets": "h264",
     "clip_plan": "clips",

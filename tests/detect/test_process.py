@@ -26,8 +26,9 @@ from nvr.announce import SEEN_SOCKET, Subscriber
 from nvr.clock import SystemClock
 from nvr.detect import models
 from nvr.detect.feeds import BEHIND_NS, Feed, OwnStream, Piece, own_pictures, piece_of
+from nvr.detect.looker import Looker, looked_of
 from nvr.detect.objects import ObjectModel
-from nvr.detect.process import Looker, looked_of, seen_message
+from nvr.detect.process import seen_message
 from nvr.events import EventLog, Events
 from nvr.media import FragmentRecord, RunStarted
 from nvr.processes import record_settings
