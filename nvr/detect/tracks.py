@@ -1,104 +1,36 @@
 """Things followed from frame to frame: each goes on as it went, and takes the detection that fits best.
 
 A track is told after one strong detection or three weak ones, carried on for a second while it is missed, and kept in mind for some seconds more,
-so that somebody behind a pillar keeps his number. Whether it *ever moved by itself* is asked separately, because models
-see persons in posters and coats, and half of all cars in a picture are parked. It has moved when
-
-* it went away from where it began, by half of its own size, and the picture changed there; or
-* it stands where the scene was known to be empty: so it came; or
-* it is a person who fidgets: the picture keeps changing inside its rect and not around it.
+so that somebody behind a pillar keeps his number. Whether it has ever moved by itself is asked in moved.py.
 
 Pure: numbers in, numbers out. Nothing is random, ties are broken by number.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
-from math import exp, hypot, sqrt
-from typing import Protocol
+from math import exp, hypot
 
 from nvr.detect.assignment import IMPOSSIBLE, assignment
-from nvr.scene import MOVING, PERSON, VEHICLES, Detection, Point, Rect, Track
+from nvr.detect.moved import judge
+from nvr.detect.thing import FIRST_DETECTIONS, FRAMES_MOST_S, SHOWN_S, Scene, Thing, core
+from nvr.scene import MOVING, VEHICLES, Detection, Rect, Track, distance
 
 BEGIN_SCORE = 0.5  # a new thing; measured on real clips, where false ones gather just below
 MOVING_SCORE = 0.35  # a new vehicle that moves
 MOVING_SHARE = 0.12  # of its rect that changed
 GO_ON_SCORE = 0.3  # enough to go on with a thing that is known
-FIRST_DETECTIONS = 3  # their mean place is where a thing began
 SURE_BY = 0.45  # sum of what scores are above GO_ON_SCORE: one of 0.75 is enough, or two of 0.55, or three of 0.5
 BLOB_VOTE = 0.12  # for MOVING: a thing is what the model says when it says so on every third frame, and weakly
-SHOWN_S = 1.0  # missed, but told all the same
 KEPT_S = 5.0  # missed and not told, but remembered
 TENTATIVE_S = 0.7
 STANDS_S = 20.0  # missed where the scene is not empty, by something that stood: still told for so long
 GONE_AT_ONCE = 0.02  # of the picture: whoever was going out and is missed this near the edge has left
-MOVED_BY = 0.5  # of its own size (root of its area, in picture heights)
-STEP_BY = 0.08  # of its own size
-STEPS = 3
-CAME_SHARE = 0.4  # of its rect that differs from the empty scene
-CAME_FRAMES = 4
-FIDGETS_S = 2.0  # seconds with movement inside, of the last minute; a lively one counts up to five times
 WEAK_COST = 0.1  # against a sure detection that fits as well
 BESIDE_COST = 4.0  # more than any sure detection costs
 PART_SHARE = 0.8  # of its area within another: then it is a part of that
 LOOK_S = 0.2  # the filter's gains are for so many seconds between two looks
 PLACE_NS = 150_000_000  # places of a thing are noted at most so often: steps are asked for, and those take time
-FRAMES_MOST_S = 0.5  # a frame counts for at most so long
-
-
-class Scene(Protocol):
-    """What the motion stage knows of a place at this moment."""
-
-    @property
-    def known_s(self) -> float:
-        """How long the empty scene has been learned."""
-
-    def moving(self, rect: Rect) -> float:
-        """Share of the rect that changed against the frame before."""
-
-    def foreground(self, rect: Rect) -> float:
-        """Share of the rect that differs from the empty scene."""
-
-
-@dataclass(slots=True)
-class _Thing:
-    number: int
-    x: float  # centre
-    y: float
-    width: float
-    height: float
-    first_ns: int
-    seen_ns: int
-    moved_ns: int
-    vx: float = 0.0  # fractions per second
-    vy: float = 0.0
-    detections: int = 1
-    scores: float = 0.0
-    votes: dict[str, float] = field(default_factory=dict)
-    missed_s: float = 0.0
-    sure: float = 0.0
-    is_confirmed: bool = False
-    has_moved: bool = False
-    start: Point = (0.0, 0.0)  # mean place of the first detections
-    places: deque[Point] = field(default_factory=lambda: deque(maxlen=8))
-    place_ns: int = 0  # when the last of them was noted
-    came_frames: int = 0
-    fidget_s: float = 0.0
-    changed_s: float = 0.0  # with movement in its rect, while it went
-    last_place: Point = (0.0, 0.0)  # where it last counted as moved
-
-    @property
-    def rect(self) -> Rect:
-        return Rect(
-            self.x - self.width / 2, self.y - self.height / 2, self.x + self.width / 2, self.y + self.height / 2
-        )
-
-    @property
-    def kind(self) -> str:
-        return max(self.votes, key=lambda kind: (self.votes[kind], kind))
 
 
 class Tracker:
@@ -107,7 +39,7 @@ class Tracker:
     def __init__(self, aspect: float = 16 / 9) -> None:
         """`aspect`: width / height of the picture; may be changed when the camera's does."""
         self.aspect = aspect
-        self._things: list[_Thing] = []
+        self._things: list[Thing] = []
         self._number = 0
         self._at_ns = -1
 
@@ -133,7 +65,7 @@ class Tracker:
         for each in (*new, *new_blobs):
             if not self._is_double(each):
                 self._begin(each, at_ns)
-        self._judge(at_ns, gone_s, scene)
+        judge(self._things, at_ns, gone_s, scene, self.aspect)
 
     def hold(self, at_ns: int) -> None:
         """A frame on which nothing moves was not looked at: everything stays where it is, and who had gone is forgotten in time."""
@@ -172,8 +104,8 @@ class Tracker:
         return gone_s
 
     def _assign(
-        self, found: Sequence[Detection], free: list[_Thing], cost: Callable[[_Thing, Detection], float], gone_s: float
-    ) -> tuple[list[Detection], list[_Thing]]:
+        self, found: Sequence[Detection], free: list[Thing], cost: Callable[[Thing, Detection], float], gone_s: float
+    ) -> tuple[list[Detection], list[Thing]]:
         """Give each thing at most one detection; what is left of both."""
         taken, used = set(), set()
         for row, column in assignment([[cost(thing, each) for each in found] for thing in free]):
@@ -185,7 +117,7 @@ class Tracker:
             [thing for place, thing in enumerate(free) if place not in taken],
         )
 
-    def _cost(self, thing: _Thing, each: Detection) -> float:
+    def _cost(self, thing: Thing, each: Detection) -> float:
         """0 for the same rect; IMPOSSIBLE when they can hardly be the same thing."""
         kind = thing.kind
         if kind == MOVING and not thing.is_confirmed:
@@ -201,13 +133,13 @@ class Tracker:
         if not 0.2 < ratio < 5.0:
             return IMPOSSIBLE
         iou = rect.iou(each.rect)
-        away = self._away((thing.x, thing.y), each.rect.centre) / self._size(thing.width, thing.height)
+        away = distance((thing.x, thing.y), each.rect.centre, self.aspect) / thing.size(self.aspect)
         reach = 0.5 + 0.5 * min(thing.missed_s, 1.0)
         if iou < 0.15 and (away > reach or not 0.4 < ratio < 2.5):
             return IMPOSSIBLE
         return (1.0 - iou) + 0.5 * min(away, 2.0) + penalty + (0.3 if thing.missed_s > SHOWN_S else 0.0)
 
-    def _weak_cost(self, thing: _Thing, each: Detection, sure: Sequence[Detection]) -> float:
+    def _weak_cost(self, thing: Thing, each: Detection, sure: Sequence[Detection]) -> float:
         """A weak detection only goes on where one is expected, and says little of the kind of vehicle.
 
         It is taken before a sure one only if that is a part of it, a truck's cab. Beside it the sure one would be left to nobody and begin
@@ -223,7 +155,7 @@ class Tracker:
         )
         return self._cost(thing, each) + (BESIDE_COST if is_beside else WEAK_COST)
 
-    def _cost_of_blob(self, thing: _Thing, each: Detection) -> float:
+    def _cost_of_blob(self, thing: Thing, each: Detection) -> float:
         """Blobs carry MOVING things on, and others only where they fit well: a shadow makes a blob larger than its owner."""
         if thing.kind == MOVING:
             return self._cost(thing, each)
@@ -232,7 +164,7 @@ class Tracker:
         iou = thing.rect.iou(each.rect)
         return 1.0 - iou if iou >= 0.5 else IMPOSSIBLE
 
-    def _correct(self, thing: _Thing, each: Detection, gone_s: float) -> None:
+    def _correct(self, thing: Thing, each: Detection, gone_s: float) -> None:
         """Alpha-beta filter: place follows quickly, size and speed slowly."""
         rect = each.rect
         x, y = rect.centre
@@ -260,7 +192,7 @@ class Tracker:
             thing.place_ns = self._at_ns
         self._confirm(thing, each)
 
-    def _miss(self, things: Sequence[_Thing], gone_s: float, scene: Scene) -> None:
+    def _miss(self, things: Sequence[Thing], gone_s: float, scene: Scene) -> None:
         for thing in things:
             thing.missed_s += min(gone_s, FRAMES_MOST_S)
             gone = not 0.0 <= thing.x <= 1.0 or not 0.0 <= thing.y <= 1.0 or self._is_leaving(thing)
@@ -273,7 +205,7 @@ class Tracker:
             if gone or thing.missed_s > kept_s:
                 self._things.remove(thing)
 
-    def _is_leaving(self, thing: _Thing) -> bool:
+    def _is_leaving(self, thing: Thing) -> bool:
         rect, step_s = thing.rect, 0.5
         ahead = rect.moved(thing.vx * step_s, thing.vy * step_s)
         return (
@@ -283,14 +215,14 @@ class Tracker:
             or (thing.vy > 0.03 and ahead.bottom > 1 - GONE_AT_ONCE and rect.top > 0.65)
         )
 
-    def _still_stands(self, thing: _Thing, scene: Scene) -> bool:
+    def _still_stands(self, thing: Thing, scene: Scene) -> bool:
         """Somebody who stood there is missed by the model, and the place looks as little empty as before."""
         return (
             thing.has_moved
             and thing.kind != MOVING
             and thing.detections >= 2 * FIRST_DETECTIONS
-            and hypot(thing.vx * self.aspect, thing.vy) < 0.1
-            and scene.foreground(_core(thing.rect)) > 0.5
+            and thing.speed(self.aspect) < 0.1
+            and scene.foreground(core(thing.rect)) > 0.5
             and scene.moving(thing.rect) < 0.05
         )
 
@@ -304,7 +236,7 @@ class Tracker:
     def _begin(self, each: Detection, at_ns: int) -> None:
         self._number += 1
         x, y = each.rect.centre
-        thing = _Thing(self._number, x, y, each.rect.width, each.rect.height, at_ns, at_ns, at_ns)
+        thing = Thing(self._number, x, y, each.rect.width, each.rect.height, at_ns, at_ns, at_ns)
         thing.start = thing.last_place = (x, y)
         thing.scores = each.score
         thing.votes[each.kind] = each.score if each.kind != MOVING else BLOB_VOTE
@@ -314,7 +246,7 @@ class Tracker:
         self._things.append(thing)
 
     @staticmethod
-    def _confirm(thing: _Thing, each: Detection) -> None:
+    def _confirm(thing: Thing, each: Detection) -> None:
         # A blob's score is no probability: three of them are asked for.
         thing.sure += SURE_BY / FIRST_DETECTIONS if each.kind == MOVING else each.score - GO_ON_SCORE
         thing.is_confirmed = thing.is_confirmed or thing.sure > SURE_BY - 1e-9
@@ -339,91 +271,13 @@ class Tracker:
     def _is_covered(rect: Rect, objects: Sequence[Detection]) -> bool:
         return any(rect.overlap(each.rect) > 0.4 * min(rect.area, each.rect.area) for each in objects)
 
-    # -- has it moved? -------------------------------------------------------------------------------
-
-    def _judge(self, at_ns: int, gone_s: float, scene: Scene) -> None:
-        frame_s = min(gone_s, FRAMES_MOST_S)
-        for thing in self._things:
-            if thing.seen_ns != at_ns:
-                continue
-            rect = thing.rect
-            moving = scene.moving(rect)
-            if moving > 0.08:
-                thing.changed_s += frame_s
-            if not thing.has_moved:
-                thing.has_moved = (
-                    self._went(thing) or self._came(thing, scene) or self._fidgets(thing, scene, moving, frame_s)
-                )
-                if thing.has_moved:
-                    thing.moved_ns, thing.last_place = at_ns, (thing.x, thing.y)
-            elif self._away((thing.x, thing.y), thing.last_place) > 0.25 * self._size(thing.width, thing.height) or (
-                moving > 0.3 and hypot(thing.vx * self.aspect, thing.vy) > 0.05
-            ):
-                thing.moved_ns, thing.last_place = at_ns, (thing.x, thing.y)
-
-    def _went(self, thing: _Thing) -> bool:
-        """Its last places are all away from where it began."""
-        if thing.detections < FIRST_DETECTIONS + 1 or thing.changed_s < 0.3:
-            return False
-        size = self._size(thing.width, thing.height)
-        far = MOVED_BY * size * (2 if self._crossed_by_another(thing, share=0.3) else 1)
-        places = list(thing.places)
-        if not all(self._away(place, thing.start) > far for place in places[-2:]):
-            return False
-        # Where cars stand close together a rect jumps to the neighbour and stays there; whatever goes makes several steps.
-        (x0, y0), (x1, y1) = thing.start, places[-1]
-        away = self._away(thing.start, places[-1])
-        along = [((x - x0) * (x1 - x0) * self.aspect**2 + (y - y0) * (y1 - y0)) / away for x, y in places]
-        return sum(after - before > STEP_BY * size for before, after in pairwise(along)) >= STEPS
-
-    def _came(self, thing: _Thing, scene: Scene) -> bool:
-        if thing.kind == MOVING:  # a blob is nothing but what differs: a wet leaf, a new shadow
-            return False
-        is_here = scene.known_s > 15.0 and scene.foreground(_core(thing.rect)) > CAME_SHARE
-        if is_here and not self._crossed_by_another(thing):
-            thing.came_frames += 1
-        else:
-            thing.came_frames = max(thing.came_frames - 1, 0)
-        return thing.came_frames >= CAME_FRAMES
-
-    def _fidgets(self, thing: _Thing, scene: Scene, moving: float, frame_s: float) -> bool:
-        """Movement inside, three times as dense as around it, again and again."""
-        if thing.kind != PERSON:
-            return False
-        thing.fidget_s *= exp(-frame_s / 60.0)
-        rect = thing.rect
-        wide = Rect(
-            rect.left - 0.25 * rect.width, rect.top - 0.1 * rect.height, rect.right + 0.25 * rect.width, rect.bottom
-        ).clipped()
-        around_area = wide.area - rect.clipped().area
-        around = (
-            max(scene.moving(wide) * wide.area - moving * rect.clipped().area, 0.0) / around_area
-            if around_area > 0
-            else 0.0
-        )
-        if moving > 0.01 and moving > 3 * around and not self._crossed_by_another(thing):
-            thing.fidget_s += frame_s * min(max(moving / 0.03, 1.0), 5.0)
-        return thing.fidget_s >= FIDGETS_S
-
-    def _crossed_by_another(self, thing: _Thing, share: float = 0.1) -> bool:
-        """Something else covers a share of it, so what changes there need not be its own doing."""
-        rect = thing.rect
-        least = share * rect.area
-        return any(
-            other is not thing
-            and other.missed_s <= SHOWN_S
-            and other.rect.overlap(rect) > least
-            and (other.kind != MOVING or hypot(other.vx * self.aspect, other.vy) > 0.05)
-            for other in self._things
-        )
-
     # -- telling -------------------------------------------------------------------------------------
 
     @staticmethod
-    def _is_told(thing: _Thing) -> bool:
+    def _is_told(thing: Thing) -> bool:
         return thing.missed_s <= SHOWN_S
 
-    def _track(self, thing: _Thing) -> Track:
+    def _track(self, thing: Thing) -> Track:
         kind = thing.kind
         return Track(
             number=thing.number,
@@ -434,30 +288,17 @@ class Tracker:
             seen_ns=thing.seen_ns,
             detections=thing.detections,
             velocity=(round(thing.vx, 5), round(thing.vy, 5)),
-            speed=round(hypot(thing.vx * self.aspect, thing.vy), 5),
+            speed=round(thing.speed(self.aspect), 5),
             has_moved=thing.has_moved,
             moved_ns=thing.moved_ns if thing.has_moved else thing.first_ns,
             kind_share=round(thing.votes[kind] / sum(thing.votes.values()), 4),
         )
 
-    def _size(self, width: float, height: float) -> float:
-        """Root of its area, in picture heights."""
-        return sqrt(max(width * self.aspect * height, 1e-9))
 
-    def _away(self, a: Point, b: Point) -> float:
-        return hypot((a[0] - b[0]) * self.aspect, a[1] - b[1])
-
-
-def _kept_s(thing: _Thing) -> float:
+def _kept_s(thing: Thing) -> float:
     """While nothing is looked at: who had not moved for a while is more likely missed by the model than gone."""
     has_stood = thing.seen_ns - thing.moved_ns > KEPT_S * 1e9
     return KEPT_S + STANDS_S if has_stood else KEPT_S
-
-
-def _core(rect: Rect) -> Rect:
-    """Its middle, where a rect that is a little too large still shows the thing."""
-    dx, dy = 0.2 * rect.width, 0.1 * rect.height
-    return Rect(rect.left + dx, rect.top + dy, rect.right - dx, rect.bottom - dy)
 
 
 def _rounded(rect: Rect) -> Rect:
