@@ -356,7 +356,8 @@ class _Top:
                     "Give each a name of its own.",
                 )
         hours = read_hours(self.reader, values["hours"], path.get("hours", ""))
-        known = None if camera is None else ({zone.name for zone in zones}, {line.name for line in lines})
+        # A zone with a fault is there all the same: it is told once, and not again by each rule that names it.
+        known = None if camera is None else (_keys(values["zones"]), _keys(values["lines"]))
         rules = read_rules(self.reader, values["rules"], path.get("rules", ""), known, camera.name if camera else "")
         return zones, lines, hours, rules
 
@@ -372,6 +373,10 @@ def _quiet_hours(text: str) -> tuple[tuple[int, int], ...]:
         begin, end = (time.strip().split(":") for time in part.split("-"))
         spans.append((int(begin[0]) * 60 + int(begin[1]), int(end[0]) * 60 + int(end[1])))
     return tuple(spans)
+
+
+def _keys(node: yaml.Node | None) -> set[str]:
+    return {str(key.value) for key, _ in node.value} if isinstance(node, yaml.MappingNode) else set()
 
 
 def _line(node: yaml.Node | None) -> int:

@@ -286,6 +286,11 @@ def test_a_rule_of_a_template_is_held_against_the_zones_of_each_camera():
     assert fault.what == "camera gate has no zone 'desk'"
 
 
+def test_a_zone_outside_the_picture_is_told_once_and_not_again_by_the_rules_that_name_it():
+    text = gate("zones: {desk: [[0, 0], [1.5, 0], [1, 1]]}\nrules: {queue: {zone: desk}, crowd: {zone: desk}}")
+    assert only_fault(text).what == "'1.5' makes no sense: a number from 0 to 1 is possible"
+
+
 @pytest.mark.parametrize(
     ("other", "what"),
     [

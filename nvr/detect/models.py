@@ -84,7 +84,8 @@ def describe(data: bytes, name: str, *, labels: str | None = None, licence: str 
     if missing:
         raise BadModel(
             f"model {name} cannot be used, it lacks: " + "; ".join(missing),
-            hint="SSD-style models with TFLite's detection post-processing work; nvr model check FILE tells what one has.",
+            hint="SSD-style models with TFLite's detection post-processing work; nvr model check FILE tells what one has. "
+            "`nvr model add` has --labels and --licence.",
         )
     picture = model.inputs[0]
     return Card(
