@@ -7,6 +7,7 @@ import random
 from nvr.detect.activity import Gate, Type, type_of
 from nvr.gather import Gather
 from nvr.media import AccessUnit
+from tools.bench import gate_limits
 
 P, DISPOSABLE, IDR = 0x41, 0x01, 0x65
 
@@ -73,3 +74,34 @@ def test_keyframes_are_always_active():
     gate = Gate()
     play(gate, 200, 3000, rounds=8)
     assert gate.look(unit(8000, IDR)).is_active
+
+
+# -- what a gate could save at best: tools/bench/gate_limits.py ---------------------------------------
+
+
+def stream(moving: range, excess: float) -> tuple[list[gate_limits.Unit], dict[int, bool]]:
+    """40 GOPs of 2 s; pictures of `moving` are larger by so much (log2)."""
+    units, moves = [], {}
+    for number in range(400):
+        place = number % 10
+        at_ns = number * 200_000_000
+        kind = Type.KEYFRAME if place == 0 else Type.REFERENCE
+        ripple = 0.05 * (number * 7 % 5 - 2)
+        units.append(gate_limits.Unit(at_ns, kind, place, 10.0 + ripple + (excess if number in moving else 0.0)))
+        moves[at_ns] = number in moving
+    return units, moves
+
+
+def test_the_bench_finds_a_threshold_where_sizes_tell_and_none_where_they_do_not():
+    for excess, least, most in ((2.0, 0.1, 0.6), (0.0, 0.9, 1.0)):
+        units, moves = stream(range(303, 306), excess)
+        for name, measure in gate_limits.MEASURES.items():
+            share = gate_limits.best(units, moves, measure(units, moves), may_be_late=False)
+            assert least <= share <= most, (name, excess, share)
+
+
+def test_a_movement_between_two_keyframes_is_missed_by_a_gate_that_never_opens():
+    units, moves = stream(range(303, 306), 2.0)
+    found = gate_limits.gated(units, moves, [0.0] * len(units), 1.0)
+    assert (found.missed, found.latest_s) == (3, float("inf"))
+    assert found.decoded == 0.1
