@@ -26,6 +26,8 @@ JAM_OCCUPANCY = 0.22
 JAM_VEHICLES = 3
 JAM_LENGTHS_S = 0.35  # some 6 km/h for a car
 WINDOW_S = 60.0  # a whole red phase and its green
+# What stands since before anybody looked is parked until it drives: who begins to look in a jam sees an empty lane.
+FREE_AFTER_S = WINDOW_S - 2.0  # looks may be two seconds apart
 
 _HOLD_S = {FREE: 20.0, DENSE: 20.0, CANNOT_TELL: 5.0}
 
@@ -80,18 +82,20 @@ class Congestion:
 
     def look(self, facts: Facts) -> list[Event]:
         at_s = seconds(facts.at_ns)
-        blind = blindness(facts)
-        if blind:
+        detail = blindness(facts)
+        if detail:
             self._moments.clear()
             found, traffic = CANNOT_TELL, None
         else:
             traffic = self._mean(at_s, facts, facts.zone(self.where))
             found = state_of(traffic)
+            if found == FREE and at_s - self._moments[0][0] < FREE_AFTER_S:
+                found, detail = CANNOT_TELL, "just began to look"
         if self._state.state == "":
             self._state.take(at_s, found if found != JAM else DENSE)
-            return [self._event(facts, facts.at_ns, traffic, blind)]
+            return [self._event(facts, facts.at_ns, traffic, detail)]
         change = self._state.observe(at_s, found)
-        return [] if change is None else [self._event(facts, round(change.from_s * NS_PER_S), traffic, blind)]
+        return [] if change is None else [self._event(facts, round(change.from_s * NS_PER_S), traffic, detail)]
 
     def _mean(self, at_s: float, facts: Facts, zone: ZoneFacts) -> Traffic:
         driven = vehicles(facts, zone)
@@ -114,7 +118,7 @@ class Congestion:
             sum(each.lengths_s for each in with_vehicles) / max(len(with_vehicles), 1),
         )
 
-    def _event(self, facts: Facts, from_ns: int, traffic: Traffic | None, blind: str) -> Event:
+    def _event(self, facts: Facts, from_ns: int, traffic: Traffic | None, detail: str) -> Event:
         found: list[tuple[str, float]] = []
         if traffic is not None:
             found = [
@@ -135,5 +139,5 @@ class Congestion:
             tracks=tuple(each.track.number for each in driven),
             numbers=tuple(found),
             words=(("by", "motion" if is_motion_only(facts, CAR) else "vehicles"),),
-            detail=blind,
+            detail=detail,
         )
