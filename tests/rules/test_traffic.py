@@ -11,7 +11,7 @@ import pytest
 from nvr.rules.congestion import Congestion
 from nvr.rules.line_crossing import LineCrossing, direction
 from nvr.rules.stopped_vehicle import StoppedVehicle, is_incident
-from nvr.scene import CAR, PERSON, TWO_WHEELER, Crossing, Line, Rect, Zone
+from nvr.scene import CAR, PERSON, TWO_WHEELER, Crossing, Line, Rect, Sight, Zone
 from rules.scenes import BLIND, NS, look, told, track
 
 LANE = Zone("z", ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)))
@@ -74,6 +74,46 @@ def test_a_jam_that_was_there_before_anybody_looked_is_not_called_free():
 def test_a_lane_nobody_can_see_is_not_free():
     blind = [replace(facts, tamper=BLIND["covered"]) for facts in lane(0, 60, 0, 0)]
     assert states(told(Congestion(LANE), blind)) == ["cannot tell"]
+
+
+# Without a model: a share of the lane differs from the empty scene, and a share of it moves.
+
+
+def shapes(from_s: float, to_s: float, covered: float, moves: float, *, is_light_change: bool = False):
+    sight = Sight()
+    found = []
+    for step in range(round(from_s * 2), round(to_s * 2)):
+        facts = look(step / 2, sight=sight, motion=moves, is_light_change=is_light_change)
+        lane, whole = (replace(zone, foreground_share=covered) for zone in facts.zones)
+        found.append(replace(facts, zones=(lane, whole)))
+    return found
+
+
+def test_without_a_model_a_lane_that_is_covered_and_stands_is_a_jam():
+    looks = [*shapes(0, 200, 0.03, 0.03), *shapes(200, 400, 0.18, 0.15), *shapes(400, 800, 0.7, 0.07)]
+    events = told(Congestion(LANE), [*looks, *shapes(800, 1100, 0.05, 0.05)])
+    assert states(events) == ["cannot tell", "free", "dense", "jam", "dense", "free"]
+    jam = next(event for event in events if event.state == "jam")
+    assert dict(jam.words) == {"by": "motion"}
+    assert [name for name, _ in jam.numbers] == ["occupancy"], "one shape that stands is not counted and has no speed"
+
+
+def test_without_a_model_what_parked_in_a_free_lane_is_no_jam():
+    assert "jam" not in states(told(Congestion(LANE), [*shapes(0, 100, 0.0, 0.0), *shapes(100, 700, 0.3, 0.01)]))
+
+
+def test_without_a_model_a_jam_that_became_part_of_the_scene_is_still_one():
+    """What stands for ten minutes is learned as the empty scene. Nothing drove away, so nothing ended."""
+    looks = [*shapes(0, 100, 0.03, 0.03), *shapes(100, 400, 0.7, 0.05), *shapes(400, 1000, 0.7, 0.0)]
+    looks += shapes(1000, 1500, 0.0, 0.0)
+    assert states(told(Congestion(LANE), looks))[-1] == "jam"
+    leaving = [*shapes(1500, 1560, 0.4, 0.3), *shapes(1560, 1700, 0.04, 0.04)]
+    assert states(told(Congestion(LANE), [*looks, *leaving]))[-1] == "free"
+
+
+def test_without_a_model_a_lane_whose_scene_is_learned_anew_is_not_called_free():
+    looks = [*shapes(0, 100, 0.7, 0.2), *shapes(100, 101, 0.0, 0.0, is_light_change=True), *shapes(101, 150, 0.0, 0.0)]
+    assert states(told(Congestion(LANE), looks))[-1] == "cannot tell"
 
 
 def test_speeds_are_in_metres_where_the_site_says_how_long_the_zone_is():

@@ -7,7 +7,7 @@ its work over threads changes what it writes.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -84,24 +84,34 @@ FILMS: dict[str, Callable[[int], Shown]] = {
 }
 
 
+def encode(frames: Iterable[np.ndarray], path: Path, fps: int) -> None:
+    """Write luma frames of SIZE as an MP4 file, as a camera's small stream would be; chroma is grey."""
+    with av.open(str(path), "w", format="mp4") as out:
+        stream = out.add_stream("libx264", rate=fps)
+        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
+        stream.gop_size = 2 * fps
+        stream.options = {"preset": "veryfast", "crf": "24", "bf": "0", "sc_threshold": "0", "threads": "1"}
+        grey = np.full((SIZE[1] // 2, SIZE[0]), 128, np.uint8)
+        for number, luma in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(np.concatenate([luma, grey]), "yuv420p")
+            frame.pts = number
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+
+
 def write(name: str, folder: Path, *, length_s: int = 60) -> list[Path]:
     """NAME.mp4 and NAME.truth.json; each appears under its name only when it is whole. Returns both paths."""
     folder.mkdir(parents=True, exist_ok=True)
     path, truth_path = folder / f"{name}.mp4", folder / f"{name}.truth.json"
     unfinished = path.with_suffix(".unfinished")
     truth = []
-    with av.open(str(unfinished), "w", format="mp4") as out:
-        stream = out.add_stream("libx264", rate=FPS)
-        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
-        stream.gop_size = 2 * FPS
-        stream.options = {"preset": "veryfast", "crf": "24", "bf": "0", "sc_threshold": "0", "threads": "1"}
-        grey = np.full((SIZE[1] // 2, SIZE[0]), 128, np.uint8)
-        for number, (luma, said) in enumerate(FILMS[name](length_s)):
-            frame = av.VideoFrame.from_ndarray(np.concatenate([luma, grey]), "yuv420p")
-            frame.pts = number
-            out.mux(stream.encode(frame))
+
+    def frames() -> Iterator[np.ndarray]:
+        for luma, said in FILMS[name](length_s):
             truth.append(said)
-        out.mux(stream.encode(None))
+            yield luma
+
+    encode(frames(), unfinished, FPS)
     zone = waiting.zone() if name.startswith("waiting") else road.zone(View())
     unfinished.rename(path)
     truth_path.write_text(json.dumps({"fps": FPS, "zone": zone, "frames": truth}), "utf-8")

@@ -323,5 +323,6 @@ ROWS: dict[str, Callable[[], list[Row]]] = {
     "queue": queue,
     "service_open": service_open,
     "tamper": rows_pixels.tamper,
+    "congestion_film": rows_pixels.congestion_film,
     "without_model": rows_pixels.without_model,
 }
