@@ -116,9 +116,10 @@ def read(data: bytes) -> ModelFile:
         )
     try:
         return _read(data)
-    except (struct.error, IndexError, RecursionError) as error:
+    except (struct.error, IndexError, RecursionError):
         raise BadModel(
-            f"the model file contradicts itself: {error}", hint="It is cut short or damaged: copy it again."
+            f"the model file points outside of its {len(data)} bytes, or at itself",
+            hint="It is cut short or damaged: copy it again.",
         ) from None
 
 

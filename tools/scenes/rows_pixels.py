@@ -96,18 +96,17 @@ def _recall(name: str, where: str, results: Sequence[pixels.Result], least: floa
 
 SEEDS = (52, 53)  # thresholds without a model were chosen on 51
 SETTLE_S = 150.0  # as for the facts: so long either answer is right after a change
+# Each so long that three minutes of it are graded.
 RUSH = (
-    road.Phase(0, 250),
-    road.Phase(300, 1300, 8.0),
-    road.Phase(600, 1000, 11.0, light_m=185.0, green_s=8, cycle_s=45),
-    road.Phase(1080, 1100, 8.0),
-    road.Phase(1380, 250),
+    road.Phase(0, 1300, 8.0),
+    road.Phase(480, 1000, 11.0, light_m=185.0, green_s=8, cycle_s=45),
+    road.Phase(960, 250),
 )
 RED_LIGHT = (road.Phase(0, 600, 11.0, light_m=152.0, green_s=30, cycle_s=60),)
 
 
 def congestion_film(
-    phases: Sequence[road.Phase] = RUSH, length_s: int = 1680, seeds: Sequence[int] = SEEDS, light_s: int = 600
+    phases: Sequence[road.Phase] = RUSH, length_s: int = 1360, seeds: Sequence[int] = SEEDS, light_s: int = 600
 ) -> list[Row]:
     """The same promise as on facts, from a film: drawn, encoded, decoded and looked at without a model."""
     total: dict[str, score.Counts] = {}
@@ -116,9 +115,9 @@ def congestion_film(
     f1s = {state: total[state].f1 for state in ("free", "dense", "jam") if state in total}
     rows = [
         Row(
-            "congestion", f"free, dense, jam and back; {len(seeds) * length_s / 60:.0f} min of film by day, {len(seeds)} seeds, no model", "pixels",
+            "congestion", f"dense, jam, free; {len(seeds) * length_s / 60:.0f} min of film by day, {len(seeds)} seeds, no model", "pixels",
             "F1 " + ", ".join(f"{state} {f1:.3f}" for state, f1 in f1s.items()) + f"; mean {statistics.mean(f1s.values()):.3f}",
-            "F1 >= 0.9", "jam" in f1s and min(f1s.values()) >= 0.9,
+            "F1 >= 0.9", {"free", "jam"} <= set(f1s) and min(f1s.values()) >= 0.9,
         )
     ]  # fmt: skip
     if light_s:
