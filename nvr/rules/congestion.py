@@ -33,9 +33,9 @@ JAM_LENGTHS_S = 0.35  # some 6 km/h for a car
 JAM_COVERED = 0.35
 JAM_MOVES = 0.25
 NOTHING_MOVES = 0.002  # of the lane, in the mean of a minute: not even a two-wheeler passed
-WINDOW_S = 60.0  # a whole red phase and its green
-# What stands since before anybody looked is parked until it drives: who begins to look in a jam sees an empty lane.
-FREE_AFTER_S = WINDOW_S - 2.0  # looks may be two seconds apart
+# A whole red phase and its green. So long nobody calls a lane free, either: what stands since before anybody looked is parked until
+# it drives, and who begins to look in a jam sees an empty lane.
+WINDOW_S = 60.0
 
 _HOLD_S = {FREE: 20.0, DENSE: 20.0, CANNOT_TELL: 5.0}
 
@@ -96,26 +96,32 @@ class Congestion:
         self._zone = zone
         self._length_m = length_m
         self._moments: deque[tuple[float, Traffic]] = deque()
+        self._since_s: float | None = None  # without a break it was looked at
         self._state: Debounced[str] = Debounced("", {**_HOLD_S, JAM: for_s, "": 0.0})
 
     def look(self, facts: Facts) -> list[Event]:
         at_s = seconds(facts.at_ns)
         detail, by_motion = blindness(facts), is_motion_only(facts, CAR)
         if by_motion and facts.is_light_change:
-            self._moments.clear()  # the empty scene is learned anew, with all that stands in it
+            self._begin()  # the empty scene is learned anew, with all that stands in it
         if detail:
-            self._moments.clear()
+            self._begin()
             found, traffic = CANNOT_TELL, None
         else:
             traffic = self._mean(at_s, facts, facts.zone(self.where))
             found = state_by_motion(traffic, self._state.state) if by_motion else state_of(traffic)
-            if found == FREE and at_s - self._moments[0][0] < FREE_AFTER_S:
+            self._since_s = at_s if self._since_s is None else self._since_s
+            if found == FREE and at_s - self._since_s < WINDOW_S:
                 found, detail = CANNOT_TELL, "just began to look"
         if self._state.state == "":
             self._state.take(at_s, found if found != JAM else DENSE)
             return [self._event(facts, facts.at_ns, traffic, detail)]
         change = self._state.observe(at_s, found)
         return [] if change is None else [self._event(facts, round(change.from_s * NS_PER_S), traffic, detail)]
+
+    def _begin(self) -> None:
+        self._moments.clear()
+        self._since_s = None
 
     def _mean(self, at_s: float, facts: Facts, zone: ZoneFacts) -> Traffic:
         driven = vehicles(facts, zone)

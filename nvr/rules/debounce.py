@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Generic, TypeVar
 
 S = TypeVar("S", bound=Hashable)
 
 SHARE = 0.75  # of the window; with 30 % of wrong samples at 5 a second for 5 s, a wrong change comes once in weeks
 SAMPLE_MOST_S = 2.0  # a sample speaks for no longer than this: silence is no evidence
+# Unless samples come so slowly: of a large stream with no small one beside it, keyframes alone are looked at, every 4 s on many cameras.
+SLOW_SAMPLE_MOST_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,7 @@ class Debounced(Generic[S]):
 
     def _voted(self, at_s: float, value: S, hold_s: float) -> float | None:
         """Since when `value` holds, if it had its share of the whole window that ends now."""
-        begin_s = at_s - hold_s
+        begin_s, speaks_s = at_s - hold_s, self._speaks_s()
         if self._samples[0][0] > begin_s + 1e-9:
             return None  # not watched for a whole window yet
         had_s, first_s = 0.0, None
@@ -75,13 +78,20 @@ class Debounced(Generic[S]):
         for sample_s, sampled in reversed(self._samples):
             from_s = max(sample_s, begin_s)
             if sampled == value:
-                had_s += min(later_s - from_s, SAMPLE_MOST_S)
+                had_s += min(later_s - from_s, speaks_s)
                 if later_s > begin_s:
                     first_s = from_s
             if sample_s <= begin_s:
                 break
             later_s = sample_s
         return first_s if first_s is not None and had_s >= SHARE * hold_s - 1e-9 else None
+
+    def _speaks_s(self) -> float:
+        """For how long a sample speaks: as far as the last ones were apart, twice in a row."""
+        last = [self._samples[place][0] for place in range(-min(len(self._samples), 3), 0)]
+        gaps_s = [after_s - before_s for before_s, after_s in pairwise(last)]
+        apart_s = min(gaps_s) if len(gaps_s) == 2 else 0.0
+        return min(max(apart_s, SAMPLE_MOST_S), SLOW_SAMPLE_MOST_S)
 
     def _forget(self, at_s: float) -> None:
         longest_s = max(self._hold_s.values(), default=0.0) if isinstance(self._hold_s, Mapping) else self._hold_s

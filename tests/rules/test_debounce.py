@@ -48,6 +48,18 @@ def test_silence_is_no_evidence():
     assert changes(state, [(0.0, "b"), (60.0, "b"), (61.0, "b")]) == []
 
 
+def test_a_camera_of_which_only_keyframes_are_looked_at_changes_its_state():
+    """A large stream with a keyframe every 4 s: a sample spoke for 2 s of them, so three quarters of a window were never reached."""
+    samples = [(4.0 * number, "a" if number < 10 else "b") for number in range(30)]
+    for hold_s in (5.0, 20.0, 60.0):
+        [(at_s, state)] = changes(Debounced("a", hold_s), samples)
+        assert state == "b" and 40 <= at_s <= 40 + hold_s + 4
+
+
+def test_what_is_looked_at_less_than_every_five_seconds_is_not_known_well_enough():
+    assert changes(Debounced("a", 30.0), [(8.0 * number, "b") for number in range(60)]) == []
+
+
 def test_a_sample_that_says_nothing_speaks_for_nobody():
     samples: list[tuple[float, str | None]] = [(number / 5, "b" if number % 2 else None) for number in range(600)]
     assert changes(Debounced("a", 10.0), samples) == []

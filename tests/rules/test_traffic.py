@@ -71,6 +71,14 @@ def test_a_jam_that_was_there_before_anybody_looked_is_not_called_free():
     assert states(told(Congestion(LANE), looks)) == ["cannot tell", "dense", "jam"]
 
 
+@pytest.mark.parametrize("apart_s", [1, 4, 5])
+def test_a_lane_is_free_also_where_only_keyframes_are_looked_at(apart_s):
+    assert states(told(Congestion(LANE), [look(float(at_s)) for at_s in range(0, 300, apart_s)])) == [
+        "cannot tell",
+        "free",
+    ]
+
+
 def test_a_lane_nobody_can_see_is_not_free():
     blind = [replace(facts, tamper=BLIND["covered"]) for facts in lane(0, 60, 0, 0)]
     assert states(told(Congestion(LANE), blind)) == ["cannot tell"]
