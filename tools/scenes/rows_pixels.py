@@ -158,7 +158,7 @@ def counts_of_film(
 def without_model(
     length_s: int = 150, films: Sequence[str] = ("street-free", "street-dense", "street-jam")
 ) -> list[Row]:
-    """What moving blobs alone say of drawn traffic. Promised is only that a free street is no jam."""
+    """What is said of drawn traffic that was there before anybody looked, after a minute and a half."""
     rows = []
     area = Zone("lane", road.zone(view.View()))
     for name in films:
@@ -171,14 +171,6 @@ def without_model(
         share = {state: late.count(state) / max(len(late), 1) for state in sorted(set(late))}
         wanted = name.partition("-")[2]
         figure = ", ".join(f"{state} {part:.0%}" for state, part in share.items())
-        rows.append(
-            Row(
-                "congestion",
-                f"{name}, {length_s} s of film, no model",
-                "pixels",
-                figure,
-                f"{wanted}" if wanted != "jam" else "",
-                (wanted in share and share[wanted] > 0.9) if wanted != "jam" else None,
-            )
-        )
+        where = f"{name}, {length_s} s of film, no model"
+        rows.append(Row("congestion", where, "pixels", figure, wanted, share.get(wanted, 0.0) > 0.9))
     return rows
