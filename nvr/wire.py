@@ -45,8 +45,9 @@ VALUES = {"alarm": ALARM, "state": STATE, "clip": CLIP, "bulk": BULK}
 
 COMMANDS = frozenset(
     # live_on {stream, watch_s}, live_off {stream}, fetch {camera, from_ms, to_ms, reason}, site {text, digest, rollback_s},
-    # still {camera}, hold {camera, from_ms, to_ms, reason}, release {hold}, update {url, sha256, version}, restart {}, logs {lines}
-    ("live_on", "live_off", "fetch", "site", "still", "hold", "release", "update", "restart", "logs")
+    # still {camera}, hold {camera, from_ms, to_ms, reason}, release {hold}, update {url, sha256, version}, restart {}, logs {lines},
+    # ledger {camera, from_ms, to_ms}
+    ("live_on", "live_off", "fetch", "site", "still", "hold", "release", "update", "restart", "logs", "ledger")
 )
 UP = frozenset(("hello", "heartbeat", "event", "still", "live", "reply", "pong"))
 DOWN = frozenset(("welcome", "ack", "command", "ping", "refused"))

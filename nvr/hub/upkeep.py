@@ -93,7 +93,7 @@ class Upkeep:
 
     def forget_history(self) -> int:
         """Old rows, some at a time."""
-        table = tables.heartbeat_history
+        table, counted = tables.heartbeat_history, tables.command
         oldest = (self._now_ms() - self._history_keep_days * 24 * 3600 * 1000) // 60_000
         with self._store.writing() as connection:
             boxes = connection.execute(select(tables.box.c.id)).scalars().all()
@@ -101,6 +101,11 @@ class Upkeep:
             for box_id in boxes:
                 gone += connection.execute(
                     delete(table).where(table.c.box_id == box_id, table.c.minute < oldest)
+                ).rowcount
+                gone += connection.execute(  # what it counted is of the same history
+                    delete(counted).where(
+                        counted.c.box_id == box_id, counted.c.do == "ledger", counted.c.created_ms < oldest * 60_000
+                    )
                 ).rowcount
                 if gone > ROWS_AT_ONCE:
                     break

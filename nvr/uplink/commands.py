@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from nvr.errors import NvrError
 from nvr.media import ClockState
 from nvr.ring import holds
 from nvr.site_settings import Site
-from nvr.uplink import own_log
+from nvr.uplink import health, own_log
 from nvr.uplink.bundles import Bundles, WantedBundle
 from nvr.uplink.cutting import may_have
 from nvr.uplink.hearing import Heard
@@ -30,10 +30,12 @@ log = logging.getLogger(__name__)
 
 FETCH_S_MOST = 900  # at 4 Mbit/s 450 MB, and a hub takes 512; more is asked for in pieces
 HOLD_S_MOST = 7 * 86_400
+LEDGER_S_MOST = 9 * 86_400
+LEDGERS_MOST = 8  # that wait for each other: late in the day one is a second of work on a small board
 HUB_HOLDS_MOST = 200
 PREFIX = "hub-"  # of holds that the hub made; it may release no others
 RESTART_AFTER_S = 3.0  # the reply leaves first
-EPHEMERAL = frozenset(("live_on", "live_off", "still", "logs"))  # not remembered: asked twice, done twice
+EPHEMERAL = frozenset(("live_on", "live_off", "still", "logs", "ledger"))  # not remembered: asked twice, done twice
 _VERSION = re.compile(r"[A-Za-z0-9._+~-]{1,64}")
 _URL = re.compile(r"(https://[A-Za-z0-9.\-:\[\]]{1,255}(/[A-Za-z0-9._~%+/-]{0,1000})?|/box/v1/bundles/[0-9a-f]{64})")
 
@@ -66,6 +68,7 @@ class Commands:
         self._cameras = {camera.name for camera in site.cameras}
         self._later: set[asyncio.Task[None]] = set()
         self._tells_again = False
+        self._counting, self._to_count = asyncio.Lock(), 0
 
     async def take(self, message: Message) -> None:
         """Do what is asked, and reply. Raises WireError for what is no command."""
@@ -125,6 +128,11 @@ class Commands:
         if result is not None and wire.is_sha256(result.digest) and re.fullmatch(r"[0-9a-f]{32}", result.command):
             await self._finish(result.command, "site", result.is_kept, result.detail, {"digest": result.digest})
             site_trial.forget_result(self._data_dir)
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._later.add(task)
+        task.add_done_callback(self._later.discard)
 
     # -- one method for each command
 
@@ -206,15 +214,34 @@ class Commands:
             await asyncio.sleep(RESTART_AFTER_S)
             await asyncio.to_thread(site_trial.ask_restart, self._data_dir, f"the hub asked ({by or 'nobody named'})")
 
-        task = asyncio.create_task(later())
-        self._later.add(task)
-        task.add_done_callback(self._later.discard)
+        self._keep(later())
         return Done("it starts anew")
 
     async def do_logs(self, id: str, asked: Message, by: str) -> Done:
         lines = asked.whole("lines", least=1, most=own_log.LINES_MOST, default=100)
         log.info("the hub (%s) reads the log", by or "nobody named")
         return Done("", {"lines": await asyncio.to_thread(own_log.newest, self._site, lines)})
+
+    async def do_ledger(self, id: str, asked: Message, by: str) -> None:
+        """Answered later, one after the other: what comes down meanwhile, acknowledgements first of all, does not wait for it."""
+        stream = f"{self._camera(asked)}/main"
+        from_ns, to_ns = self._times(asked, LEDGER_S_MOST)
+        if self._to_count >= LEDGERS_MOST:
+            raise Cannot(f"{LEDGERS_MOST} ledgers are being counted already", hint="Ask again in a minute.")
+        self._to_count += 1
+
+        async def count() -> None:
+            try:
+                async with self._counting:
+                    more = await asyncio.to_thread(health.gaps, self._data_dir, stream, from_ns, to_ns, self._clock)
+            except (NvrError, OSError, ValueError) as error:
+                self._reply(id, False, str(error), {})
+            else:
+                self._reply(id, True, "", more)
+            finally:
+                self._to_count -= 1
+
+        self._keep(count())
 
     # -- what arguments hold
 
@@ -224,18 +251,22 @@ class Commands:
             raise Cannot(f"there is no camera {name} on this box")
         return name
 
-    def _span(self, asked: Message, longest_s: int) -> tuple[int, int]:
-        """From hub time to box time, where the two differ and the box does not know better."""
+    def _times(self, asked: Message, longest_s: int) -> tuple[int, int]:
         from_ms, to_ms = asked.whole("from_ms", most=2**45), asked.whole("to_ms", most=2**45)
         if not 0 < to_ms - from_ms <= longest_s * 1000:
             raise Cannot(f"a span is more than 0 and at most {longest_s} s long")
+        return from_ms * 1_000_000, to_ms * 1_000_000
+
+    def _span(self, asked: Message, longest_s: int) -> tuple[int, int]:
+        """From hub time to box time, where the two differ and the box does not know better."""
+        from_ns, to_ns = self._times(asked, longest_s)
         now_ns = self._now_ns()
         reading = self._clock.read()
-        if now_ns is not None and to_ms > now_ns // 1_000_000 + 60_000:
+        if now_ns is not None and to_ns > now_ns + 60_000_000_000:
             raise Cannot("the span lies in the future")
         if now_ns is not None and reading.state is ClockState.UNKNOWN:
             log.info("times of a span are the hub's; this box does not know the time")
-        return from_ms * 1_000_000, to_ms * 1_000_000
+        return from_ns, to_ns
 
 
 def _shown(body: Any) -> str:

@@ -14,6 +14,8 @@ from nvr.errors import NvrError
 from nvr.media import Cause, ClockState
 from nvr.site_settings import Site
 
+GAPS_MOST = 2000  # some 50 bytes each; a message has 256 KiB
+
 
 def disk(data_dir: Path, trouble: str) -> dict[str, Any]:
     """Of the disk that holds the data; what nobody knows of it is None. Wear and what does not read back are told by `scrub.py`."""
@@ -64,6 +66,33 @@ def temperature_c() -> float | None:
 
 def load() -> float:
     return round(os.getloadavg()[0], 2)
+
+
+def gaps(data_dir: Path, stream: str, from_ns: int, to_ns: int, clock: Clock) -> dict[str, Any]:
+    """`{from_ms, to_ms, gaps: [[from_ms, to_ms, cause], ...]}`: one stream between two times, as the ledger counts it; what lies between
+    the gaps was recorded.
+
+    Begins with the stream's first picture, and ends where nothing is decided yet or after GAPS_MOST: what is outside is not said.
+    A gap that is shorter than a millisecond is left out. Raises NvrError when that cannot be told.
+    """
+    now = clock.read()
+    if now.state is ClockState.UNKNOWN:
+        raise NvrError("this box does not know the time", hint="It learns it from the hub within minutes.")
+    if stream not in ledger.reader.streams(data_dir):
+        raise NvrError(f"{stream}: nothing was ever recorded there", hint="Look at the camera.")
+    (account,) = ledger.ledger(data_dir, [stream], from_ns, to_ns, now=now, boot_id=boot_id())
+    account = account.since_the_first()
+    found: list[list[Any]] = []
+    end_ms = account.to_ns // 1_000_000
+    for part in account.gaps():
+        gap_ms = [part.from_ns // 1_000_000, part.to_ns // 1_000_000]
+        if part.cause is None or gap_ms[0] == gap_ms[1]:
+            continue
+        if len(found) == GAPS_MOST:
+            end_ms = gap_ms[0]
+            break
+        found.append([*gap_ms, part.cause.value])
+    return {"from_ms": account.from_ns // 1_000_000, "to_ms": end_ms, "gaps": found}
 
 
 def ledger_today(site: Site, data_dir: Path, clock: Clock) -> dict[str, Any]:

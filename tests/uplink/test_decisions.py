@@ -9,6 +9,7 @@ from clocks import ManualClock, record
 
 from nvr import ledger, wire
 from nvr.clock import NS_PER_S
+from nvr.errors import NvrError
 from nvr.events import Evidence, State, Stored
 from nvr.ledger import Part, StreamLedger
 from nvr.media import Cause, Position
@@ -203,3 +204,29 @@ def test_the_day_of_a_new_camera_begins_with_its_first_picture(tmp_path, monkeyp
     monkeypatch.setattr(ledger, "ledger", lambda *_, **__: told)
     day = health.ledger_today(site.load(tmp_path / "site.yaml"), tmp_path, clock)
     assert day == {"new": {"recorded_s": 200.0, "missing_s": 100.0, "by_cause": {"camera": 100.0}}}
+
+
+def test_the_gaps_of_a_span_are_told_to_the_millisecond_and_no_more_than_a_message_holds(tmp_path, monkeypatch):
+    clock = ManualClock()
+    to_ns = clock.read().wall_ns // NS_PER_S * NS_PER_S
+    from_ns = to_ns - 100 * NS_PER_S
+    ms = to_ns // 1_000_000
+    parts = (
+        Part(from_ns, to_ns - 90 * NS_PER_S, Cause.BOX_OFF, ledger.BEFORE_FIRST),
+        Part(to_ns - 90 * NS_PER_S, to_ns - 60 * NS_PER_S, None),
+        Part(to_ns - 60 * NS_PER_S, to_ns - 58_500_000_000, Cause.NETWORK),
+        Part(to_ns - 58_500_000_000, to_ns - 40 * NS_PER_S, None),
+        Part(to_ns - 40 * NS_PER_S, to_ns - 40 * NS_PER_S + 999, Cause.CAMERA),
+        Part(to_ns - 40 * NS_PER_S + 999, to_ns - 20 * NS_PER_S, None),
+        Part(to_ns - 20 * NS_PER_S, to_ns, Cause.DISK_SLOW),
+    )
+    monkeypatch.setattr(ledger.reader, "streams", lambda data_dir: {"gate/main": data_dir})
+    monkeypatch.setattr(ledger, "ledger", lambda *_, **__: [StreamLedger("gate/main", from_ns, to_ns, parts)])
+    told = health.gaps(tmp_path, "gate/main", from_ns, to_ns, clock)
+    last = [ms - 20_000, ms, "disk slow"]
+    assert told == {"from_ms": ms - 90_000, "to_ms": ms, "gaps": [[ms - 60_000, ms - 58_500, "network"], last]}
+    monkeypatch.setattr(health, "GAPS_MOST", 1)
+    told = health.gaps(tmp_path, "gate/main", from_ns, to_ns, clock)
+    assert (told["to_ms"], len(told["gaps"])) == (ms - 20_000, 1), "what was not told is not called recorded"
+    with pytest.raises(NvrError, match="nothing was ever recorded"):
+        health.gaps(tmp_path, "attic/main", from_ns, to_ns, clock)

@@ -107,12 +107,27 @@ def test_a_window_in_which_nothing_was_recorded_is_refused_by_name(both):
     assert found["ok"] == 0 and "nothing is recorded" in found["detail"]
 
 
+def test_the_box_counts_every_second_of_a_span_as_its_own_ledger_does(both):
+    both.box.until(lambda: both.box.stream("gate/main").get("pictures", 0) > 200, 60, "eight seconds are recorded")
+    to_ms = int(time.time() * 1000)
+    found = answer(both, both.hub.command("ledger", camera="gate", from_ms=to_ms - 3_600_000, to_ms=to_ms))
+    assert found["ok"] == 1, found
+    told = json.loads(found["more"])
+    done = program("ledger", "--site", str(both.site_path), "--data", str(both.box.data_dir), "--json")
+    (said,) = json.loads(done.stdout)["streams"]
+    missing_s = sum(gap[1] - gap[0] for gap in told["gaps"]) / 1000
+    assert 8 < (told["to_ms"] - told["from_ms"]) / 1000 <= said["total_s"] + 1  # it begins with the first picture
+    assert missing_s == pytest.approx(said["missing_s"], abs=0.01)
+
+
 @pytest.mark.parametrize(
     ("do", "args", "says"),
     [
         ("fetch", {"camera": "../../etc", "from_ms": 1, "to_ms": 2}, "must be a name"),
         ("fetch", {"camera": "attic", "from_ms": 1, "to_ms": 2}, "no camera attic"),
         ("fetch", {"camera": "gate", "from_ms": 0, "to_ms": 10**12}, "at most 900 s"),
+        ("ledger", {"camera": "attic", "from_ms": 1, "to_ms": 2}, "no camera attic"),
+        ("ledger", {"camera": "gate", "from_ms": 0, "to_ms": 10**12}, "at most 777600 s"),
         ("release", {"hold": "mine"}, "only what it held itself"),
         ("update", {"url": "http://evil/x", "sha256": "0" * 64, "version": "1"}, "https"),
         ("site", {"text": "x: 1", "digest": "0" * 64}, "did not arrive"),

@@ -247,6 +247,12 @@ class Span(BaseModel):
     command: str | None = None
 
 
+class Counted(BaseModel):
+    from_ms: int
+    to_ms: int
+    at_ms: int  # when the box said so
+
+
 class Timeline(BaseModel):
     now_ms: int
     from_ms: int
@@ -254,6 +260,12 @@ class Timeline(BaseModel):
     spans: list[Span]
     events: list[EventAnswer]
     ledger: dict[str, Any]  # of today, as the box said it last
+    counted: Counted | None  # where `spans` are to the second; by the minute elsewhere
+
+
+class Count(Taken):
+    from_ms: Ms
+    to_ms: Ms
 
 
 class Fetch(Taken):

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query
-from sqlalchemy import Connection, or_, select
+from sqlalchemy import Connection, delete, or_, select
 
 from nvr.hub import commands
 from nvr.hub import tables as core
-from nvr.hub.people import answers_see, current, guard, roles
+from nvr.hub.people import answers_see, current, guard, roles, tile
 from nvr.hub.people.api_events import event_answers
 from nvr.hub.people.api_wall import wall_camera
 from nvr.hub.people.guard import Asked, Needs, Refused
+from nvr.hub.people.recorded import MINUTE_MS, Count, Minute, count_of, spans_of
 
 router = APIRouter(tags=["cameras"])
 
@@ -24,7 +23,7 @@ FETCH_MOST_S = 3600
 TIMELINE_MOST_MS = 8 * 24 * 3_600_000
 EVENTS_MOST = 2000
 WAITING_MOST = 20  # fetches of one box that are not answered: its link is slow, and each is a clip
-MINUTE_MS = 60_000
+COUNT_AGAIN_MS = 30_000  # until a box that did not answer is asked to count the same again
 
 
 @router.get("/cameras/{camera_id}", response_model=answers_see.CameraAnswer)
@@ -55,44 +54,6 @@ def camera(camera_id: CameraId, asked: Annotated[Asked, Depends(Needs(roles.SEE)
 # -- timeline ------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Minute:
-    """What a box said of a camera in one minute of the history."""
-
-    minute: int
-    is_recording: bool | None  # None: it did not say
-    cause: str
-
-
-def spans_of(minutes: Sequence[Minute], from_ms: int, to_ms: int) -> list[dict[str, Any]]:
-    """Recorded, missing with its cause, unknown where the box was not heard; in order and without holes.
-
-    A minute is as the box said in it. The box's own ledger counts seconds; this strip is for finding footage.
-    """
-    found: list[dict[str, Any]] = []
-
-    def add(begin_ms: int, end_ms: int, what: str, cause: str) -> None:
-        begin_ms, end_ms = max(begin_ms, from_ms), min(end_ms, to_ms)
-        if begin_ms >= end_ms:
-            return
-        if found and (found[-1]["to_ms"], found[-1]["what"], found[-1]["cause"]) == (begin_ms, what, cause):
-            found[-1]["to_ms"] = end_ms
-        else:
-            found.append({"from_ms": begin_ms, "to_ms": end_ms, "what": what, "cause": cause})
-
-    at_ms = from_ms
-    for each in minutes:
-        begin_ms = each.minute * MINUTE_MS
-        if begin_ms > at_ms:
-            add(at_ms, begin_ms, "unknown", "not heard")
-        what = "unknown" if each.is_recording is None else "recorded" if each.is_recording else "missing"
-        add(begin_ms, begin_ms + MINUTE_MS, what, each.cause)
-        at_ms = max(at_ms, begin_ms + MINUTE_MS)
-    if at_ms < to_ms:
-        add(at_ms, to_ms, "unknown", "not heard")
-    return found
-
-
 @router.get("/cameras/{camera_id}/timeline", response_model=answers_see.Timeline)
 def timeline(
     camera_id: CameraId,
@@ -105,7 +66,8 @@ def timeline(
         raise Refused(422, "span", "a timeline is up to eight days, its end behind its begin", hint="Ask for less.")
     with asked.hub.store.reading() as connection:
         row = asked.camera(connection, camera_id, roles.FOOTAGE)
-        spans = spans_of(minutes_of(connection, row.box_id, row.name, from_ms, to_ms), from_ms, to_ms)
+        counts = _counts(connection, row, from_ms, to_ms)
+        spans = spans_of(minutes_of(connection, row.box_id, row.name, from_ms, to_ms), counts, from_ms, to_ms)
         spans += _clips(connection, asked, row, from_ms, to_ms) + _fetching(connection, row, from_ms, to_ms)
         table = core.event
         rows = connection.execute(
@@ -129,7 +91,61 @@ def timeline(
     return {
         "now_ms": asked.now_ms, "from_ms": from_ms, "to_ms": to_ms, "spans": spans, "events": events,
         "ledger": today if isinstance(today, dict) else {},
+        "counted": {"from_ms": counts[-1].from_ms, "to_ms": counts[-1].to_ms, "at_ms": counts[-1].at_ms} if counts else None,
     }  # fmt: skip
+
+
+@router.post("/cameras/{camera_id}/count", status_code=202, response_model=answers_see.CommandAnswer)
+def count(camera_id: CameraId, body: answers_see.Count, asked: Annotated[Asked, Depends(Needs(roles.FOOTAGE))]) -> Any:
+    """Ask the box to count every second of a span, up to eight days. When it has (`/commands/{id}`), the timeline is to the second there."""
+    if not body.from_ms < body.to_ms <= body.from_ms + TIMELINE_MOST_MS:
+        raise Refused(422, "span", "a timeline is up to eight days, its end behind its begin", hint="Ask for less.")
+    table, args = core.command, {"from_ms": body.from_ms, "to_ms": body.to_ms}
+    with asked.hub.store.writing() as connection:
+        row = asked.camera(connection, camera_id, roles.FOOTAGE)
+        seen_ms = connection.execute(select(core.box.c.seen_ms).where(core.box.c.id == row.box_id)).scalar_one()
+        if tile.is_silent(seen_ms or None, asked.now_ms):
+            raise Refused(409, "box silent", "the box is silent", hint="What it said before stands in the timeline.")
+        args["camera"] = row.name
+        before = _counted(connection, row)
+        for each in before:
+            if each.args == args and not each.answered_ms and each.created_ms > asked.now_ms - COUNT_AGAIN_MS:
+                return command_answer(connection, asked, each.id)
+        if sum(1 for each in before if not each.answered_ms) >= WAITING_MOST:
+            raise _box_busy()
+        same = [each for each in before if each.args == args]
+        kept = next((each.id for each in same if each.ok), None)  # until the new one is there
+        command_id = commands.add(
+            connection, asked.hub.changes, tenant_id=asked.tenant_id, box_id=row.box_id, do="ledger", args=args,
+            by=asked.person.who, now_ms=asked.now_ms,
+        )  # fmt: skip
+        if old := [each.id for each in same if each.id != kept]:
+            connection.execute(delete(table).where(table.c.id.in_(old)))
+        return command_answer(connection, asked, command_id)
+
+
+def _box_busy() -> Refused:
+    return Refused(
+        429, "box busy", "the box has not answered yet what it was asked before", hint="Wait for it.", retry_s=60
+    )
+
+
+def _counted(connection: Connection, camera: Any) -> list[Any]:
+    """What the box was asked to count of this camera, the newest first."""
+    table = core.command
+    rows = connection.execute(
+        select(table)
+        .where(table.c.box_id == camera.box_id, table.c.do == "ledger")
+        .order_by(table.c.created_ms.desc())
+        .limit(500)
+    )
+    return [row for row in rows if row.args.get("camera") == camera.name]
+
+
+def _counts(connection: Connection, camera: Any, from_ms: int, to_ms: int) -> list[Count]:
+    """What the box counted of this camera and span, oldest first."""
+    found = [count_of(row.more, row.answered_ms) for row in _counted(connection, camera) if row.ok]
+    return [each for each in reversed(found) if each and each.from_ms < to_ms and each.to_ms > from_ms]
 
 
 def minutes_of(connection: Connection, box_id: str, camera: str, from_ms: int, to_ms: int) -> list[Minute]:
@@ -192,13 +208,7 @@ def fetch(camera_id: CameraId, body: answers_see.Fetch, asked: Annotated[Asked, 
     with asked.hub.store.writing() as connection:
         row = asked.camera(connection, camera_id, roles.FOOTAGE)
         if len(commands.waiting(connection, row.box_id, asked.now_ms)) >= WAITING_MOST:
-            raise Refused(
-                429,
-                "box busy",
-                "the box has not answered yet what it was asked before",
-                hint="Wait for it.",
-                retry_s=60,
-            )
+            raise _box_busy()
         command_id = commands.add(
             connection, asked.hub.changes, tenant_id=asked.tenant_id, box_id=row.box_id, do="fetch",
             args={"camera": row.name, "from_ms": body.from_ms, "to_ms": body.to_ms, "reason": body.reason[:200]},

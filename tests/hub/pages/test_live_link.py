@@ -150,6 +150,8 @@ def page(tmp_path: Path) -> Iterator[Page]:
 
 def test_live_falls_with_its_link_and_comes_back_up(page):
     browser = page.browser
+    browser.wait("!!document.querySelector('[data-counted=yes]')", "the box counts the day to the second", 30)
+    assert "Sampai ke detik" in browser.run("document.querySelector('[data-counted]').innerText")
     browser.run("document.querySelector('.viewer button.main').click()")
     page.shows("gate/main", "live opens on 2 Mbit/s", 2.0 + LOADED_S)
     ages_s = page.ages_s(10)

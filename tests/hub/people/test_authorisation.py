@@ -43,6 +43,7 @@ ROUTES: dict[str, Line] = {
     "GET /api/v1/cameras/{camera_id}": Line(PLACE, roles.SEE),
     "GET /api/v1/cameras/{camera_id}/timeline": Line(PLACE, roles.FOOTAGE, query=SPAN),
     "POST /api/v1/cameras/{camera_id}/fetch": Line(PLACE, roles.FOOTAGE, body=SPAN),
+    "POST /api/v1/cameras/{camera_id}/count": Line(PLACE, roles.FOOTAGE, body=SPAN),
     "POST /api/v1/cameras/{camera_id}/live": Line(PLACE, roles.SEE),
     "GET /api/v1/commands/{command_id}": Line(PLACE, roles.FOOTAGE),
     "GET /api/v1/events": Line(LIST, roles.SEE),

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import insert, select, update
 
+from nvr import wire
+from nvr.hub import commands
 from nvr.hub import tables as core
 from nvr.hub.blobs import byte_range
 from nvr.hub.people import live, roles
-from nvr.hub.people.api_cameras import Minute, spans_of
+from nvr.hub.people.recorded import Minute, by_the_minute, count_of, spans_of
 from tests.hub.people.world import CLIP, JPEG, NOW_MS
 
 
@@ -192,7 +196,7 @@ def test_a_box_that_does_not_answer_is_not_asked_for_ever_more(world):
 
 def test_the_strip_of_a_camera_has_no_holes_and_says_what_is_not_known():
     minutes = [Minute(10, True, ""), Minute(11, True, ""), Minute(12, False, "network"), Minute(14, None, "")]
-    assert spans_of(minutes, 590_000, 930_000) == [
+    assert by_the_minute(minutes, 590_000, 930_000) == [
         {"from_ms": 590_000, "to_ms": 600_000, "what": "unknown", "cause": "not heard"},
         {"from_ms": 600_000, "to_ms": 720_000, "what": "recorded", "cause": ""},
         {"from_ms": 720_000, "to_ms": 780_000, "what": "missing", "cause": "network"},
@@ -200,6 +204,88 @@ def test_the_strip_of_a_camera_has_no_holes_and_says_what_is_not_known():
         {"from_ms": 840_000, "to_ms": 900_000, "what": "unknown", "cause": ""},
         {"from_ms": 900_000, "to_ms": 930_000, "what": "unknown", "cause": "not heard"},
     ]
+
+
+def told_count(from_ms: int, to_ms: int, *gaps: tuple[int, int, str]) -> dict[str, Any]:
+    return {"from_ms": from_ms, "to_ms": to_ms, "gaps": [list(gap) for gap in gaps]}
+
+
+def test_where_the_box_counted_the_timeline_is_to_the_second_and_the_newest_count_holds():
+    minutes = [Minute(10, True, ""), Minute(11, True, ""), Minute(12, False, "network")]
+    older = count_of(told_count(600_000, 700_000, (610_000, 611_500, "network")), 1)
+    newer = count_of(told_count(640_000, 730_000, (650_000, 653_000, "camera"), (725_000, 730_000, "disk slow")), 2)
+    assert older and newer
+    assert spans_of(minutes, [older, newer], 600_000, 840_000) == [
+        {"from_ms": 600_000, "to_ms": 610_000, "what": "recorded", "cause": ""},
+        {"from_ms": 610_000, "to_ms": 611_500, "what": "missing", "cause": "network"},
+        {"from_ms": 611_500, "to_ms": 650_000, "what": "recorded", "cause": ""},
+        {"from_ms": 650_000, "to_ms": 653_000, "what": "missing", "cause": "camera"},
+        {"from_ms": 653_000, "to_ms": 725_000, "what": "recorded", "cause": ""},
+        {"from_ms": 725_000, "to_ms": 730_000, "what": "missing", "cause": "disk slow"},
+        {"from_ms": 730_000, "to_ms": 780_000, "what": "missing", "cause": "network"},
+        {"from_ms": 780_000, "to_ms": 840_000, "what": "unknown", "cause": "not heard"},
+    ]
+    assert spans_of([], [older], 900_000, 960_000) == [
+        {"from_ms": 900_000, "to_ms": 960_000, "what": "unknown", "cause": "not heard"}
+    ]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        None, [], {}, {"from_ms": 0, "to_ms": 10}, {"from_ms": 10, "to_ms": 10, "gaps": []}, {"from_ms": True, "to_ms": 10, "gaps": []},
+        told_count(0, 10, (4, 3, "camera")), told_count(0, 10, (4, 11, "camera")), told_count(5, 10, (4, 6, "camera")),
+        told_count(0, 10, (2, 5, "camera"), (4, 6, "camera")), {"from_ms": 0, "to_ms": 10, "gaps": ["x"]}, {"from_ms": 0, "to_ms": 2**60, "gaps": []},
+    ],
+)  # fmt: skip
+def test_a_count_that_cannot_be_is_none(told):
+    assert count_of(told, 1) is None
+
+
+def test_a_cause_that_nobody_knows_is_not_shown_as_the_box_wrote_it():
+    count = count_of({"from_ms": 0, "to_ms": 10, "gaps": [[1, 2, "<b>"], [3, 4, {}]]}, 1)
+    assert count is not None and [gap[2] for gap in count.gaps] == ["not known", "not known"]
+
+
+def test_the_box_counts_for_the_timeline_once_for_each_span(world):
+    client, table = world.as_role(roles.OPERATOR), core.command
+    camera = f"/api/v1/cameras/{world.own.camera}"
+    span = {"from_ms": NOW_MS - 600_000, "to_ms": NOW_MS}
+
+    def ask() -> dict[str, Any]:
+        answer = client.post(f"{camera}/count", json=span)
+        assert answer.status_code == 202, answer.text
+        return answer.json()
+
+    def says(id: str, *gaps: tuple[int, int, str]) -> None:
+        more = told_count(NOW_MS - 600_000, NOW_MS - 5_000, *gaps)
+        reply = wire.Message("reply", {"id": id, "ok": True, "detail": "", "more": more})
+        with world.hub.store.writing() as connection:
+            assert commands.answered(connection, world.own.box, reply, world.clock.now)
+
+    first = ask()
+    assert (first["do"], first["state"]) == ("ledger", "waiting")
+    assert ask()["id"] == first["id"]  # it is being counted
+    says(first["id"], (NOW_MS - 90_000, NOW_MS - 88_500, "network"))
+    second = ask()
+    assert second["id"] != first["id"]
+    found = client.get(f"{camera}/timeline", params=span).json()  # the old count holds until the new one is there
+    assert found["counted"] == {"from_ms": NOW_MS - 600_000, "to_ms": NOW_MS - 5_000, "at_ms": world.clock.now}
+    gaps = [each for each in found["spans"] if each["what"] == "missing"]
+    assert [(each["from_ms"], each["to_ms"], each["cause"]) for each in gaps] == [(NOW_MS - 90_000, NOW_MS - 88_500, "network")]  # fmt: skip
+    assert found["spans"][-1]["what"] != "recorded" or found["spans"][-1]["to_ms"] <= NOW_MS - 5_000
+    says(second["id"])
+    found = client.get(f"{camera}/timeline", params=span).json()
+    assert not [each for each in found["spans"] if each["what"] == "missing"]
+    ask()
+    with world.hub.store.reading() as connection:
+        kept = connection.execute(select(table.c.id).where(table.c.do == "ledger")).scalars().all()
+    assert len(kept) == 2 and first["id"] not in kept
+    world.clock.pass_s(3600)
+    silent = client.post(f"{camera}/count", json=span)
+    assert (silent.status_code, silent.json()["key"]) == (409, "box silent")
+    too_long = {"from_ms": 0, "to_ms": NOW_MS}
+    assert client.post(f"{camera}/count", json=too_long).status_code == 422
 
 
 def test_the_timeline_joins_what_the_box_said_what_is_here_and_what_comes(world):

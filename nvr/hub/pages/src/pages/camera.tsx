@@ -10,7 +10,7 @@ import { Fault, Field, Shown, input } from "../parts/small";
 import { Strip, causeWords, type Span } from "../parts/strip";
 import { ownName } from "../parts/tile";
 import { Viewer, type Stored } from "../parts/viewer";
-import { DAY_MS, cityTime, clock, dayAfter, dayWords, howLong, hubNow, isoDay } from "../time";
+import { DAY_MS, cityTime, clock, dayAfter, dayWords, howLong, hubNow, isoDay, number } from "../time";
 import { said, t } from "../words";
 
 interface CameraAnswer extends WallCamera {
@@ -22,6 +22,7 @@ interface Timeline {
   spans: Span[];
   events: StoredEvent[];
   ledger: { recorded_s?: number; missing_s?: number }; // the box's own count of today
+  counted: { from_ms: number; to_ms: number; at_ms: number } | null; // where the spans are to the second
 }
 
 interface Command {
@@ -103,6 +104,40 @@ function Fetching(props: { span: Span }) {
   );
 }
 
+const gapLong = (ms: number) => (ms < 10_000 ? t("seconds", number(ms / 1000, 1)) : howLong(ms));
+
+const COUNT_WAITS_MS = [500, 1000, 2000, 4000, 8000, 15_000];
+
+/** Ask the box to count every second of a day when it is opened; `onCounted` once it has. A box that is silent or old is not waited for. */
+function useCount(cameraId: number, fromMs: number, toMs: number, isWanted: boolean, onCounted: () => void): "" | "counting" | "failed" {
+  const [state, setState] = useState<"" | "counting" | "failed">("");
+  useEffect(() => {
+    let isGone = false;
+    const count = async () => {
+      setState("counting");
+      try {
+        const { id } = await ask<Command>(`/cameras/${cameraId}/count`, "POST", { from_ms: fromMs, to_ms: toMs });
+        for (const waitMs of COUNT_WAITS_MS) {
+          await new Promise((resolve) => setTimeout(resolve, waitMs));
+          if (isGone) return;
+          const { state } = await ask<Command>(`/commands/${id}`);
+          if (state !== "waiting" && state !== "sent") {
+            if (isGone) return;
+            setState(state === "answered" ? "" : "failed");
+            return onCounted();
+          }
+        }
+        setState("failed");
+      } catch {
+        if (!isGone) setState("failed");
+      }
+    };
+    if (isWanted) void count();
+    return () => void (isGone = true);
+  }, [cameraId, fromMs, isWanted]);
+  return state;
+}
+
 function Day(props: { camera: CameraAnswer; title: string; atMs: number | null; onPlay: (stored: Stored) => void }) {
   const { camera } = props;
   const mayFootage = camera.may.includes("footage");
@@ -119,6 +154,7 @@ function Day(props: { camera: CameraAnswer; title: string; atMs: number | null; 
   const fromMs = cityTime(day, "00:00");
   const toMs = fromMs + DAY_MS;
   const answer = useAnswer<Timeline>(`/cameras/${camera.id}/timeline?from_ms=${fromMs}&to_ms=${toMs}`, "places");
+  const counting = useCount(camera.id, fromMs, toMs, mayFootage, answer.again);
   const go = (days: number) => {
     setDay(dayAfter(day, days));
     setChosen(null);
@@ -129,6 +165,7 @@ function Day(props: { camera: CameraAnswer; title: string; atMs: number | null; 
   const events = (answer.data?.events ?? []).filter((each) => !each.is_moment);
   const spans = answer.data?.spans ?? [];
   const ledger = answer.data?.ledger;
+  const counted = answer.data?.counted;
   const fetching = spans.filter((each) => each.what === "fetching");
   const gaps = spans.filter((each) => each.what === "missing");
   const choose = (ms: number) => {
@@ -173,7 +210,9 @@ function Day(props: { camera: CameraAnswer; title: string; atMs: number | null; 
                 </section>
                 <section class="card">
                   <h2>{t("gaps")}</h2>
-                  <p class="hint">{t("gapsHint")}</p>
+                  <p class="hint" data-counted={counted ? "yes" : counting}>
+                    {counted ? t("gapsCounted", clock(Math.max(counted.from_ms, fromMs)), clock(Math.min(counted.to_ms, toMs))) : counting === "counting" ? t("gapsCounting") : t("gapsHint")}
+                  </p>
                   {day === isoDay(hubNow()) && typeof ledger?.missing_s === "number" && typeof ledger.recorded_s === "number" && (
                     <p>{t("ledgerToday", howLong(ledger.recorded_s * 1000), howLong(ledger.missing_s * 1000))}</p>
                   )}
@@ -195,7 +234,7 @@ function Day(props: { camera: CameraAnswer; title: string; atMs: number | null; 
                             <tr key={each.from_ms}>
                               <td class="num">{clock(each.from_ms)}</td>
                               <td class="num">{clock(each.to_ms)}</td>
-                              <td>{howLong(each.to_ms - each.from_ms)}</td>
+                              <td>{gapLong(each.to_ms - each.from_ms)}</td>
                               <td>{causeWords(each.cause)}</td>
                             </tr>
                           ))}
