@@ -87,6 +87,23 @@ def words(language: str) -> dict[str, str]:
     return {quoted or bare: said for quoted, bare, said in pairs}
 
 
+@pytest.mark.parametrize("language", ["id", "en"])
+def test_every_word_has_a_line_of_its_own_in_the_order_of_the_alphabet(language):
+    """Two people who add words then change different lines."""
+    lines = (PAGES / "src" / "words" / f"{language}.ts").read_text("utf-8").splitlines()
+    inside = lines[next(number for number, line in enumerate(lines) if line.endswith("= {")) + 1 : lines.index("};")]
+    found = [re.fullmatch(r'  (?:"([^"]+)"|([A-Za-z]\w*)): "(?:[^"\\]|\\.)*",', line) for line in inside]
+    assert all(found), [line for line, match in zip(inside, found, strict=True) if not match]
+    keys = [match[1] or match[2] for match in found if match]
+    assert keys == sorted(set(keys)) == sorted(words(language))
+
+
+def test_every_word_is_said_somewhere():
+    """Those with a prefix are said by keys of the hub."""
+    said = "".join(path.read_text("utf-8") for path in (PAGES / "src").rglob("*.ts*") if path.stem not in ("id", "en"))
+    assert [key for key in words("id") if key.isalnum() and not re.search(rf"[\"'`]{key}[\"'`]", said)] == []
+
+
 def test_both_languages_say_everything_with_the_same_blanks():
     indonesian, english = words("id"), words("en")
     assert len(indonesian) > 400 and indonesian.keys() == english.keys()
