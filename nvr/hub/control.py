@@ -30,6 +30,7 @@ from nvr.hub.identity import Box, Refused, SeenTokens, bearer, box_of_token
 from nvr.hub.intake import Speaker
 from nvr.hub.live import Live
 from nvr.hub.stills import still_fault
+from nvr.hub.transit import Transit
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ class Connection:
         self._awake = asyncio.Event()
         self._close_code: int | None = None
         self._last_s: dict[str, float] = {}
+        self._transit = Transit()
         self._allowance, self._allowed_s = float(EVENTS_AT_ONCE), time.monotonic()
 
     async def pace(self) -> None:
@@ -93,6 +95,11 @@ class Connection:
         if self._close_code is None:
             self._close_code = code
             self._awake.set()
+
+    def late_ms(self, message: wire.Message) -> int:
+        """How long it was on its way, beyond the fastest; 0 where the box does not say when it sent it. Raises WireError."""
+        sent_ms = message.whole("mono_ms", default=0)
+        return self._transit.late_ms(sent_ms, time.monotonic()) if sent_ms else 0
 
     def is_too_soon(self, what: str) -> bool:
         now_s = time.monotonic()
@@ -225,8 +232,10 @@ class Control:
         if kind == "pong":
             return
         if kind == "live":
-            self._live.take(connection.box.id, message)
+            self._live.take(connection.box.id, message, connection.late_ms(message))
             return
+        if kind == "heartbeat":
+            connection.late_ms(message)  # it is short: by it the others are measured
         message = checked(message)
         if kind == "hello":
             if connection.is_too_soon("hello"):

@@ -55,10 +55,13 @@ class LiveFragment:
     def is_keyframe(self) -> bool:
         return bool(self.header["is_keyframe"])
 
-    def to_viewer(self, with_init: bool, skipped: int) -> bytes:
+    def to_viewer(self, with_init: bool, skipped: int, now_ms: int) -> bytes:
+        """`now_ms`: the hub's wall clock, which a page knows, too: it adds how long the fragment then takes to it."""
         age_ms = self.header["age_ms"] + int((time.monotonic() - self.arrived_s) * 1000)
         init = self.init if with_init else b""
-        header = {**self.header, "init_bytes": len(init), "age_ms": age_ms, "skipped": self.header["skipped"] + skipped}
+        header = {
+            **self.header, "init_bytes": len(init), "age_ms": age_ms, "sent_ms": now_ms, "skipped": self.header["skipped"] + skipped,
+        }  # fmt: skip
         text = json.dumps(header, separators=(",", ":")).encode()
         return b"".join((len(text).to_bytes(4, "big"), text, init, self.payload))
 
@@ -114,7 +117,7 @@ class Viewer:
             queue.on_the_way -= 1
             self.awake.set()
 
-    def next_bytes(self) -> bytes | None:
+    def next_bytes(self, now_ms: int) -> bytes | None:
         """The next fragment to send, each stream in its turn; it counts as on its way."""
         for name, queue in self.queues.items():
             if queue.waiting and queue.on_the_way < WINDOW:
@@ -122,7 +125,7 @@ class Viewer:
                 self.queues[name] = queue  # to the end of the turn
                 queue.on_the_way += 1
                 fragment = queue.waiting.popleft()
-                data = fragment.to_viewer(fragment.init_number != queue.init_number, queue.skipped)
+                data = fragment.to_viewer(fragment.init_number != queue.init_number, queue.skipped, now_ms)
                 queue.init_number, queue.skipped = fragment.init_number, 0
                 return data
         return None
@@ -142,8 +145,8 @@ class Live:
 
     # -- the box's side
 
-    def take(self, box_id: str, message: wire.Message) -> None:
-        """One fragment of a box. Raises WireError."""
+    def take(self, box_id: str, message: wire.Message, late_ms: int = 0) -> None:
+        """One fragment of a box, so long on its way. Raises WireError."""
         name = message.stream()
         stream = self._streams.get((box_id, name))
         if stream is None:
@@ -153,7 +156,7 @@ class Live:
         is_keyframe = message.body.get("is_keyframe")
         if not isinstance(is_keyframe, bool) or len(message.payload) == init_bytes:
             raise wire.WireError("live.is_keyframe must be true or false, and a fragment must follow")
-        header = {
+        header: dict[str, Any] = {
             "stream": name,
             **{
                 key: message.whole(key, default=0)
@@ -163,6 +166,7 @@ class Live:
             "wall_ms": message.whole("captured_ms", default=0),
             "clock_state": message.whole("clock_state", most=9, default=1 if message.body.get("captured_ms") else 0),
         }
+        header["age_ms"] += late_ms
         if init_bytes:
             init = message.payload[:init_bytes]
             if init != stream.init:
@@ -336,7 +340,7 @@ class Live:
                     return
             while viewer.texts:
                 await websocket.send_text(viewer.texts.popleft())
-            data = viewer.next_bytes()
+            data = viewer.next_bytes(self._now_ms())
             if data is not None:
                 await websocket.send_bytes(data)
                 continue

@@ -26,6 +26,8 @@ STREAMS_MOST = 4  # at the same time, of one box
 WATCH_S_MOST = 120.0  # then the hub must ask again
 QUEUE_LENGTH = 3  # seconds
 HOLD_UP_S = 2.0  # so long a fragment may keep the channel
+BUSY_S = 0.1
+TELLING_BYTES = 64 * 1024
 TRY_AGAIN_S = 15.0  # after a fragment that was too large for the link
 
 
@@ -60,7 +62,8 @@ class Relay:
         self._data_dir, self._clock, self._now_s = data_dir, clock, now_s
         self.watched: dict[str, Watched] = {}
         self._rings: dict[str, Ring] = {}
-        self._bytes_s = float("inf")  # what the channel took last
+        self._bytes_s = float("inf")  # what the channel takes, as its last fragments showed
+        self._sent: deque[tuple[int, float]] = deque(maxlen=16)  # those the channel was busy with: bytes, seconds
         self._slow_s = float("-inf")
 
     def on(self, stream: str, watch_s: float, newest: Fragment | None) -> str:
@@ -131,16 +134,31 @@ class Relay:
         watched.init_of = (position.segment, position.lap)
         skipped, watched.skipped = watched.skipped, 0
         is_known = record.clock_state is not ClockState.UNKNOWN
+        mono_ns = self._clock.mono_ns()
         body = {
-            "stream": stream, "run": record.run, "init_bytes": len(init), "run_ticks": record.run_ticks,
+            "mono_ms": mono_ns // 1_000_000, "stream": stream, "run": record.run, "init_bytes": len(init), "run_ticks": record.run_ticks,
             "duration_ticks": record.duration_ticks, "is_keyframe": record.is_keyframe,
             "captured_ms": record.wall_ns // 1_000_000 if is_known else 0,
-            "age_ms": max(0, (self._clock.mono_ns() - record.mono_ns - record.duration_ns) // 1_000_000), "skipped": skipped,
+            "age_ms": max(0, (mono_ns - record.mono_ns - record.duration_ns) // 1_000_000), "skipped": skipped,
         }  # fmt: skip
         return Message("live", body, init + data)
 
     def sent(self, size_bytes: int, took_s: float) -> None:
-        """How long the channel took for one; what it can do is learned from it."""
-        self._bytes_s = size_bytes / max(took_s, 0.001)
+        """How long the channel took for one; what it can do is learned from it.
+
+        What the kernel took at once says nothing. What is small says little by itself: it may have waited for the rest of a large one.
+        """
+        if took_s < BUSY_S:
+            return
+        now_s = self._now_s()
+        if now_s - self._slow_s > TRY_AGAIN_S:
+            self._sent.clear()
+        self._sent.append((size_bytes, took_s))
+        all_bytes, all_s = 0, 0.0
+        for size, took in reversed(self._sent):
+            all_bytes, all_s = all_bytes + size, all_s + took
+            if all_bytes >= TELLING_BYTES:
+                break
+        self._bytes_s = all_bytes / all_s
         if took_s > HOLD_UP_S:
-            self._slow_s = self._now_s()
+            self._slow_s = now_s

@@ -56,7 +56,7 @@ def test_a_live_fragment_is_taken_or_refused(body, payload):
     live.watch(viewer, ["gate/main"])
     with contextlib.suppress(wire.WireError):
         live.take("ab" * 16, wire.Message("live", {"stream": "gate/main", **body}, payload))
-    viewer.next_bytes()
+    viewer.next_bytes(2_000)
 
 
 @given(HEADER | some.text(max_size=100), some.binary(max_size=50), HEADER)

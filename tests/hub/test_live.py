@@ -16,6 +16,7 @@ from nvr.hub import identity, live
 from nvr.hub.app import create
 from nvr.hub.live import Live, Viewer
 from nvr.hub.settings import HubSettings
+from nvr.hub.transit import Transit
 from tests.hub.simulated import SimulatedBox
 
 BOX = "ab" * 16
@@ -70,10 +71,10 @@ def test_a_viewer_gets_the_init_segment_once_and_again_when_it_changes(room):
     viewer = watching(room)
     room.take(BOX, fragment(b"one", init=INIT))
     room.take(BOX, fragment(b"two", keyframe=False))
-    assert [parts(viewer.next_bytes())[1] for _ in range(2)] == [INIT + b"one", b"two"]
+    assert [parts(viewer.next_bytes(2_000))[1] for _ in range(2)] == [INIT + b"one", b"two"]
     viewer.got("gate/main"), viewer.got("gate/main")
     room.take(BOX, fragment(b"three", init=OTHER_INIT, run=2))
-    header, payload = parts(viewer.next_bytes())
+    header, payload = parts(viewer.next_bytes(2_000))
     assert (header["init_bytes"], payload) == (len(OTHER_INIT), OTHER_INIT + b"three")
 
 
@@ -83,21 +84,21 @@ def test_who_comes_later_begins_at_the_last_keyframe(room):
     room.take(BOX, fragment(b"key"))
     room.take(BOX, fragment(b"next", keyframe=False))
     later = watching(room)
-    assert [parts(later.next_bytes())[1] for _ in range(2)] == [INIT + b"key", b"next"]
+    assert [parts(later.next_bytes(2_000))[1] for _ in range(2)] == [INIT + b"key", b"next"]
 
 
 def test_a_slow_viewer_loses_whole_fragments_up_to_a_keyframe_and_is_told(room):
     slow, quick = watching(room), watching(room)
     room.take(BOX, fragment(b"0", init=INIT))
-    got = [parts(quick.next_bytes())[1]]
+    got = [parts(quick.next_bytes(2_000))[1]]
     quick.got("gate/main")
     for number in range(1, 40):
         room.take(BOX, fragment(str(number).encode(), keyframe=number % 10 == 0))
-        got.append(parts(quick.next_bytes())[1])
+        got.append(parts(quick.next_bytes(2_000))[1])
         quick.got("gate/main")
     assert got == [INIT + b"0", *(str(number).encode() for number in range(1, 40))]
     assert len(slow.queues["gate/main"].waiting) <= live.QUEUE_MOST
-    header, payload = parts(slow.next_bytes())
+    header, payload = parts(slow.next_bytes(2_000))
     assert header["is_keyframe"] and payload.startswith(INIT) and header["skipped"] > 0
 
 
@@ -106,7 +107,7 @@ def test_a_viewer_that_confirms_nothing_gets_no_more_than_its_window(room):
     for number in range(6):
         room.take(BOX, fragment(str(number).encode(), init=INIT))
     sent = 0
-    while viewer.next_bytes() is not None:
+    while viewer.next_bytes(2_000) is not None:
         sent += 1
     assert sent <= live.WINDOW
 
@@ -119,7 +120,7 @@ def test_what_nobody_watches_is_not_kept(room):
 def test_nothing_goes_out_before_an_init_segment(room):
     viewer = watching(room)
     room.take(BOX, fragment(b"x"))
-    assert viewer.next_bytes() is None
+    assert viewer.next_bytes(2_000) is None
 
 
 @pytest.mark.parametrize(
@@ -187,3 +188,24 @@ def test_without_leave_nobody_watches(hub, box):
     box.join()
     with pytest.raises(InvalidStatus):
         connect(f"{hub.url.replace('http', 'ws')}/live/{box.id}?stream=entrance/main", open_timeout=60, legacy=True)
+
+
+def test_what_was_long_on_its_way_to_the_hub_is_as_much_older_and_says_when_it_left(room):
+    viewer = watching(room)
+    room.take(BOX, fragment(init=INIT), late_ms=2_800)
+    header, _ = parts(viewer.next_bytes(7_000))
+    assert 2_900 <= header["age_ms"] < 3_900
+    assert header["sent_ms"] == 7_000
+
+
+def test_a_message_is_late_by_what_it_took_longer_than_the_fastest():
+    transit = Transit()
+    box_ms = 5_000_000  # its clock began long before ours
+    assert transit.late_ms(box_ms, 10.0) == 0
+    assert transit.late_ms(box_ms + 1_000, 13.8) == 2_800
+    assert transit.late_ms(box_ms + 4_000, 13.9) == 0  # faster than all before: now that one counts
+    assert transit.late_ms(box_ms + 5_000, 15.0) == 100
+    for seconds in range(10, 1_200, 10):  # its clock is 100 ppm slower; nobody takes that for a slow link
+        sent_ms = round(box_ms + 4_000 + seconds * 1000 * 0.9999)
+        assert transit.late_ms(sent_ms, 13.9 + seconds) <= 62
+    assert transit.late_ms(0, 2_000.0) == 120_000  # one that lies

@@ -144,6 +144,25 @@ def test_a_fragment_the_link_is_too_slow_for_is_left_out_so_that_heartbeats_are_
     assert relay.next() is not None, "and after a while it is tried again"
 
 
+def test_a_small_fragment_that_waited_behind_a_large_one_is_not_what_is_too_large(tmp_path):
+    """A page fell to the small stream and saw one second of it, then nothing for fifteen: the first small fragment had
+    stood four seconds behind the rest of a large one, and the link was taken for one of 3 kB/s."""
+    now = Now()
+    relay = Relay(tmp_path, None, now)  # type: ignore[arg-type]
+    relay.watched["gate/main"] = Watched(1e9)
+    for _ in range(3):
+        relay.sent(125_000, 0.0)  # on the wide link: the kernel took them at once
+    relay.sent(125_000, 3.1)
+    relay.take(fragment(1, 125_000))
+    assert relay.next() is None, "what went well before does not hide that it is narrow now"
+    now.s += 4
+    relay.sent(12_500, 4.0)
+    relay.take(fragment(2, 12_500))
+    assert relay.next() is not None
+    relay.take(fragment(3, 125_000))
+    assert relay.next() is None, "the large one is too large still"
+
+
 def test_live_ends_when_nobody_asks_again(tmp_path):
     now = Now()
     relay = Relay(tmp_path, None, now)  # type: ignore[arg-type]

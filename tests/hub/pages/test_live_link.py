@@ -159,7 +159,7 @@ def test_live_falls_with_its_link_and_comes_back_up(page):
     assert sorted(ages_s)[len(ages_s) // 2] <= 3.0 + LOADED_S / 2
 
     page.narrow(NARROW_KBIT_S)  # of 1 Mbit/s it carries a third, of the small stream all
-    page.shows("gate/small", "350 kbit/s: the small stream", 30 + LOADED_S)
+    page.shows("gate/small", "350 kbit/s: the small stream", 12 + LOADED_S)
     assert "Gambar kecil" in browser.run("document.querySelector('.viewer').innerText")
     ages_s = page.ages_s(8)
     print(f"age on 350 kbit/s: {min(ages_s):.1f} to {max(ages_s):.1f} s")

@@ -2,7 +2,7 @@
 // The messages are those of the box's own page (nvr/web/live.py), header and fragment.
 
 import { LivePlayer, canPlay } from "../../../web/page/player.js";
-import { now } from "./time";
+import { hubNow, now } from "./time";
 
 export { canPlay };
 
@@ -10,10 +10,12 @@ interface LiveHeader {
   stream: string;
   init_bytes: number;
   duration_ticks: number;
-  age_ms: number;
+  age_ms: number; // when it left the hub
+  sent_ms?: number; // the hub's clock then
   skipped: number;
 }
 
+const WAY_MOST_MS = 120_000;
 const STALL_MS = 8_000;
 const RETRY_MS = [500, 2000, 5000];
 const decoder = new TextDecoder();
@@ -67,6 +69,9 @@ export class Live {
     const header = JSON.parse(decoder.decode(new Uint8Array(data, 4, headerBytes))) as LiveHeader;
     const at = 4 + headerBytes;
     const init = header.init_bytes ? new Uint8Array(data, at, header.init_bytes) : null;
+    // What is long on its way to this browser is as much older; an old hub does not say, and a clock that somebody set says nothing.
+    const wayMs = header.sent_ms ? hubNow() - header.sent_ms : 0;
+    if (wayMs > 0 && wayMs < WAY_MOST_MS) header.age_ms += wayMs;
     this.tries = 0;
     this.skipped += header.skipped || 0;
     this.player.take(header, init, new Uint8Array(data, at + header.init_bytes));
