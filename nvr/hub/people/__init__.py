@@ -5,7 +5,7 @@ api_*.py   routes, one file a group    answers.py  what they take and give      
 tile.py board.py current.py            how cameras and places stand now           sealed.py    secrets that must be read back
 alerts.py alerting.py                  what becomes an alert, and its way to done
 opening.py hours.py reports.py         opening hours kept, waiting, traffic
-quiet.py words.py outgoing.py notify.py webhooks.py signing.py mqtt.py            what leaves the hub
+quiet.py words.py outgoing.py notify.py webhooks.py signing.py mqtt.py dialling.py    what leaves the hub
 rollouts.py rolling.py                                                            updates of boxes, by groups
 retention.py deleting.py               what is deleted when, and what is held     worker.py    what one process does for all
 """
@@ -33,10 +33,13 @@ def install(app: FastAPI, hub: Hub) -> None:
     from nvr.hub.people.sealed import Seal
 
     told = hub.settings.people
-    if unknown := sorted(set(told) - {"mqtt", "tiles"}):
+    if unknown := sorted(set(told) - {"mqtt", "tiles", "may_call_itself"}):
         raise PeopleSettingsFaulty(
-            f"hub.yaml: people.{unknown[0]}: no such key; there are mqtt, tiles", hint="docs/hub.md has them."
+            f"hub.yaml: people.{unknown[0]}: no such key; there are mqtt, tiles, may_call_itself",
+            hint="docs/hub.md has them.",
         )
+    if not isinstance(told.get("may_call_itself", False), bool):
+        raise PeopleSettingsFaulty("hub.yaml: people.may_call_itself must be true or false", hint="docs/hub.md has it.")
     tiles = told.get("tiles")
     if tiles is not None and not (
         isinstance(tiles, dict)

@@ -11,9 +11,9 @@ from fastapi import APIRouter, Depends, Path
 from sqlalchemy import Connection, delete, insert, select, update
 
 from nvr.hub import tables as core
-from nvr.hub.people import answers, answers_admin, guard, notify, outgoing, roles, tables
+from nvr.hub.people import answers, answers_admin, dialling, guard, notify, outgoing, roles, tables
 from nvr.hub.people.guard import Asked, Needs, Refused
-from nvr.hub.people.webhooks import deliver, is_refused, note_result
+from nvr.hub.people.webhooks import deliver, note_result
 
 router = APIRouter()
 
@@ -41,7 +41,7 @@ def webhooks(asked: Administrator) -> Any:
 @router.post("/webhooks", status_code=201, response_model=answers_admin.WebhookMade, tags=["webhooks"])
 def make_webhook(body: answers_admin.WebhookNew, asked: Administrator) -> Any:
     """The secret with which each delivery is signed is shown once."""
-    check_url(body.url)
+    check_url(body.url, dialling.may_call_itself(asked.hub.settings))
     secret = secrets.token_urlsafe(32)
     with asked.hub.store.writing() as connection:
         inserted = connection.execute(
@@ -55,8 +55,8 @@ def make_webhook(body: answers_admin.WebhookNew, asked: Administrator) -> Any:
     return {"id": number, "secret": secret}
 
 
-def check_url(url: str) -> None:
-    """Refuses what no receiver has and an attacker wants: addresses of this very link, such as a cloud's metadata, and multicast."""
+def check_url(url: str, may_call_itself: bool) -> None:
+    """Refuses what no receiver has and an attacker wants: the hub itself, addresses of this very link, such as a cloud's metadata, and multicast."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname or "", parts.port
@@ -67,9 +67,9 @@ def check_url(url: str) -> None:
     try:
         ip = ipaddress.ip_address(host)
     except ValueError:
-        return  # a name: webhooks.py looks at what it leads to, each time
-    if is_refused(ip):
-        raise Refused(422, "url", f"{host} is no address of a receiver", hint="Write https://host/path.")
+        return  # a name: dialling.py looks at what it leads to, each time
+    if why := dialling.why_refused(ip, may_call_itself):
+        raise Refused(422, "url", f"{host} {why}", hint="Write https://host/path.")
 
 
 @router.patch("/webhooks/{hook_id}", status_code=204, tags=["webhooks"])
@@ -93,7 +93,8 @@ def try_webhook(hook_id: HookId, asked: Administrator) -> None:
         if row is None:
             raise guard.not_found("webhook")
         letter = outgoing.test(connection, asked.tenant_id, hook_id, asked.person.name, asked.now_ms)
-    trouble = deliver(row.url, asked.seal.open(row.secret, "webhook"), letter, asked.now_ms)
+    may_call_itself = dialling.may_call_itself(asked.hub.settings)
+    trouble = deliver(row.url, asked.seal.open(row.secret, "webhook"), letter, asked.now_ms, may_call_itself)
     with asked.hub.store.writing() as connection:
         if trouble:
             outgoing.drop(connection, letter)
@@ -207,7 +208,11 @@ def try_notification(hook_id: HookId, asked: Administrator) -> None:
         raise guard.not_found("notification")
     city = asked.hub.settings.city.title
     text = "Pesan percobaan." if row.language == "id" else "This is a test message."
-    trouble = notify.send(asked.seal.open(row.address, "notification"), f"{city}: nvr", text)
+    address, may_call_itself = (
+        asked.seal.open(row.address, "notification"),
+        dialling.may_call_itself(asked.hub.settings),
+    )
+    trouble = notify.send(address, f"{city}: nvr", text, may_call_itself)
     with asked.hub.store.writing() as connection:
         asked.log(connection, "notification tried", f"notification {hook_id}", trouble=trouble)
     if trouble:

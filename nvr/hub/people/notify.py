@@ -12,7 +12,7 @@ from sqlalchemy import Connection, select
 
 from nvr.hub import tables as core
 from nvr.hub.parts import Hub
-from nvr.hub.people import current, outgoing, quiet, tables, words
+from nvr.hub.people import current, dialling, outgoing, quiet, tables, words
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def service_of(address: str) -> str:
     return str(plugin.service_name)[:40] if plugin is not None else ""
 
 
-def send(address: str, title: str, text: str) -> str:
+def send(address: str, title: str, text: str, may_call_itself: bool) -> str:
     """Why a message was not taken; "" when it was. Blocks for as long as the service takes; never raises."""
     asset = apprise.AppriseAsset(app_id="nvr", app_desc="nvr", app_url="", async_mode=False)
     sender = apprise.Apprise(asset=asset)
@@ -38,13 +38,18 @@ def send(address: str, title: str, text: str) -> str:
         return "the address is not one that Apprise knows"
     try:
         # The log of Apprise names addresses, which hold keys: only its own words of failure are told, cut short.
-        with apprise.LogCapture(level=apprise.logging.WARNING) as output:
+        with (
+            dialling.watched(may_call_itself) as watch,
+            apprise.LogCapture(level=apprise.logging.WARNING) as output,
+        ):
             is_sent = sender.notify(title=title, body=text, body_format=apprise.NotifyFormat.TEXT)
             said = output.getvalue().strip().splitlines()
     except Exception as error:  # a hundred services by as many authors
         return type(error).__name__
     if is_sent:
         return ""
+    if watch.refused:
+        return _without(watch.refused[0], address)[:_TROUBLE_MOST]
     return _without(said[-1].rpartition(" - ")[2], address)[:_TROUBLE_MOST] if said else "the service did not take it"
 
 
@@ -128,7 +133,7 @@ def send_waiting(hub: Hub, seal: Any, now_ms: int) -> int:
             title, text = compose(
                 connection, batch, target.tenant_id, zone, hub.settings.city.title, hub.settings.url, target.language
             )
-        trouble = send(seal.open(target.address, "notification"), title, text)
+        trouble = send(seal.open(target.address, "notification"), title, text, dialling.may_call_itself(hub.settings))
         with hub.store.writing() as connection:
             if trouble:
                 log.warning("notification %d (%s): %s", target_id, target.service, trouble)

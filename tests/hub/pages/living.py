@@ -36,6 +36,7 @@ class Living:
         furnish.settings_file(folder / "hub", city, "127.0.0.1:0")
         with open(folder / "hub" / "hub.yaml", "a") as file:
             file.write("url: https://hub.example.org\n")  # where boxes would fetch an update
+            file.write("people: {may_call_itself: true}\n")  # receivers of tests are here
         furnished = furnish.furnish(folder / "hub", city, [box.name for box in city.boxes])
         self.passwords, self._codes = furnished.passwords, furnished.codes
         self.hub = HubProcess(folder / "hub")

@@ -17,6 +17,6 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
         store = database.Store(address)
         database.migrate(store, tmp_path)
         store.close()
-    world = World(tmp_path / "hub", address)
+    world = World(tmp_path / "hub", address, may_call_itself=True)  # receivers of tests are here
     yield world
     world.close()

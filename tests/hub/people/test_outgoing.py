@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import select
 
-from nvr.hub.people import api_hooks, notify, outgoing, quiet, roles, signing, tables, webhooks, words
+from nvr.hub.people import dialling, notify, outgoing, quiet, roles, signing, tables, webhooks, words
 from nvr.hub.people.quiet import QuietHours, Waiting
 from tests.hub.people.receiver import Receiver
+from tests.hub.people.world import World
 
 ZONE = ZoneInfo("Asia/Jayapura")
 NIGHT_MS = 1_795_615_200_000  # 2026-11-25 23:00 there
@@ -107,7 +111,99 @@ def test_every_alert_is_told_in_both_languages():
 def test_a_webhook_cannot_be_pointed_at_addresses_of_the_link_itself(world, url, is_taken):
     answer = world.as_role(roles.ADMINISTRATOR).post("/api/v1/webhooks", json={"title": "t", "url": url})
     assert answer.status_code == (201 if is_taken else 422)
-    assert api_hooks.is_refused(ipaddress.ip_address("169.254.169.254"))
+
+
+# -- where the hub calls -----------------------------------------------------------------------------------------------
+
+
+def own_address() -> str:
+    """Of this machine on its network; nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            pytest.skip("this machine has no network")
+        return str(probe.getsockname()[0])
+
+
+@pytest.mark.parametrize("may", [False, True])
+@pytest.mark.parametrize("ip", ["127.0.0.1", "127.8.9.1", "::1", "::ffff:127.0.0.1", "own"])
+def test_the_hub_calls_itself_only_where_its_settings_say_so(ip, may):
+    why = dialling.why_refused(ipaddress.ip_address(own_address() if ip == "own" else ip), may)
+    assert ("the hub itself" in why) is not may
+
+
+@pytest.mark.parametrize("may", [False, True])
+def test_nobody_may_call_what_belongs_to_the_link(may):
+    for ip in ("169.254.169.254", "fe80::1", "::ffff:169.254.169.254", "0.0.0.0", "::", "224.0.0.1", "ff02::1"):
+        assert "none of a receiver" in dialling.why_refused(ipaddress.ip_address(ip), may)
+    for ip in ("192.0.2.1", "10.255.255.1", "2001:db8::1"):
+        assert dialling.why_refused(ipaddress.ip_address(ip), may) == ""
+
+
+@pytest.fixture
+def careful(tmp_path: Path) -> Iterator[World]:
+    """A hub as it is by default."""
+    world = World(tmp_path / "careful")
+    yield world
+    world.close()
+
+
+def taken_by(careful, kind: str, url: str) -> tuple[int, str]:
+    """What a test message to `url` comes to, as an administrator sees it."""
+    client = careful.as_role(roles.ADMINISTRATOR)
+    key = "url" if kind == "webhooks" else "address"
+    made = client.post(f"/api/v1/{kind}", json={"title": "t", key: url})
+    if made.status_code != 201:
+        return made.status_code, made.text
+    tried = client.post(f"/api/v1/{kind}/{made.json()['id']}/try")
+    return tried.status_code, tried.text
+
+
+def test_a_name_that_leads_to_the_hub_itself_is_not_dialled(careful, receiver, monkeypatch):
+    for host in ("127.0.0.1", "localhost", "2130706433", "0x7f.1"):  # as inet_aton reads it
+        status, text = taken_by(careful, "webhooks", f"http://{host}:{receiver.port}/")
+        assert status in (422, 502) and "hub itself" in text, (host, text)
+        status, text = taken_by(careful, "notifications", f"json://{host}:{receiver.port}/")
+        assert (status == 502 and "hub itself" in text) or "no address that Apprise knows" in text, (host, text)
+    status, text = taken_by(
+        careful, "notifications", f"mailto://ani:pw@example.org?smtp=localhost&port={receiver.port}&mode=insecure"
+    )
+    assert status == 502 and "hub itself" in text
+    told = dialling._look_up
+    monkeypatch.setattr(dialling, "_look_up", lambda host, *rest, **more: told("127.0.0.1", *rest, **more))
+    status, text = taken_by(careful, "webhooks", f"http://hooks.example.org:{receiver.port}/")
+    assert status == 502 and "hooks.example.org leads to the hub itself" in text
+    assert receiver.taken == []
+
+
+def test_a_redirect_to_the_hub_itself_is_not_followed(careful, receiver, monkeypatch):
+    """Apprise follows redirects. The first step is to another machine here by name only: there is no second one."""
+    asked: list[str] = []
+    told = dialling.why_refused
+
+    def by_turns(ip, may_call_itself):
+        asked.append(str(ip))
+        return "" if len(asked) == 1 else told(ip, may_call_itself)
+
+    monkeypatch.setattr(dialling, "why_refused", by_turns)
+    receiver.answers = [307, 307]
+    assert taken_by(careful, "notifications", f"json://127.0.0.1:{receiver.port}/")[0] == 502
+    assert receiver.taken == []
+    assert len(receiver.answers) == 1, "it was asked once, and never at the address it named"
+
+
+def test_what_others_look_up_meanwhile_is_not_watched():
+    with dialling.watched(False):
+        assert in_thread(lambda: socket.getaddrinfo("127.0.0.1", 80))
+        with pytest.raises(socket.gaierror, match="hub itself"):
+            socket.getaddrinfo("127.0.0.1", 80)
+    assert socket.getaddrinfo("127.0.0.1", 80)
+
+
+def in_thread(work):
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(work).result(10)
 
 
 # -- webhooks, to a real server --------------------------------------------------------------------------------------
@@ -336,7 +432,7 @@ def test_the_address_of_a_service_is_neither_stored_in_clear_nor_shown_nor_logge
 )
 def test_what_runs_on_this_machine_or_is_no_address_is_refused(address):
     assert notify.service_of(address) == ""
-    assert notify.send(address, "t", "b") != ""
+    assert notify.send(address, "t", "b", False) != ""
 
 
 def test_a_webhook_is_tried_at_once_and_what_the_receiver_said_last_is_kept(world, receiver):
