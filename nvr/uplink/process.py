@@ -21,14 +21,14 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 from nvr import __version__, installed, priority, systemd, wire
 from nvr.clock import Clock, SystemClock, boot_id, offer_reading
 from nvr.errors import NvrError
 from nvr.events import EventsUnreadable
 from nvr.evidence import Identity
-from nvr.media import ClockState, FragmentRecord
+from nvr.media import ClockState
 from nvr.site_settings import Site
 from nvr.uplink import health, heartbeat, ladder
 from nvr.uplink.budget import Budget
@@ -41,15 +41,13 @@ from nvr.uplink.feed import TAKE_MOST, Feed
 from nvr.uplink.frozen import Frozen
 from nvr.uplink.hearing import Heard
 from nvr.uplink.link import ASK_TIME_S, HubFailed, Link, NotWelcome
+from nvr.uplink.newest import Newest
 from nvr.uplink.outbox import Outbox, OutboxFailed
 from nvr.uplink.relay import Relay
 from nvr.uplink.sending import LANES, Sending
 from nvr.uplink.standing import Standing
 from nvr.uplink.upload import back_off_s
 from nvr.wire import Message
-
-if TYPE_CHECKING:
-    from nvr.uplink.stills import Stills
 
 log = logging.getLogger(__name__)
 
@@ -86,16 +84,20 @@ class Uplink:
         self.cutter = Cutter(site, data_dir, self.outbox, self.identity, self.clock, self.boot_id)
         self.enrolment = Enrolment(data_dir / "outbox" / "enrolled", self.hub.url, self.link.box_id)
         self.standing = Standing()
-        self.frozen = Frozen(data_dir, tuple(camera.name for camera in site.cameras), self._newest_keyframe)
         self.feed = Feed(self.hub, data_dir, self.outbox, self.heard, self.identity, self.clock)
         self.control = Control(
             self.link, self.budget, self.relay, hello=self._hello, next_events=self._next_events, acknowledged=self._acknowledged,
             refused=self._refused, welcomed=self._welcomed, command=self._command,
         )  # fmt: skip
+        self.newest = Newest(
+            site.cameras, data_dir, self.hub.still_s, heard=self.heard, link=self.link, control=self.control, standing=self.standing,
+            identity=self.identity, clock=self.clock,
+        )  # fmt: skip
+        self.frozen = Frozen(data_dir, tuple(camera.name for camera in site.cameras), self.newest.keyframe)
         self.bundles = Bundles(self.link, data_dir, lambda: self.budget.cap_kbit_s, site.box)
         self.commands = Commands(
             site, data_dir, self.outbox, self.relay, self.heard, self.clock, bundles=self.bundles, reply=self.control.reply,
-            want_still=self._want_still, now_ns=self.link.now_ns,
+            want_still=self.newest.want, now_ns=self.link.now_ns,
         )  # fmt: skip
         self.sending = Sending(
             site, self.link, self.budget, self.outbox, self.cutter, self.control, self.standing, take_back=self.commands.take_back,
@@ -105,11 +107,7 @@ class Uplink:
         self._to_forget: frozenset[str] = frozenset()  # acknowledged, and still in the outbox
         # Of its own: those that everybody shares may all wait for a sync at once.
         self._asking = ThreadPoolExecutor(1, "events")
-        self._heartbeat_s, self._still_s = wire.HEARTBEAT_S, self.hub.still_s
-        self._still_wanted: set[str] = set()
-        self._stills: Stills | None = None
-        self._stills_trouble = ""
-        self._still_of: dict[str, tuple[int, int]] = {}  # camera -> run and sequence of its last still
+        self._heartbeat_s = wire.HEARTBEAT_S
         self._ledger: dict[str, Any] = {}
         self._depth: dict[str, Any] = {}
         self._offered_s = float("-inf")
@@ -123,7 +121,7 @@ class Uplink:
             log.info("%d unfinished clips removed", swept)
         lanes = [partial(self.sending.send, number) for number in range(len(LANES))]
         works: list[Callable[[], Awaitable[None]]] = [
-            self.heard.run, self._stay_connected, self._take_events, self._beat, self._make_stills, self.sending.cut, self.sending.hold,
+            self.heard.run, self._stay_connected, self._take_events, self._beat, self.newest.run, self.sending.cut, self.sending.hold,
             self._forget_acknowledged, self._settle, systemd.signs_of_life, self._tell_status, self._look_slowly, self._look_for_frozen, self.bundles.run, *lanes,
         ]  # fmt: skip
         try:
@@ -138,7 +136,7 @@ class Uplink:
 
     async def _kept_running(self, work: Callable[[], Awaitable[None]]) -> None:
         """One part that fails does not take the others with it; the disk may be away for a while."""
-        name = getattr(work, "__name__", "a lane").strip("_")
+        name = getattr(work, "__qualname__", "a lane")
         while True:
             try:
                 await work()
@@ -207,7 +205,7 @@ class Uplink:
         if isinstance(beat_s, int | float) and 1 <= beat_s <= 60:
             self._heartbeat_s = float(beat_s)
         if isinstance(still_s, int | float) and 1 <= still_s <= 3600:
-            self._still_s = max(float(still_s), self.hub.still_s)
+            self.newest.set_still_s(float(still_s))
         cap = message.body.get("cap_kbit_s")
         caps = [
             each
@@ -333,8 +331,8 @@ class Uplink:
 
     def _shed(self, detect: dict[str, Any]) -> list[str]:
         shed = list(self.standing.ladder.shed)
-        if self._stills_trouble and "stills" not in shed:
-            shed.append(f"stills: {self._stills_trouble}")
+        if self.newest.trouble and "stills" not in shed:
+            shed.append(f"stills: {self.newest.trouble}")
         behind = [
             name for name, each in (detect.get("cameras") or {}).items() if isinstance(each, dict) and each.get("shed")
         ]
@@ -352,75 +350,15 @@ class Uplink:
             self.control.allows_stills = self.standing.ladder.level < ladder.STILLS
             self.control.allows_live = self.standing.ladder.level < ladder.LIVE
 
-    # -- stills and live
+    # -- live
 
     def _take_fragment(self, fragment: Any) -> None:
         if self.relay.watched:
             self.relay.take(fragment)
             self.control.wake()
 
-    def _want_still(self, camera: str) -> None:
-        self._still_wanted.add(camera)
-
-    async def _make_stills(self) -> None:
-        try:
-            from nvr.uplink import stills
-        except ImportError as error:
-            self._stills_trouble = f"the package {error.name} is not installed"
-            log.warning("no stills: %s", self._stills_trouble)
-            await asyncio.Event().wait()
-            return
-        self._stills = stills.Stills(self.data_dir, self.site.cameras)
-        due = {camera.name: time.monotonic() for camera in self.site.cameras}
-        while True:
-            await asyncio.sleep(0.5)
-            now_s = time.monotonic()
-            if not self.control.is_connected or self.standing.ladder.level >= ladder.STILLS:
-                continue
-            for camera in list(due):
-                if now_s < due[camera] and camera not in self._still_wanted:
-                    continue
-                fragment = self._newest_keyframe(camera)
-                if fragment is None or self._still_of.get(camera) == (fragment[1].run, fragment[1].sequence):
-                    continue  # an old picture is not sent again: the wall shows its age
-                due[camera] = now_s + self._still_s
-                self._still_wanted.discard(camera)
-                self._still_of[camera] = (fragment[1].run, fragment[1].sequence)
-                try:
-                    made = await asyncio.to_thread(self._stills.make, *fragment)
-                except stills.NoStill as error:
-                    log.debug("%s", error)
-                    continue
-                self.control.still(stills.message(made, self.identity, *self._captured(made)))
-
-    def _newest_keyframe(self, camera: str) -> Any:
-        """Of the small stream where it is recorded and alive, else of the main one."""
-        found = [self.heard.keyframes.get(f"{camera}/{kind}") for kind in ("small", "main")]
-        now_ns = self.clock.mono_ns()
-        alive = [each for each in found if each is not None and now_ns - each[1].mono_ns < 60_000_000_000]
-        return alive[0] if alive else None
-
     async def _look_for_frozen(self) -> None:
-        await self.frozen.run(self._taken_ms, self._beat_now.set)
-
-    def _taken_ms(self, record: FragmentRecord) -> int:
-        """By the hub's time where it is known: that is who reads it."""
-        now_ns = self.link.now_ns()
-        taken_ns = record.wall_ns if now_ns is None else now_ns - (self.clock.mono_ns() - record.mono_ns)
-        return taken_ns // 1_000_000
-
-    def _captured(self, made: Any) -> tuple[int, str, int]:
-        """(wall time, clock state, error): the recorder's, or the hub's own where the box does not know the time."""
-        record = made.record
-        if record.clock_state is ClockState.SYNCED:
-            return made.captured_ns, "synced", record.clock_error_ns
-        hub_ns = self.link.now_ns()
-        if self.link.time is not None and hub_ns is not None:
-            ago_ns = self.clock.mono_ns() - record.mono_ns - (made.captured_ns - record.wall_ns)
-            return hub_ns - ago_ns, record.clock_state.name.lower(), self.link.time.error_ns
-        if record.clock_state is ClockState.UNKNOWN:
-            return 0, "unknown", 0
-        return made.captured_ns, "plausible", record.clock_error_ns
+        await self.frozen.run(self.newest.taken_ms, self._beat_now.set)
 
     # -- housekeeping
 
