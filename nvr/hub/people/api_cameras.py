@@ -144,7 +144,7 @@ def _counted(connection: Connection, camera: Any) -> list[Any]:
 
 def _counts(connection: Connection, camera: Any, from_ms: int, to_ms: int) -> list[Count]:
     """What the box counted of this camera and span, oldest first."""
-    found = [count_of(row.more, row.answered_ms) for row in _counted(connection, camera) if row.ok]
+    found = [count_of(row.more, row.args["from_ms"], row.answered_ms) for row in _counted(connection, camera) if row.ok]
     return [each for each in reversed(found) if each and each.from_ms < to_ms and each.to_ms > from_ms]
 
 

@@ -30,14 +30,15 @@ class Minute:
 class Count:
     """A stretch of one camera as its box counted it; what is no gap was recorded."""
 
+    asked_ms: int  # the begin that it was asked for: nothing was ever recorded between this and `from_ms`
     from_ms: int
     to_ms: int
     at_ms: int  # when it said so
     gaps: tuple[tuple[int, int, str], ...]  # from, to, cause; in order, apart from each other
 
 
-def count_of(told: object, at_ms: int) -> Count | None:
-    """What a box answered; None for what is none, because a box may say anything."""
+def count_of(told: object, asked_ms: int, at_ms: int) -> Count | None:
+    """What a box answered to who asked from `asked_ms` on; None for what is none, because a box may say anything."""
     if not isinstance(told, dict):
         return None
     from_ms, to_ms, gaps = told.get("from_ms"), told.get("to_ms"), told.get("gaps")
@@ -53,7 +54,7 @@ def count_of(told: object, at_ms: int) -> Count | None:
         found.append(
             (gap[0], gap[1], gap[2] if isinstance(gap[2], str) and gap[2] in _CAUSES else Cause.NOT_KNOWN.value)
         )
-    return Count(from_ms, to_ms, at_ms, tuple(found)) if from_ms < to_ms else None
+    return Count(min(asked_ms, from_ms), from_ms, to_ms, at_ms, tuple(found)) if from_ms < to_ms else None
 
 
 def _is_ms(value: object) -> TypeGuard[int]:
@@ -90,13 +91,14 @@ def _laid_over(spans: Sequence[Span], count: Count) -> list[Span]:
     """`spans`, but between the ends of `count` what that says."""
     if not spans:
         return []
-    from_ms, to_ms = max(count.from_ms, spans[0]["from_ms"]), min(count.to_ms, spans[-1]["to_ms"])
+    from_ms, to_ms = max(count.asked_ms, spans[0]["from_ms"]), min(count.to_ms, spans[-1]["to_ms"])
     if from_ms >= to_ms:
         return list(spans)
     found: list[Span] = []
     for each in spans:
         _add(found, each["from_ms"], min(each["to_ms"], from_ms), each["what"], each["cause"])
-    at_ms = from_ms
+    at_ms = min(max(count.from_ms, from_ms), to_ms)
+    _add(found, from_ms, at_ms, "unknown", "not heard")
     for gap_from_ms, gap_to_ms, cause in count.gaps:
         gap_from_ms, gap_to_ms = max(gap_from_ms, from_ms), min(gap_to_ms, to_ms)
         if gap_from_ms < gap_to_ms:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from nvr.hub.pages import serve
+from nvr.uplink import ladder
 from tools import pages
 
 FIRST_LOAD_BYTES = 200_000  # of the wall, compressed; what issue 4 allows
@@ -102,6 +103,10 @@ def test_every_word_is_said_somewhere():
     """Those with a prefix are said by keys of the hub."""
     said = "".join(path.read_text("utf-8") for path in (PAGES / "src").rglob("*.ts*") if path.stem not in ("id", "en"))
     assert [key for key in words("id") if key.isalnum() and not re.search(rf"[\"'`]{key}[\"'`]", said)] == []
+
+
+def test_what_a_box_gives_up_for_recording_has_words():
+    assert {f"shed.{each}" for each in ladder.STEPS} <= words("id").keys()
 
 
 def test_both_languages_say_everything_with_the_same_blanks():

@@ -212,8 +212,10 @@ def told_count(from_ms: int, to_ms: int, *gaps: tuple[int, int, str]) -> dict[st
 
 def test_where_the_box_counted_the_timeline_is_to_the_second_and_the_newest_count_holds():
     minutes = [Minute(10, True, ""), Minute(11, True, ""), Minute(12, False, "network")]
-    older = count_of(told_count(600_000, 700_000, (610_000, 611_500, "network")), 1)
-    newer = count_of(told_count(640_000, 730_000, (650_000, 653_000, "camera"), (725_000, 730_000, "disk slow")), 2)
+    older = count_of(told_count(600_000, 700_000, (610_000, 611_500, "network")), 600_000, 1)
+    newer = count_of(
+        told_count(640_000, 730_000, (650_000, 653_000, "camera"), (725_000, 730_000, "disk slow")), 640_000, 2
+    )
     assert older and newer
     assert spans_of(minutes, [older, newer], 600_000, 840_000) == [
         {"from_ms": 600_000, "to_ms": 610_000, "what": "recorded", "cause": ""},
@@ -224,6 +226,13 @@ def test_where_the_box_counted_the_timeline_is_to_the_second_and_the_newest_coun
         {"from_ms": 725_000, "to_ms": 730_000, "what": "missing", "cause": "disk slow"},
         {"from_ms": 730_000, "to_ms": 780_000, "what": "missing", "cause": "network"},
         {"from_ms": 780_000, "to_ms": 840_000, "what": "unknown", "cause": "not heard"},
+    ]
+    first = count_of(
+        told_count(660_000, 700_000), 600_000, 3
+    )  # a new box: nobody misses what was before its first picture
+    assert first and spans_of([Minute(10, False, "box off"), Minute(11, True, "")], [first], 600_000, 720_000) == [
+        {"from_ms": 600_000, "to_ms": 660_000, "what": "unknown", "cause": "not heard"},
+        {"from_ms": 660_000, "to_ms": 720_000, "what": "recorded", "cause": ""},
     ]
     assert spans_of([], [older], 900_000, 960_000) == [
         {"from_ms": 900_000, "to_ms": 960_000, "what": "unknown", "cause": "not heard"}
@@ -239,11 +248,11 @@ def test_where_the_box_counted_the_timeline_is_to_the_second_and_the_newest_coun
     ],
 )  # fmt: skip
 def test_a_count_that_cannot_be_is_none(told):
-    assert count_of(told, 1) is None
+    assert count_of(told, 0, 1) is None
 
 
 def test_a_cause_that_nobody_knows_is_not_shown_as_the_box_wrote_it():
-    count = count_of({"from_ms": 0, "to_ms": 10, "gaps": [[1, 2, "<b>"], [3, 4, {}]]}, 1)
+    count = count_of({"from_ms": 0, "to_ms": 10, "gaps": [[1, 2, "<b>"], [3, 4, {}]]}, 0, 1)
     assert count is not None and [gap[2] for gap in count.gaps] == ["not known", "not known"]
 
 

@@ -53,6 +53,11 @@ function format(name: string, options: Intl.DateTimeFormatOptions): Intl.DateTim
 const colons = (text: string) => text.replaceAll(".", ":");
 
 export const clock = (ms: number) => colons(format("clock", { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" }).format(ms));
+/** The city's zone as people there call it: WIT. Only Indonesian has names for Indonesia's zones; elsewhere it is GMT+9 in every language. */
+export function zoneWords(): string {
+  const made = new Intl.DateTimeFormat("id-ID", { timeZone: zone, timeZoneName: "short" });
+  return made.formatToParts(hubNow()).find((part) => part.type === "timeZoneName")?.value ?? "";
+}
 export const hourMinute = (ms: number) => colons(format("minutes", { hour: "2-digit", minute: "2-digit", hourCycle: "h23" }).format(ms));
 export const dayWords = (ms: number) => format("day", { weekday: "long", day: "numeric", month: "long", year: "numeric" }).format(ms);
 /** With its year where that is another than now. */

@@ -41,6 +41,16 @@ const HOT_C = 75;
 const WORN_PERCENT = 15;
 const FULL_PERCENT = 2;
 
+const LEFT_OUT = "pictures left out of ";
+
+/** What was given up, and of which cameras or why, as nvr/uplink/ladder.py and process.py say it. */
+function shedWords(text: string): string {
+  const [what, ...rest] = text.split(": ");
+  const more = rest.join(": ");
+  const about = more.startsWith(LEFT_OUT) ? t("shedOf", more.slice(LEFT_OUT.length)) : more;
+  return [said("shed", what), about].filter(Boolean).join(": ");
+}
+
 function troubles(box: Box): string[] {
   const heard = box.heartbeat ?? {};
   const found: string[] = [];
@@ -156,7 +166,7 @@ function BoxCard(props: { box: Box; again: () => void }) {
             {outbox.depth && outbox.oldest_ms ? ` · ${t("outboxOldest", howLong(hubNow() - outbox.oldest_ms))}` : ""}
           </Pair>
         )}
-        {heard.shed && heard.shed.length > 0 && <Pair name={t("shed")}>{heard.shed.join(", ")}</Pair>}
+        {heard.shed && heard.shed.length > 0 && <Pair name={t("shed")}>{heard.shed.map(shedWords).join("; ")}</Pair>}
         <Pair name={t("version")}>
           {box.software}
           {box.slot ? ` · ${t("slot")} ${box.slot}` : ""}

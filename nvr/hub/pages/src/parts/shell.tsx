@@ -4,7 +4,7 @@ import type { ComponentChildren } from "preact";
 import { useLocation } from "preact-iso";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ask, forgetAll, heardMs, isMayor, may, session, titled, useAnswer } from "../api";
-import { clock, hourMinute, hubNow, now, second } from "../time";
+import { clock, hourMinute, hubNow, now, second, zoneWords } from "../time";
 import { chooseLanguage, language, t, type Key } from "../words";
 import { Icon, type IconName } from "./icon";
 import { mySections } from "./sections";
@@ -95,7 +95,7 @@ function Contact() {
     <p class={`contact ${gone ? "bad" : ""}`} role="status">
       <i aria-hidden="true" />
       <span class="word">{gone ? t("noContact") : t("connected")}</span>
-      {!gone && <time aria-hidden="true">{clock(hubNow())}</time>}
+      {!gone && <time aria-hidden="true">{clock(hubNow())} {zoneWords()}</time>}
     </p>
   );
 }

@@ -91,7 +91,7 @@ export function Strip(props: { label: string; fromMs: number; nowMs: number; spa
           <line x1={x(chosen)} x2={x(chosen)} y1="0" y2={HEIGHT} stroke="var(--ink)" stroke-width="2" />
         </svg>
         {ticks.map((ms) => (
-          <span key={ms} class="tick" style={{ left: `${Math.max(2, Math.min(98, ((ms - startMs) / lengthMs) * 100))}%` }}>
+          <span key={ms} class={`tick${ms === startMs ? " first" : ms === startMs + lengthMs ? " last" : ""}`} style={{ left: `${((ms - startMs) / lengthMs) * 100}%` }}>
             {hourMinute(ms)}
           </span>
         ))}
