@@ -23,6 +23,9 @@ FETCH_MOST_S = 3600
 TIMELINE_MOST_MS = 8 * 24 * 3_600_000
 EVENTS_MOST = 2000
 WAITING_MOST = 20  # fetches of one box that are not answered: its link is slow, and each is a clip
+COUNTS_MOST = (
+    8  # of one box that are not answered; fewer than WAITING_MOST, so that who looks at days keeps nobody from fetching
+)
 COUNT_AGAIN_MS = 30_000  # until a box that did not answer is asked to count the same again
 
 
@@ -111,7 +114,8 @@ def count(camera_id: CameraId, body: answers_see.Count, asked: Annotated[Asked, 
         for each in before:
             if each.args == args and not each.answered_ms and each.created_ms > asked.now_ms - COUNT_AGAIN_MS:
                 return command_answer(connection, asked, each.id)
-        if sum(1 for each in before if not each.answered_ms) >= WAITING_MOST:
+        waiting = commands.waiting(connection, row.box_id, asked.now_ms)
+        if sum(each.do == "ledger" for each in waiting) >= COUNTS_MOST:
             raise _box_busy()
         same = [each for each in before if each.args == args]
         kept = next((each.id for each in same if each.ok), None)  # until the new one is there

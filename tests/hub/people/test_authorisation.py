@@ -252,3 +252,37 @@ def test_a_token_never_does_more_than_its_owner_may_now(world):
 def test_nobody_gives_a_token_what_they_may_not_do_themselves(world):
     answer = world.as_role(roles.VIEWER).post("/api/v1/tokens", json={"title": "t", "scopes": ["see", "administer"]})
     assert (answer.status_code, answer.json()["permission"]) == (403, "administer")
+
+
+def test_no_route_changes_anything_for_a_page_of_somebody_else(world):
+    """A browser that is logged in here, sent by another site: it has the cookie, not the token of the page, or says where it comes from."""
+    client = world.as_role(roles.ADMINISTRATOR)
+    csrf = client.headers.pop("X-CSRF")
+    for name in KNOWN:
+        if name.startswith("GET") or ROUTES[name].scope == PUBLIC:
+            continue
+        for headers in ({}, {"X-CSRF": csrf[::-1]}, {"X-CSRF": csrf, "Origin": "https://evil.example"}):
+            client.headers.update(headers)
+            answer = ask(client, name, world.own)
+            assert answer.status_code == 403 and answer.json()["key"] in ("csrf", "origin"), (
+                name,
+                headers,
+                answer.text,
+            )
+            for header in headers:
+                del client.headers[header]
+
+
+@pytest.mark.parametrize("trick", ["{id}/", "{id}%2f", "%2e%2e%2f{id}", "{id}%00", " {id}", "0{id}", "+{id}", "{id}.0", "\uff11", "..", "*", "{id}%20or%201=1", "-1", "9" * 30])  # fmt: skip
+def test_an_id_that_is_written_otherwise_leads_nowhere_else(world, trick):
+    client = world.as_role(roles.ADMINISTRATOR, world.own.place_id)
+    for name in KNOWN:
+        method, path = name.split()
+        if "{" not in path or ROUTES[name].scope not in (PLACE, TENANT):
+            continue
+        foreign = world.foreign.address(path).split("/")
+        at = next(number for number, part in enumerate(path.split("/")) if part.startswith("{"))
+        foreign[at] = trick.replace("{id}", foreign[at])
+        answer = client.request(method, "/".join(foreign), json=ROUTES[name].body, params=ROUTES[name].query)
+        assert answer.status_code in (307, 403, 404, 405, 422), (name, foreign, answer.status_code)
+        hides(answer, name, *world.foreign.marks) if answer.status_code != 307 else None

@@ -290,6 +290,10 @@ def test_the_box_counts_for_the_timeline_once_for_each_span(world):
     with world.hub.store.reading() as connection:
         kept = connection.execute(select(table.c.id).where(table.c.do == "ledger")).scalars().all()
     assert len(kept) == 2 and first["id"] not in kept
+    for minute in range(7):
+        assert client.post(f"{camera}/count", json={"from_ms": minute, "to_ms": NOW_MS // 2**30}).status_code == 202
+    assert client.post(f"{camera}/count", json={"from_ms": 9, "to_ms": NOW_MS // 2**30}).status_code == 429
+    assert client.post(f"{camera}/fetch", json=span).status_code == 202
     world.clock.pass_s(3600)
     silent = client.post(f"{camera}/count", json=span)
     assert (silent.status_code, silent.json()["key"]) == (409, "box silent")
