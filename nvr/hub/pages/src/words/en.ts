@@ -377,7 +377,7 @@ export const en: Record<Key, string> = {
   holdReason: "Reason to hold",
   holdReasonHint: "for example: police report number …",
   holds: "Holds",
-  holdsHint: "What is held is deleted neither by age nor by a request, until somebody releases it with a reason.",
+  holdsHint: "What is held is deleted neither by age nor by a request, until somebody releases it with a reason. It keeps what is at the hub: what is only on a box yet must be fetched first, or it is overwritten there.",
   holdsNow: "Held now",
   holdsReleased: "Released",
   holdsTitle: "Footage that is held",

@@ -375,7 +375,7 @@ export const id = {
   holdReason: "Alasan menahan",
   holdReasonHint: "misalnya: laporan polisi nomor …",
   holds: "Penahanan",
-  holdsHint: "Yang ditahan tidak dihapus oleh batas waktu maupun oleh permintaan, sampai seseorang melepasnya dengan alasan.",
+  holdsHint: "Yang ditahan tidak dihapus oleh batas waktu maupun oleh permintaan, sampai seseorang melepasnya dengan alasan. Yang ditahan hanya yang ada di pusat: rekaman yang masih di kotak harus diambil dulu, bila tidak akan tertimpa.",
   holdsNow: "Ditahan sekarang",
   holdsReleased: "Sudah dilepas",
   holdsTitle: "Rekaman yang ditahan",
