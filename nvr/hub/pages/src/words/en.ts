@@ -538,7 +538,7 @@ export const en: Record<Key, string> = {
   openingHint: "Only official opening hours count. Hours that nobody can tell do not count as closed.",
   orMore: "{0} or more",
   outbox: "Outbox",
-  outboxDepth: "{0} things, {1}",
+  outboxDepth: "{0} to send, {1}",
   outboxEmpty: "empty",
   outboxOldest: "oldest {0}",
   over: "Expired",

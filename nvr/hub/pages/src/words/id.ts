@@ -536,7 +536,7 @@ export const id = {
   openingHint: "Yang dihitung hanya jam buka resmi. Jam yang tidak dapat dipastikan tidak dihitung sebagai tutup.",
   orMore: "{0} atau lebih",
   outbox: "Antrean kirim",
-  outboxDepth: "{0} benda, {1}",
+  outboxDepth: "{0} menunggu dikirim, {1}",
   outboxEmpty: "kosong",
   outboxOldest: "terlama {0}",
   over: "Kedaluwarsa",
