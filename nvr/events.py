@@ -115,7 +115,7 @@ class State:
     life: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # two that look alike are two
 class _Waiting:
     event: Event
     evidence: Evidence
@@ -171,6 +171,9 @@ class EventLog:
         self.trouble = ""
         self._stills_bytes, self._events_kept = stills_bytes, events_kept
         self._waiting: deque[_Waiting] = deque()
+        self._unsure: dict[
+            _Waiting, int
+        ] = {}  # the numbers they got in a transaction of which nobody knows whether it was committed
         self._base: sqlite3.Connection | None = None
         self._retry_s = 0.0
         self._commits = 0
@@ -190,22 +193,37 @@ class EventLog:
         waiting = list(self._waiting)
         try:
             base = self._base or self._open()
+            if self._unsure:
+                # Nobody knows what the disk has of a log whose sync failed: all of it goes to its place, and is synced there.
+                base.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             with base:
                 base.execute("BEGIN IMMEDIATE")
-                waiting = [each for each in waiting if not self._is_repeated(base, each.event)]
-                numbers = [self._insert(base, each) for each in waiting]
+                found = self._found_again(base)
+                new = [each for each in waiting if each not in found and not self._is_repeated(base, each.event)]
+                self._unsure = {**found, **{each: self._insert(base, each) for each in new}}
                 self._bound(base)
         except (sqlite3.Error, OSError) as error:
             self._failed(error)
             return []
+        stored, self._unsure = self._unsure, {}
         self._waiting.clear()
-        self._untidy_bytes += sum(EVENT_BYTES + len(each.jpeg or b"") for each in waiting)
+        self._untidy_bytes += sum(EVENT_BYTES + len(each.jpeg or b"") for each in stored)
         self.trouble = ""
-        self.stored += len(waiting)
+        self.stored += len(stored)
         return [
             Stored(number, self.life, each.event, each.evidence, each.jpeg is not None)
-            for number, each in zip(numbers, waiting, strict=True)
+            for each, number in sorted(stored.items(), key=lambda item: item[1])
         ]
+
+    def _found_again(self, base: sqlite3.Connection) -> dict[_Waiting, int]:
+        """What lies in the store although its commit failed: a sync that fails leaves a whole transaction in the log, and whoever opens it next takes
+        it for done. Told again, an alarm would come twice."""
+        has = "SELECT 1 FROM events WHERE number = ? AND life = ?"
+        return {
+            each: number
+            for each, number in self._unsure.items()
+            if base.execute(has, (number, self.life)).fetchone() is not None
+        }
 
     def tidy(self) -> None:
         """Bring what was committed to its place in the file, now and then: that is two syncs more. To be called after commit(), and never raises."""

@@ -286,16 +286,24 @@ class Outbox:
         with self._change() as base:
             base.execute("DELETE FROM clips WHERE id = ?", (id,))
         if row is not None and row.made is not None:
-            (self.clips_path / row.made.file).unlink(missing_ok=True)
+            self._remove(self.clips_path / row.made.file)
+
+    def _remove(self, path: Path) -> bool:
+        """False where the disk does not let go of a file: no clip names it any more, and sweep() tries again."""
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("%s cannot be removed from the outbox: %s", path.name, error.strerror)
+            return False
+        return True
 
     def sweep(self) -> int:
-        """Remove files that no clip names: a process was killed between two steps. How many there were."""
+        """Remove files that no clip names: a process was killed between two steps, or the disk refused. How many there were."""
         known = {clip.made.file for clip in self._clips("WHERE made IS NOT NULL", ()) if clip.made is not None}
         swept = 0
         for path in self.clips_path.iterdir():
             if path.name not in known:
-                path.unlink(missing_ok=True)
-                swept += 1
+                swept += self._remove(path)
         return swept
 
     def made_bytes(self) -> int:

@@ -1,11 +1,14 @@
 /* The edge of a program, as a test wants it: its wall clock is off by so much, its disk is slow, full, failing or read-only. Loaded with LD_PRELOAD.
 
-   NVR_EDGE_FILE names a file of five 64-bit numbers; the test rewrites the first four while the program runs (edge.py):
+   NVR_EDGE_FILE names a file of eight 64-bit numbers; the test rewrites the first six while the program runs (edge.py):
        0 clock_ns   what CLOCK_REALTIME is ahead by
        1 sync_ms    fsync(2), fdatasync(2) and sync_file_range(2) take so much longer
        2 write_ms   every write takes so much longer
        3 error      ENOSPC: what needs new blocks fails. EIO: every write and sync fails. EROFS: so does every opening for writing.
-       4 held       written here: how many writes have met write_ms so far
+       4 first      the error is met by call number `first` (from 0) below NVR_EDGE_UNDER that could meet one ...
+       5 end        ... and those after it, up to before `end`; 0: by all of them
+       6 held       written here: how many writes have met write_ms so far
+       7 calls      written here: how many calls could have met an error so far, while there is one
    2 and 3, and 1, are for files below NVR_EDGE_UNDER only. Reads always work: an error of a read is another story. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -25,7 +28,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static volatile int64_t none[5];
+static volatile int64_t none[8];
 static volatile int64_t *told = none;
 static const char *under = "";
 static size_t under_length;
@@ -91,12 +94,20 @@ static void wait_ms(int64_t ms) {
     while (ms > 0 && nanosleep(&left, &left) != 0 && errno == EINTR) {}
 }
 
+/* The error that this call meets, if its turn has come. */
+static int due_error(void) {
+    int error = (int)told[3];
+    if (!error) return 0;
+    int64_t call = __atomic_fetch_add(&told[7], 1, __ATOMIC_RELAXED);
+    return !told[5] || (told[4] <= call && call < told[5]) ? error : 0;
+}
+
 /* What a write of `size` bytes at `offset` meets; offset -1: at the place of the descriptor. 0: nothing. */
 static int met(int fd, off64_t offset, size_t size) {
     if (is_calm() || !is_ours(fd)) return 0;
-    if (told[2]) __atomic_add_fetch(&told[4], 1, __ATOMIC_RELAXED);
+    if (told[2]) __atomic_add_fetch(&told[6], 1, __ATOMIC_RELAXED);
     wait_ms(told[2]);
-    int error = (int)told[3];
+    int error = due_error();
     if (error != ENOSPC) return error;
     struct stat state;
     if (offset < 0) offset = lseek64(fd, 0, SEEK_CUR);
@@ -146,7 +157,7 @@ int fallocate64(int fd, int mode, off64_t at, off64_t size) {
 int posix_fallocate(int fd, off_t at, off_t size) { REAL(posix_fallocate); int error = allocated(fd, at, size); return error ? error : real(fd, at, size); }
 int posix_fallocate64(int fd, off64_t at, off64_t size) { REAL(posix_fallocate64); int error = allocated(fd, at, size); return error ? error : real(fd, at, size); }
 
-static int shortened(int fd) { return !is_calm() && is_ours(fd) && told[3] != ENOSPC ? (int)told[3] : 0; }
+static int shortened(int fd) { return !is_calm() && is_ours(fd) && told[3] != ENOSPC ? due_error() : 0; }
 
 int ftruncate(int fd, off_t size) { REAL(ftruncate); if ((errno = shortened(fd))) return -1; return real(fd, size); }
 int ftruncate64(int fd, off64_t size) { REAL(ftruncate64); if ((errno = shortened(fd))) return -1; return real(fd, size); }
@@ -154,7 +165,7 @@ int ftruncate64(int fd, off64_t size) { REAL(ftruncate64); if ((errno = shortene
 static int synced(int fd) {
     if (is_calm() || !is_ours(fd)) return 0;
     wait_ms(told[1]);
-    return told[3] == EIO ? EIO : 0;
+    return told[3] == EIO ? due_error() : 0;
 }
 
 int fsync(int fd) { REAL(fsync); if ((errno = synced(fd))) return -1; return real(fd); }
@@ -162,8 +173,8 @@ int fdatasync(int fd) { REAL(fdatasync); if ((errno = synced(fd))) return -1; re
 
 /* What a change of a name meets; a full disk has room for another name in a directory that is there. */
 static int named(int folder, const char *path, int makes_new) {
-    int error = (int)told[3];
-    if (!error || !(path[0] == '/' ? is_path(path) : folder != AT_FDCWD && is_ours(folder))) return 0;
+    if (!told[3] || !(path[0] == '/' ? is_path(path) : folder != AT_FDCWD && is_ours(folder))) return 0;
+    int error = due_error();
     return error == ENOSPC ? (makes_new ? ENOSPC : 0) : error;
 }
 

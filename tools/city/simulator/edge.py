@@ -10,7 +10,7 @@ import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-_FORM, _HELD = struct.Struct("=qqqq"), struct.Struct("=q")
+_FORM, _COUNTS = struct.Struct("=qqqqqq"), struct.Struct("=qq")
 
 
 class NoCompiler(Exception):
@@ -35,6 +35,8 @@ class Setting:
     sync_ms: int = 0
     write_ms: int = 0
     error: int = 0  # errno.ENOSPC, EIO, EROFS
+    first: int = 0  # of the calls that could meet it, from 0, this one does ...
+    end: int = 0  # ... and those after it, up to before this one; 0: all of them
 
 
 HEALTHY = Setting()
@@ -50,30 +52,40 @@ class Edge:
     def __init__(self, library_path: Path, control_path: Path, under: Path) -> None:
         self._library, self._path, self._under = library_path, control_path, under
         self.now = HEALTHY
-        control_path.write_bytes(bytes(_FORM.size + _HELD.size))
+        if not control_path.exists():  # a program that has it mapped may set it itself: never shorten it
+            control_path.write_bytes(bytes(_FORM.size + _COUNTS.size))
 
     def environment(self) -> dict[str, str]:
         return {"LD_PRELOAD": str(self._library), "NVR_EDGE_FILE": str(self._path), "NVR_EDGE_UNDER": f"{self._under}/"}
 
     def set(self, **fields: int) -> None:
-        """`clock_ns`, `sync_ms`, `write_ms`, `error`; the others stay."""
+        """Any field of Setting; the others stay."""
         self.now = replace(self.now, **fields)
-        self._write()
+        now = self.now
+        self._put(0, _FORM.pack(now.clock_ns, now.sync_ms, now.write_ms, now.error, now.first, now.end))
 
     def set_card(self, how: str) -> None:
         """As CARDS has it; "" for a healthy one."""
         card = CARDS.get(how, HEALTHY)
-        self.set(sync_ms=card.sync_ms, write_ms=card.write_ms, error=card.error)
+        self.set(sync_ms=card.sync_ms, write_ms=card.write_ms, error=card.error, first=0, end=0)
 
     def held(self) -> int:
         """How many writes `write_ms` has held up so far, those included that still wait."""
-        (count,) = _HELD.unpack(self._path.read_bytes()[_FORM.size :])
-        return int(count)
+        return int(_COUNTS.unpack(self._path.read_bytes()[_FORM.size :])[0])
 
-    def _write(self) -> None:
+    def calls(self) -> int:
+        """How many calls could have met an error since fail_some()."""
+        return int(_COUNTS.unpack(self._path.read_bytes()[_FORM.size :])[1])
+
+    def fail_some(self, error: int, first: int, times: int) -> None:
+        """From now on `times` calls that could meet an error do, from number `first` on; they are counted anew."""
+        self._put(_FORM.size, _COUNTS.pack(self.held(), 0))
+        self.set(error=error, first=first, end=first + times)
+
+    def _put(self, at: int, data: bytes) -> None:
         # In place, because it is mapped by the programs.
         fd = os.open(self._path, os.O_RDWR)
         try:
-            os.pwrite(fd, _FORM.pack(self.now.clock_ns, self.now.sync_ms, self.now.write_ms, self.now.error), 0)
+            os.pwrite(fd, data, at)
         finally:
             os.close(fd)
