@@ -145,6 +145,9 @@ class _Recovery:
         if resumed is not None:
             sequence = max(sequence, resumed.last_sequence)
             run = max(run, max(row.record.run for row in resumed.rows()))
+        # What cannot be read now may be read tomorrow: no number that it may hold is given again. A fragment has a page at least.
+        unknown = len(self._refused) * (self._index.segment_bytes // PAGE_BYTES)
+        sequence, run = sequence + unknown, run + unknown
         self._report.sequence, self._report.segments = sequence, len(self._states)
         return OpenRing(
             self._directory, index, self._states, self._refused, self._aside, resumed, sequence, run, self._report
