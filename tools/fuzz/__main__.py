@@ -1,6 +1,7 @@
 """`python -m tools.fuzz TARGET --seconds 60`: coverage-guided fuzzing by atheris; without it, plain mutations.
 
-What a target must not do is written to tests/fuzz/corpus/TARGET/ under its hash, where the plain tests try it again for ever.
+What a target must not do is written to tests/fuzz/corpus/TARGET/ as fault-HASH, where the plain tests try it again for ever; give it the name of its
+story when it is mended. `--grow` keeps there, too, what the search found that reaches further than what is kept (grow.py).
 """
 
 from __future__ import annotations
@@ -61,40 +62,43 @@ def plain(name: str, *, rounds: int, seed: int) -> tuple[int, bytes | None]:
     return len(others) + rounds, None
 
 
-def guided(name: str, seconds: int) -> int:
-    """atheris in this process; ends the process by itself."""
+def guided(name: str, seconds: int, folder: Path) -> int:
+    """atheris in this process; ends the process by itself. What reached something new lies in `folder` then."""
     import atheris
 
+    if any(module.partition(".")[0] == "nvr" for module in sys.modules):
+        raise RuntimeError("nvr is imported already: it would not be instrumented, and nothing would guide the search")
     with atheris.instrument_imports(include=["nvr"]):
         from tools.fuzz.targets import INPUT_BYTES, MEMORY_MB, corpus, try_one
-    with tempfile.TemporaryDirectory() as folder:
-        for number, data in enumerate(corpus(name, CORPUS)):
-            Path(folder, str(number)).write_bytes(data)
-        arguments = [sys.argv[0], folder, f"-max_total_time={seconds}", f"-timeout={SLOW_S}", f"-rss_limit_mb={MEMORY_MB}",
-                     f"-max_len={INPUT_BYTES}", "-verbosity=0", "-print_final_stats=1",
-                     f"-artifact_prefix={folder}-found-"]  # fmt: skip
-        atheris.Setup(arguments, lambda data: try_one(name, data))
-        atheris.Fuzz()
+    for number, data in enumerate(corpus(name, CORPUS)):
+        Path(folder, str(number)).write_bytes(data)
+    arguments = [sys.argv[0], str(folder), f"-max_total_time={seconds}", f"-timeout={SLOW_S}", f"-rss_limit_mb={MEMORY_MB}",
+                 f"-max_len={INPUT_BYTES}", "-verbosity=0", "-print_final_stats=1",
+                 f"-artifact_prefix={folder}-found-"]  # fmt: skip
+    atheris.Setup(arguments, lambda data: try_one(name, data))
+    atheris.Fuzz()
     return 0
 
 
 def keep(name: str, data: bytes) -> Path:
-    path = CORPUS / name / hashlib.sha256(data).hexdigest()[:16]
+    path = CORPUS / name / f"fault-{hashlib.sha256(data).hexdigest()[:16]}"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
     return path
 
 
 def main() -> int:
+    if "--inside" in sys.argv:  # before anything of ours is imported: what is imported already is not instrumented
+        target, seconds, folder = sys.argv[1 + sys.argv.index("--inside") :]
+        return guided(target, int(seconds), Path(folder))
+    from tools.fuzz.grow import grow
     from tools.fuzz.targets import known
 
     parser = argparse.ArgumentParser(prog="python -m tools.fuzz", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"all of them without one: {', '.join(known())}")
     parser.add_argument("--seconds", type=int, default=30, help="for each target (default %(default)s)")
-    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--grow", action="store_true", help="keep what reaches further than what is kept")
     options = parser.parse_args()
-    if options.inside:
-        return guided(options.targets[0], options.seconds)
     unknown = set(options.targets) - set(known())
     if unknown:
         parser.error(f"no target is called {', '.join(sorted(unknown))}; there are {', '.join(known())}")
@@ -102,9 +106,11 @@ def main() -> int:
     for name in options.targets or known():
         began_s = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
+            reached = Path(folder, "reached")
+            reached.mkdir()
             done = subprocess.run(
-                [sys.executable, "-m", "tools.fuzz", name, "--seconds", str(options.seconds), "--inside"],
-                env={**__import__("os").environ, "TMPDIR": folder}, capture_output=True, text=True, errors="replace", check=False,
+                [sys.executable, "-m", "tools.fuzz", "--inside", name, str(options.seconds), str(reached)],
+                capture_output=True, text=True, errors="replace", check=False,
             )  # fmt: skip
             if "No module named 'atheris'" in done.stderr:
                 tried, found = plain(name, rounds=options.seconds * 500, seed=int(began_s))
@@ -115,6 +121,9 @@ def main() -> int:
                 status |= found is not None
                 continue
             bad = [path.read_bytes() for path in Path(folder).glob("*-found-*")]
+            if options.grow and not bad:
+                files, size = grow(name, (path.read_bytes() for path in reached.iterdir()), CORPUS / name)
+                print(f"{name}: {files} inputs are kept, {size / 1000:.1f} kB", flush=True)
         runs = next((line.split()[-1] for line in done.stderr.splitlines() if "number_of_executed_units" in line), "?")
         print(f"{name}: {runs} inputs in {time.monotonic() - began_s:.0f} s, guided", flush=True)
         if done.returncode != 0:

@@ -154,7 +154,7 @@ def _clip(data: bytes) -> None:
     try:
         found = verify_clip.find_manifest(data, reasons)
         if found is not None:
-            verify_clip.read_manifest(found if isinstance(found, bytes | str) else found[0])
+            verify_clip.read_manifest(found[3])
     except verify_clip.Damaged:
         pass
 
@@ -211,7 +211,7 @@ def seeds(name: str) -> list[bytes]:
         "byte_stream": lambda: [b"\0\0\0\1" + SPS + b"\0\0\0\1" + PPS + b"\0\0\1\x65\x88" + bytes(30) + b"\0\0\1\x41\x9a" + bytes(20)],
         "mp4": lambda: [_segment()], "fragment": lambda: [_golden("fragment-v1.bin")], "head": lambda: [_golden("fragment-v1.bin")],
         "record": lambda: [_golden("fragment-v1.bin")[at:] for at in (-4096, -2048, -1024)], "segment_header": lambda: [_golden("init-v1.bin")],
-        "clip": lambda: [_segment() + struct.pack(">I4s", 24, b"uuid") + bytes(16)],
+        "clip": lambda: [_segment() + _manifest()],
         "site": _site_seeds, "wire": _wire_seeds, "mdns": _mdns_seeds,
     }[name]()  # fmt: skip
 
@@ -265,6 +265,16 @@ def _golden(name: str) -> bytes:
 def _segment() -> bytes:
     """An init segment and one fragment, of the first format that was ever shipped."""
     return _golden("init-v1.bin") + _golden("fragment-v1.bin")
+
+
+def _manifest() -> bytes:
+    """As a clip ends, with a signature that fits nothing."""
+    text = json.dumps({
+        "format": 1, "box": "00" * 16, "stream": "porch/main", "contained": {}, "head": {"size_bytes": 660}, "fragments": [{"size_bytes": 4096}],
+        "gaps": [{"after": 0}], "chain": {}, "recorded_by": [],
+    }).encode()  # fmt: skip
+    head = struct.pack(">I", verify_clip.MANIFEST_HEAD_BYTES + len(text)) + verify_clip.MANIFEST_MARK
+    return head + struct.pack(">I", 1) + bytes(32 + 64) + text
 
 
 def _site_seeds() -> list[bytes]:
