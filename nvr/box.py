@@ -151,9 +151,13 @@ class Box:
                 f"{self.data_dir} is in use by another `nvr run` (process {self._lock.read().strip() or 'unknown'})",
                 hint="Stop it first, or give this one another --data directory.",
             ) from None
-        self._lock.truncate(0)
-        self._lock.write(f"{os.getpid()}\n")
-        self._lock.flush()
+        try:
+            # Not through the file's buffer, which would try again at close().
+            os.ftruncate(self._lock.fileno(), 0)
+            os.write(self._lock.fileno(), b"%d\n" % os.getpid())
+        except OSError as error:
+            # It only says who we are. A disk that is full must not keep a box from recording in the segments that it has.
+            log.warning("%s/box.lock does not name this process: %s", run_dir, error.strerror)
 
     def _keep_lock(self) -> None:
         """The disk with the data directory may have gone and come back: our lock is on what was there before."""

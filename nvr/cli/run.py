@@ -94,9 +94,19 @@ class _Teller:
                 )
             return
         address = page_address(self.site)
-        link = "" if access.has_password(self.data_dir) else access.create_one_time_link(self.data_dir, address)
+        link = fault = ""
+        if not access.has_password(self.data_dir):
+            try:
+                link = access.create_one_time_link(self.data_dir, address)
+            except OSError as error:  # a disk that is full: recording goes on in the segments that it has
+                fault = f"no link could be written: {error.strerror}"
         if self.as_json:
-            click.echo(json.dumps({"kind": "page", "address": address, "link": link or None}))
+            page = {"kind": "page", "address": address, "link": link or None}
+            click.echo(json.dumps({**page, "error": fault} if fault else page))
+        elif fault:
+            click.echo(
+                f"the page of this box:  {address}\n  ({fault}; when there is room: `nvr web link {self._place}`)"
+            )
         elif link:
             click.echo(
                 f"the page of this box:  {link}\n  (opens once, within a day, to set the password; another: `nvr web link {self._place}`)"

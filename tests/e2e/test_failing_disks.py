@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import struct
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from cli.recorded_box import film, told
-from e2e.running import RunningBox, free_port
+from e2e.running import RunningBox, children_of, free_port
+
+from nvr.events import Events
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
@@ -196,5 +200,90 @@ def test_a_full_disk_makes_the_ring_shorter_and_costs_no_picture(site, tmp_path)
             assert box.stream(STREAM)["ring"]["dropped"] == {}
             assert box.stop(60) == 0, box.log()
         assert told("ring", "check", "--data", data_dir)["faults"] == []
+    finally:
+        disk.close()
+
+
+@pytest.mark.parametrize("of", ["blocks", "inodes"])
+def test_a_disk_without_room_for_another_file_records_on_and_is_started_again_from(site, tmp_path, of):
+    """All of DATA on it, nothing left: `nvr run` ended at its start, again and again, because the one-time link of the page could not be written."""
+    disk = Disk(tmp_path / "image", tmp_path / "mount")
+    data_dir = disk.path / "data"
+    faster = tmp_path / "site.yaml"
+    faster.write_text(site.read_text().replace("loop: true", "loop: true, speed: 30"))
+    try:
+        with RunningBox(faster, data_dir, tmp_path / "log") as box:
+            box.until(lambda: box.status.get("sync", {}).get("segments", {}).get(STREAM, 0) >= 2, 60, "two segments")
+            box.until((data_dir / "site-kept.yaml").exists, 60, "a box that has recorded before (decisions/0071)")
+            use_up(disk.path, of)
+            goes_on(box)
+            assert box.stop(60) == 0, box.log()
+        use_up(disk.path, of)  # what the end of a box gives free
+        with RunningBox(faster, data_dir, tmp_path / "log") as box:
+            box.until(lambda: box.is_recording(STREAM), 60, "it records again, from a start")
+            goes_on(box)
+            assert box.page["link"] is None and "No space left" in box.page["error"]
+            assert box.stop(60) == 0, box.log()
+        assert told("ring", "check", "--data", data_dir)["faults"] == []
+        assert set(account(data_dir)["by_cause"]) <= {"recycled", "box off"}
+    finally:
+        disk.close()
+
+
+def use_up(folder: Path, of: str) -> None:
+    with pytest.raises(OSError, match="No space left"):
+        if of == "inodes":
+            for number in itertools.count():
+                (folder / f"empty-{number}").touch()
+        else:
+            with open(folder / "filler", "ab") as filler:
+                while True:
+                    filler.write(bytes(4096))
+                    filler.flush()
+
+
+def goes_on(box: RunningBox) -> None:
+    sequence = box.stream(STREAM)["ring"]["sequence"]
+    box.until(lambda: box.stream(STREAM)["ring"]["sequence"] > sequence + 100, 60, "it records on")
+    assert box.stream(STREAM)["ring"]["dropped"] == {}
+
+
+def test_a_disk_that_turns_read_only_under_detection_is_survived_and_events_are_stored_again(tmp_path):
+    """What is seen meanwhile waits in memory; detection is not started again and again, and recording takes the disk up when it is back."""
+    pytest.importorskip("av", reason="PyAV makes the film, and reads it")
+    from tools.scenes import demo_footage
+
+    scene = next(scene for scene in demo_footage.SCENES if scene.name == "square")
+    demo_footage.write(scene, tmp_path / "square.mp4", length_s=8)
+    disk = Disk(tmp_path / "image", tmp_path / "mount")
+    data_dir = disk.path / "data"
+    site_path = tmp_path / "site.yaml"
+    site_path.write_text(
+        SITE.format(port=free_port(), film=tmp_path / "square.mp4")
+        + "    lines: {across: {from: [0.5, 1.0], to: [0.5, 0.0]}}\n    rules: {line_crossing: {line: across}}\n"
+    )
+    try:
+        with RunningBox(site_path, data_dir, tmp_path / "log") as box:
+            box.until(lambda: len(Events(data_dir / "events").after(0, 9)) >= 2, 120, "something is seen")
+            before = children_of(box.process.pid)
+            disk.make_read_only()
+            box.until(lambda: box.stream(STREAM).get("cause") == "disk failed", 60, "the status says so")
+            time.sleep(20)  # two tries of the store of events, and a film and a half
+            newest = Events(data_dir / "events").newest(limit=1)[0].number
+            assert children_of(box.process.pid) == before, f"no process ended\n{box.log()}"
+            disk.unmount()
+            disk.repair()
+            disk.mount()
+            box.until(lambda: box.is_recording(STREAM), 60, "it records again")
+            records_on(box)
+            box.until(
+                lambda: Events(data_dir / "events").newest(limit=1)[0].number > newest, 120, "events are stored again"
+            )
+            assert children_of(box.process.pid) == before, box.log()
+            assert box.stop(60) == 0, box.log()
+        assert told("ring", "check", "--data", data_dir)["faults"] == []
+        assert set(account(data_dir)["by_cause"]) <= {"disk failed", "box off"}
+        seen = [(each.event.from_ns, each.event.tracks) for each in Events(data_dir / "events").after(0, 1000)]
+        assert len(seen) == len(set(seen)), "no event is stored twice"
     finally:
         disk.close()
