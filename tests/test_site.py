@@ -6,6 +6,8 @@ import dataclasses
 import inspect
 import math
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -432,6 +434,70 @@ def test_any_damage_to_a_good_file_gives_a_site_or_faults(place, length, inserte
     checked = read(text)
     assert (checked.site is None) == bool(checked.faults)
     assert all(1 <= fault.line <= text.count("\n") + 1 for fault in checked.faults)
+
+
+# Nothing that YAML can say is left out: anchors and aliases, merges, tags, several documents, keys twice, odd scalars, depth.
+_SCALARS = st.one_of(
+    st.sampled_from(["", "~", "null", "yes", "0x1f", "1e999", ".nan", "-.inf", "1_000", "2026-11-25", "12:30:00", "!!binary aGk=", "!!python/none ''",
+                     "&a x", "*a", "<<", "'", '"', "|", ">", "? x", "- x", "{", "[", "@x", "%x", "\t", "\u2028", "\ufeff"]),
+    st.sampled_from(sorted({word.strip(" :-{}[],") for word in COMPLETE.split()} - {""})),
+    st.text(max_size=8), st.integers().map(str), st.floats().map(str),
+)  # fmt: skip
+_TREES = st.recursive(
+    _SCALARS,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=5).map(lambda parts: "[" + ", ".join(parts) + "]"),
+        st.lists(st.tuples(_SCALARS, inner), max_size=5).map(
+            lambda pairs: "{" + ", ".join(f"{key}: {value}" for key, value in pairs) + "}"
+        ),
+    ),
+    max_leaves=40,
+)
+_LINES = st.lists(st.tuples(st.integers(0, 4), _SCALARS, _TREES), max_size=20).map(
+    lambda lines: "\n".join(f"{'  ' * depth}{key}: {value}" for depth, key, value in lines)
+)
+
+
+@given(
+    st.one_of(
+        _LINES, _LINES.map(lambda text: f"{COMPLETE}\n{text}"), _LINES.map(lambda text: f"{text}\n---\n{COMPLETE}")
+    )
+)
+def test_any_yaml_gives_a_site_or_faults_with_their_place(text):
+    try:
+        data = text.encode()
+    except UnicodeEncodeError:
+        data = text.encode("utf-8", "surrogatepass")
+    checked = site.check_text(data, Path("/nowhere/site.yaml"))
+    assert (checked.site is None) == bool(checked.faults)
+    lines = len(text.splitlines()) + 1
+    assert all(1 <= fault.line <= lines and fault.what for fault in (*checked.faults, *checked.warnings))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("a: &a [x, x]\n" + "".join(f"k{n}: &k{n} [*{'a' if n == 0 else f'k{n - 1}'}, *{'a' if n == 0 else f'k{n - 1}'}]\n" for n in range(40)), id="aliases that double forty times"),
+        pytest.param("[" * 5000, id="brackets five thousand deep"),
+        pytest.param("".join(f"{' ' * n}a:\n" for n in range(1200)), id="keys ever deeper"),
+        pytest.param("site: " + "9" * 500_000, id="a number of half a million digits"),
+        pytest.param("cameras: {" + ", ".join(f"c{n}: {{}}" for n in range(20_000)) + "}", id="twenty thousand cameras"),
+        pytest.param("a: &a\n  <<: *a\n", id="a mapping that contains itself"),
+        pytest.param("site: '" + "\n" * 300_000, id="a text without an end"),
+    ],
+)  # fmt: skip
+def test_what_is_made_to_take_for_ever_ends_within_bounds_of_time_and_memory(text, tmp_path):
+    """A hub may send a site file, and a card may carry one. The bounds are the kernel's, in processor seconds: a busy machine changes nothing."""
+    path = tmp_path / "site.yaml"
+    path.write_text(text)
+    code = (
+        "import resource, sys\nfrom nvr import site\n"
+        "resource.setrlimit(resource.RLIMIT_CPU, (20, 20))\nresource.setrlimit(resource.RLIMIT_DATA, (400 << 20, 400 << 20))\n"
+        "checked = site.check(sys.argv[1])\n"
+        "assert checked.faults and all(fault.line >= 1 and fault.what for fault in checked.faults)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{done.returncode}: {done.stderr[-2000:]}"
 
 
 def test_a_file_that_is_not_there_is_an_error_with_a_hint(tmp_path):
