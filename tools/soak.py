@@ -2,17 +2,19 @@
 
 Pretend cameras at real rate, the real `nvr run`, rings so small that they go round several times. Every half minute it notes memory,
 descriptors, threads and CPU of each process. At the end: slopes over the time after the first laps, gaps and their causes from the
-ledger, and what `nvr ring check` finds.
+ledger, and what `nvr ring check` finds. `--seeing` adds the four cameras of the demo, which are looked at, and a real hub that gets what is seen.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import re
 import shutil
 import signal
+import sqlite3
 import statistics
 import subprocess
 import sys
@@ -24,7 +26,9 @@ from pathlib import Path
 from typing import Any
 
 from nvr.ring.layout import RING_MIN_BYTES
+from tools import demo
 from tools.bench import content
+from tools.city import front
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE_S = 30.0
@@ -96,7 +100,7 @@ def nvr(*arguments: str) -> Any:
 
 
 class Soak:
-    def __init__(self, work: Path, cameras: int, port: int, ring_gb: float) -> None:
+    def __init__(self, work: Path, cameras: int, port: int, ring_gb: float, *, is_seeing: bool = False) -> None:
         self.work, self.cameras = work, cameras
         self.footage = work / "camera-1080p25.mp4"
         content.make(self.footage)
@@ -109,10 +113,18 @@ class Soak:
             f"  cam{number}: {{main: {{source: rtsp, url: 'rtsp://127.0.0.1:{port + number % 2}/cam{number // 2}'}}, ring_gb: {ring_gb}}}"
             for number in range(cameras)
         ]
+        self.hub: demo.Part | None = None
+        films: list[str] = []
+        if is_seeing:
+            lines.insert(-cameras - 1, self._start_hub(demo.free_port(port + 20)))
+            found = demo.films(work / "films")
+            films = [f"{name}={path}" for name, path in found.items()]
+            lines += self._seeing(list(found), port, ring_gb)
         self.site.write_text("\n".join(lines) + "\n")
+        self.site.chmod(0o600)
         self.farm = [
             subprocess.Popen(
-                [sys.executable, "-m", "tools.camera", f"cam={self.footage}", "--port", str(port + part), "--copies",
+                [sys.executable, "-m", "tools.camera", f"cam={self.footage}", *films, "--port", str(port + part), "--copies",
                  str(max(cameras // 2 + 1, 2)), "--pace-mbit", "100", "--stagger"], cwd=ROOT, stdout=subprocess.DEVNULL,
             ) for part in range(2)
         ]  # fmt: skip
@@ -121,6 +133,46 @@ class Soak:
             [sys.executable, "-m", "nvr", "run", "--site", str(self.site), "--data", str(self.data)],
             cwd=ROOT, stdout=self.log, stderr=self.log,
         )  # fmt: skip
+
+    def _start_hub(self, port: int) -> str:
+        """The hub, over TLS; the line of the site file that names it."""
+        folder = self.work / "hub"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        pem, fingerprint = front.certificate(folder)
+        (folder / "hub.yaml").write_text(f"certificate: {pem}\nkey: {pem}\n")
+        program = [sys.executable, "-m", "nvr", "hub"]
+        code = subprocess.run(
+            [*program, "code", "--data", folder], cwd=ROOT, check=True, capture_output=True, text=True
+        ).stdout.strip()
+        run = [*program, "run", "--data", str(folder), "--listen", f"127.0.0.1:{port}"]
+        self.hub = demo.Part("the hub", run, ready="hub at ")
+        self.hub.start()
+        return f"hub: {{url: 'https://127.0.0.1:{port}', fingerprint: {fingerprint}, code: {code}}}"
+
+    def _seeing(self, films: list[str], port: int, ring_gb: float) -> list[str]:
+        """The cameras of the demo's real boxes, as lines of the site file."""
+        return [
+            f"  {each.place}-{each.name}:\n    template: {each.template}\n    ring_gb: {ring_gb}\n    zones: {{{each.zone}: {demo.ZONE}}}\n"
+            f"    main: {{source: rtsp, url: 'rtsp://127.0.0.1:{port}/{films[each.film]}0'}}\n{each.more}".rstrip()
+            for cameras in demo.REAL_BOXES.values()
+            for each in cameras
+        ]
+
+    def told(self) -> dict[str, int]:
+        """What the hub has of the box, and what still waits for it."""
+        if self.hub is None:
+            return {}
+        counts = {}
+        with contextlib.closing(sqlite3.connect(f"file:{self.work / 'hub' / 'hub.db'}?mode=ro", uri=True)) as base:
+            counts["events"] = base.execute("SELECT count(*) FROM event").fetchone()[0]
+            for kind, count in base.execute("SELECT kind, count(*) FROM object GROUP BY kind"):
+                counts[f"{kind}s"] = count
+        outbox = self.data / "outbox" / "outbox.db"
+        with contextlib.closing(sqlite3.connect(f"file:{outbox}?mode=ro", uri=True)) as base:
+            for table in ("events", "clips"):
+                counts[f"waiting {table}"] = base.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+        return counts
 
     def run(self, length_s: float) -> list[Sample]:
         began_s = time.monotonic()
@@ -131,7 +183,10 @@ class Soak:
                 if self.box.poll() is not None:
                     raise SystemExit(f"the box ended with {self.box.returncode}: see {self.work / 'box.log'}")
                 at_s = time.monotonic() - began_s
-                new = [each for pid, name in processes_of(self.box.pid).items() if (each := sample(pid, name, at_s))]
+                running = processes_of(self.box.pid)
+                if self.hub is not None and self.hub.process is not None:
+                    running[self.hub.process.pid] = "hub"
+                new = [each for pid, name in running.items() if (each := sample(pid, name, at_s))]
                 samples += new
                 for each in new:
                     file.write(json.dumps(asdict(each)) + "\n")
@@ -141,6 +196,9 @@ class Soak:
     def close(self) -> None:
         self.box.send_signal(signal.SIGTERM)
         self.box.wait(60)
+        if self.hub is not None and self.hub.process is not None:
+            self.hub.process.terminate()
+            self.hub.process.wait()
         for process in self.farm:
             process.terminate()
             process.wait()
@@ -186,16 +244,18 @@ def main() -> int:
     parser.add_argument(
         "--ring-gb", type=float, default=RING_MIN_BYTES * 4 / 1e9, help="each camera's ring (default: %(default).2f)"
     )
+    parser.add_argument("--seeing", action="store_true", help="four more cameras that are looked at, and a hub")
     parser.add_argument("--port", type=int, default=18654)
     parser.add_argument("--work", type=Path, required=True, help="where everything lies; footage is kept there")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
-    soak = Soak(options.work, options.cameras, options.port, options.ring_gb)
+    soak = Soak(options.work, options.cameras, options.port, options.ring_gb, is_seeing=options.seeing)
     try:
         samples = soak.run(options.hours * 3600)
+        told = soak.told()
     finally:
         soak.close()
-    result = report(samples, options.cameras, soak.data)
+    result = {**report(samples, options.cameras, soak.data), "told": told}
     (options.work / "report.json").write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
     return 1 if result["faults"] or result["gaps_without_a_cause"] else 0

@@ -2,7 +2,8 @@
 
 The same pretend cameras, one after the other: this recorder (rings that were gone round once), ffmpeg in files of 10 seconds, ffmpeg with one growing
 file an hour. Each writes to an ext4 of its own on a loop device, whose counters are read from /proc/diskstats from start to a sync after the end: bytes,
-write requests, flushes. What is not media is metadata, journal and padding. Needs root.
+write requests, flushes. Where the kernel lets block requests be traced, each is told apart by whose sectors it wrote (sectors.py): files with media,
+our other files (index, journal of the box, locks), and the file system's own, which is its journal, inodes, bitmaps and extents. Needs root.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.bench import content
+from tools.bench import content, sectors
 from tools.bench.peers import FFMPEG_INPUT, FfmpegEach, Ours, Peer, environment, probed
 from tools.bench.record import Farm, disk
 
@@ -70,18 +72,28 @@ class Run:
     flushes_per_camera_minute: float
     requests_per_camera_minute: float
     files: int
+    # Whose -> (bytes for each media byte, requests for each camera-minute); empty where it was not traced.
+    shares: dict[str, tuple[float, float]]
+
+
+MEDIA, OTHER, FILE_SYSTEM = "media files", "other files", "file system"
 
 
 def one_run(peer: Peer, cameras: int, footage: Path, work: Path, seconds: float) -> Run:
     farm = Farm(cameras, footage, [])
     processes: list[subprocess.Popen[bytes]] = []
     try:
-        with disk(work, 2 + cameras // 4) as (directory, device), open(work / "peer.log", "wb") as log:
+        with (
+            disk(work, 2 + cameras // 4) as (directory, device),
+            open(work / "peer.log", "wb") as log,
+            contextlib.ExitStack() as traced,
+        ):
             if device is None:
                 raise SystemExit("this needs root: a disk of its own shows what is written to it")
             peer.prepare(cameras, directory, footage)
             subprocess.run(["sync", "-f", str(directory)], check=True)
             before = counters(device)
+            watch = _watch(traced, device)
             for arguments, text, extra in peer.commands(farm.urls, directory):
                 process = subprocess.Popen(
                     arguments,
@@ -104,14 +116,34 @@ def one_run(peer: Peer, cameras: int, footage: Path, work: Path, seconds: float)
             subprocess.run(["sync", "-f", str(directory)], check=True)
             after = counters(device)
             media_bytes = sum(size for number in range(cameras) for _, size in _pictures(peer, directory, number))
-            files = sum(1 for path in directory.rglob("*") if path.is_file())
+            paths = [path for path in directory.rglob("*") if path.is_file()]
+            shares = _shares(watch, paths)
     finally:
         farm.close()
     minutes = cameras * seconds / 60
     return Run(
         peer.key, media_bytes, (after.written_bytes - before.written_bytes) / media_bytes,
-        (after.flushes - before.flushes) / minutes, (after.requests - before.requests) / minutes, files,
+        (after.flushes - before.flushes) / minutes, (after.requests - before.requests) / minutes, len(paths),
+        {name: (share.size_bytes / media_bytes, share.requests / minutes) for name, share in shares.items()},
     )  # fmt: skip
+
+
+def _watch(stack: contextlib.ExitStack, device: str) -> sectors.Writes | None:
+    """The requests of a device until `stack` ends; None where the kernel does not show them."""
+    try:
+        return stack.enter_context(sectors.Writes(device))
+    except OSError as error:
+        print(f"whose sectors are written is not measured: {error}", file=sys.stderr)
+        return None
+
+
+def _shares(watch: sectors.Writes | None, paths: list[Path]) -> dict[str, sectors.Share]:
+    if watch is None:
+        return {}
+    owners: dict[str, list[sectors.Extent]] = {MEDIA: [], OTHER: []}
+    for path in paths:
+        owners[MEDIA if path.suffix == ".mp4" else OTHER] += sectors.extents(path)
+    return sectors.shares(watch.so_far(), owners, FILE_SYSTEM)
 
 
 def _pictures(peer: Peer, directory: Path, number: int) -> list[tuple[bool, int]]:
@@ -120,19 +152,34 @@ def _pictures(peer: Peer, directory: Path, number: int) -> list[tuple[bool, int]
     return peer.pictures(directory, number)
 
 
+def _median(values: Iterable[float], digits: int) -> str:
+    values = list(values)
+    return f"{statistics.median(values):.{digits}f}" if values else "-"
+
+
 def table(runs: list[Run]) -> str:
+    """Two Markdown tables: what the device counted, and for whom it was."""
+    whose = (MEDIA, OTHER, FILE_SYSTEM)
     lines = ["| way of recording | runs | device bytes / media byte (min - max) | flushes/camera-minute | write requests/camera-minute | files |",
              "| --- | --- | --- | --- | --- | --- |"]  # fmt: skip
+    more = ["| bytes / media byte, requests/camera-minute | " + " | ".join(whose) + " |", "| --- | --- | --- | --- |"]
     for peer in PEERS:
         mine = [run for run in runs if run.peer == peer.key]
-        if mine:
-            written = sorted(run.written_per_media for run in mine)
-            lines.append(
-                f"| {peer.title} | {len(mine)} | {statistics.median(written):.4f} ({written[0]:.4f} - {written[-1]:.4f}) "
-                f"| {statistics.median(run.flushes_per_camera_minute for run in mine):.1f} "
-                f"| {statistics.median(run.requests_per_camera_minute for run in mine):.0f} | {mine[-1].files} |"
-            )
-    return "\n".join(lines) + "\n"
+        if not mine:
+            continue
+        written = sorted(run.written_per_media for run in mine)
+        lines.append(
+            f"| {peer.title} | {len(mine)} | {statistics.median(written):.4f} ({written[0]:.4f} - {written[-1]:.4f}) "
+            f"| {_median((run.flushes_per_camera_minute for run in mine), 1)} "
+            f"| {_median((run.requests_per_camera_minute for run in mine), 0)} | {mine[-1].files} |"
+        )
+        traced = [run.shares for run in mine if run.shares]
+        cells = (
+            f"{_median((each[name][0] for each in traced), 4)}, {_median((each[name][1] for each in traced), 1)}"
+            for name in whose
+        )
+        more.append(f"| {peer.title} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", *more]) + "\n"
 
 
 def run(cameras: int, rounds: int, seconds: float, work: Path) -> str:
