@@ -8,6 +8,7 @@ have an H.264 format; the others send Motion JPEG or raw frames, which cost an e
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +20,12 @@ from nvr.source.feed import Fed, Writer
 if TYPE_CHECKING:
     import av
     from av.container import InputContainer
+    from av.video.stream import VideoStream
 
 # In this order: nothing to encode; small on the bus, and full rate at full size; whatever the camera does at all.
 _FORMATS = ("h264", "mjpeg", None)
 _ENCODERS = ("h264_v4l2m2m", "libx264")
+DAMAGED_MOST = 50  # two seconds: then it is started again
 
 
 class Usb(Fed):
@@ -48,7 +51,7 @@ class Usb(Fed):
 
 
 def feed(options: dict[str, Any], writer: Writer) -> None:
-    """Send the camera's pictures until it ends. Raises OSError, as FFmpeg's errors are."""
+    """Send the camera's pictures until it ends. Raises OSError or ValueError, as FFmpeg's errors are."""
     from nvr.source.pictures import Pictures
 
     container = _opened(options)
@@ -68,7 +71,7 @@ def feed(options: dict[str, Any], writer: Writer) -> None:
 def _opened(options: dict[str, Any]) -> InputContainer:
     import av
 
-    failure: OSError | None = None
+    failure: av.FFmpegError | None = None
     is_camera = options["opens_as"] == "v4l2"
     for format_name in _FORMATS if is_camera else (None,):
         wanted = {"video_size": f"{options['width']}x{options['height']}", "framerate": f"{options['fps']:g}"}
@@ -78,7 +81,8 @@ def _opened(options: dict[str, Any]) -> InputContainer:
             return av.open(
                 options["device"], format=options["opens_as"], options=wanted if is_camera else {}, timeout=(10.0, None)
             )
-        except OSError as error:
+        except av.FFmpegError as error:
+            # A format that the camera lacks is EINVAL, and EINVAL is a ValueError to PyAV, no OSError.
             failure = error
             if isinstance(error, (FileNotFoundError, PermissionError)):
                 break
@@ -87,14 +91,13 @@ def _opened(options: dict[str, Any]) -> InputContainer:
 
 
 def _encode(container: InputContainer, options: dict[str, Any], writer: Writer) -> None:
-
     from nvr.source.pictures import Pictures
 
     stream = container.streams.video[0]
     stream.thread_type = "AUTO"
     encoder: av.VideoCodecContext | None = None
     pictures: Pictures | None = None
-    for frame in container.decode(stream):
+    for frame in _decoded(container, stream):
         if encoder is None:
             encoder = _encoder(frame.width, frame.height, options)
             pictures = Pictures(
@@ -107,6 +110,25 @@ def _encode(container: InputContainer, options: dict[str, Any], writer: Writer) 
         assert pictures is not None
         for packet in encoder.encode(frame):
             pictures.put(bytes(packet), packet.pts if packet.pts is not None else ticks)
+
+
+def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:
+    """The pictures that can be decoded. Cheap cameras tear one now and then, above all the first; raises what the decoder says of the DAMAGED_MOST-th in a row."""
+    import av
+
+    damaged = 0
+    for packet in container.demux(stream):
+        if not packet.size:
+            continue  # a buffer that the driver called damaged; a decoder would take it for the end
+        try:
+            frames = stream.codec_context.decode(packet)
+        except av.FFmpegError:
+            damaged += 1
+            if damaged >= DAMAGED_MOST:
+                raise
+            continue
+        damaged = 0
+        yield from frames
 
 
 def _encoder(width: int, height: int, options: dict[str, Any]) -> av.VideoCodecContext:

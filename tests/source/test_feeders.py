@@ -6,6 +6,7 @@ module called picamera2 that says it is a stand-in encodes real H.264; all else 
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import signal
@@ -13,6 +14,7 @@ import socket
 import subprocess
 import sys
 import time
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -22,7 +24,7 @@ from pretend import film_of, nal_units
 from source_suite import CLOCK, Drained, Rig, SourceSuite, bytes_of, children, drain_together
 
 from nvr.media import AccessUnit, Cause, ParameterSets, RunEnded, RunStarted
-from nvr.source import feed
+from nvr.source import feed, usb
 from nvr.source.feed import BadFeed, Fed, Reader, Writer
 from nvr.source.picamera import PiCamera, PiCameraSmall
 from nvr.source.usb import Usb
@@ -96,6 +98,75 @@ class TestUsbEncodedHere(SourceSuite):
         assert len(shown) == 60 and len({bytes(frame.planes[0]) for frame in shown}) == 60
         keyframes = [number for number, unit in enumerate(units) if unit.is_keyframe]
         assert keyframes == [0, 50], "one every second"
+
+
+def test_a_usb_camera_is_opened_by_what_it_has(monkeypatch):
+    """A format that a camera lacks is EINVAL. To PyAV that is a ValueError, and every camera without H.264 was given up as "Invalid argument"."""
+    import av
+
+    asked = []
+
+    def opened(device, *, options, **_):
+        asked.append(options.get("input_format"))
+        if asked[-1] is not None:
+            av.error.err_check(-errno.EINVAL, device)
+        return "opened"
+
+    monkeypatch.setattr(av, "open", opened)
+    options = {"device": "/dev/video0", "width": 320, "height": 180, "fps": 5, "opens_as": "v4l2"}
+    assert usb._opened(options) == "opened"
+    assert asked == ["h264", "mjpeg", None]
+
+
+def test_a_usb_camera_that_is_away_or_refuses_is_not_asked_for_every_format(monkeypatch):
+    import av
+
+    asked = []
+
+    def opened(device, *, options, **_):
+        asked.append(options.get("input_format"))
+        av.error.err_check(-errno.ENOENT, device)
+
+    monkeypatch.setattr(av, "open", opened)
+    with pytest.raises(FileNotFoundError):
+        usb._opened({"device": "/dev/video0", "width": 320, "height": 180, "fps": 5, "opens_as": "v4l2"})
+    assert asked == ["h264"]
+
+
+class MotionJpeg:
+    """What FFmpeg's v4l2 gives of a camera, a packet for each of the driver's buffers; the torn ones begin and end as they should, the lost ones are empty."""
+
+    def __init__(self, *, torn: set[int], lost: set[int], count: int) -> None:
+        import av
+
+        self._torn, self._lost, self._count = torn, lost, count
+        self.codec_context = av.CodecContext.create("mjpeg", "r")
+
+    def demux(self, stream):
+        import av
+
+        encoder = av.CodecContext.create("mjpeg", "w")
+        encoder.width, encoder.height, encoder.pix_fmt, encoder.time_base = 64, 48, "yuvj420p", Fraction(1, 25)
+        frame = av.VideoFrame(64, 48, "yuvj420p")
+        for number in range(self._count):
+            frame.pts = number
+            whole = b"".join(bytes(packet) for packet in encoder.encode(frame))
+            torn = whole[:2] + b"\xff\xc0" + bytes(200) + whole[-2:]
+            yield av.Packet(b"" if number in self._lost else torn if number in self._torn else whole)
+
+
+def test_a_torn_picture_of_a_usb_camera_costs_itself_alone():
+    """The first picture of many cameras is torn; the feeder gave up the camera for it."""
+    camera = MotionJpeg(torn={0, 7, 8}, lost={3, 20}, count=30)
+    assert len(list(usb._decoded(camera, camera))) == 25
+
+
+def test_a_usb_camera_that_sends_nothing_but_torn_pictures_is_started_again():
+    import av
+
+    camera = MotionJpeg(torn=set(range(5, 5 + usb.DAMAGED_MOST)), lost=set(), count=70)
+    with pytest.raises(av.FFmpegError):
+        list(usb._decoded(camera, camera))
 
 
 def decoded(started: RunStarted, units: list[AccessUnit]) -> list:
