@@ -1,7 +1,7 @@
 """Cameras at the ribbon connector of a Raspberry Pi, through picamera2.
 
-`PiCamera` is the source in `record`; `feed()` runs in the feeder and alone imports picamera2, whose `H264Encoder`
-is the board's encoder where there is one (up to Pi 4, Zero 2) and libx264 elsewhere (Pi 5).
+`PiCamera` is the source in `record`; `feed()` runs in the feeder and alone imports picamera2. It encodes with the board's encoder where
+there is one (up to Pi 4, Zero 2) and with libx264 elsewhere.
 
 One process can have the camera, and `detect` wants its small stream without costing `record` anything. So the feeder scales and encodes
 both from one sensor and gives the small one to whoever connects to `small_socket`, one reader at a time: `PiCameraSmall`, in
@@ -25,6 +25,7 @@ from nvr.source.backoff import Backoff
 from nvr.source.feed import Fed, Reader, Writer
 
 _TICKS_PER_MS = TICKS_PER_S // 1000
+_BOARD_ENCODER = "/dev/video11"  # bcm2835-codec; picamera2 knows it by this name only
 
 
 class PiCamera(Fed):
@@ -133,7 +134,7 @@ class SmallSide:
 def feed(options: dict[str, Any], writer: Writer) -> None:
     """Send the camera's pictures until the encoder fails. Raises OSError, RuntimeError (picamera2's own), IndexError."""
     from picamera2 import Picamera2
-    from picamera2.encoders import H264Encoder
+    from picamera2.encoders import H264Encoder, LibavH264Encoder
     from picamera2.outputs import Output
 
     from nvr.source.pictures import Pictures
@@ -176,9 +177,12 @@ def feed(options: dict[str, Any], writer: Writer) -> None:
     configuration = camera.create_video_configuration(**sizes, controls={"FrameDurationLimits": (frame_us, frame_us)})
     camera.configure(configuration)
 
+    # picamera2 0.3.38 takes whatever is no Pi 5 for a board with an encoder, and then fails with "No such file or directory".
+    kind = H264Encoder if os.path.exists(_BOARD_ENCODER) else LibavH264Encoder
+
     def encoder(rate_mbit: float) -> Any:
         # repeat: parameter sets before every keyframe. The stream needs them only once, but a lost first one would be final.
-        return H264Encoder(bitrate=int(rate_mbit * 1_000_000), repeat=True, iperiod=max(1, round(options["fps"])))
+        return kind(bitrate=int(rate_mbit * 1_000_000), repeat=True, iperiod=max(1, round(options["fps"])))
 
     if small is not None:
         camera.start_encoder(encoder(options["small_rate_mbit"]), Feed(small.put), name="lores")

@@ -6,6 +6,7 @@ Only for tests, and only what a machine without the hardware lacks: the display 
 import sys
 
 if "nvr.source.feeder" in sys.orig_argv:
+    import contextlib
     import time
     from unittest.mock import MagicMock
 
@@ -14,12 +15,14 @@ if "nvr.source.feeder" in sys.orig_argv:
     import picamera2.encoders
     import picamera2.picamera2 as room
     from picamera2.allocators import LibcameraAllocator
+    from picamera2.allocators.allocator import Sync
 
     room.DmaAllocator = lambda: None
     room.Picamera2._get_raw_modes = lambda self: [{"format": "SRGGB8", "size": (1280, 720)}]
     _open = room.Picamera2.__init__
     _configuration = room.Picamera2.create_video_configuration
-    _encode = picamera2.encoders.H264Encoder.encode
+    _unmap = Sync.__exit__
+    _encode = picamera2.encoders.LibavH264Encoder.encode
 
     def opened(self, *arguments, **options):
         _open(self, *arguments, **options)
@@ -37,6 +40,12 @@ if "nvr.source.feeder" in sys.orig_argv:
         time.sleep(0.04)  # frames come as fast as they are taken
         return _encode(self, *arguments, **options)
 
+    def unmapped(self, *failure):
+        # The encoder still holds the picture. A sensor's buffers stay mapped; these are mapped for each picture, and go with it.
+        with contextlib.suppress(BufferError):
+            _unmap(self, *failure)
+
     room.Picamera2.__init__ = opened
     room.Picamera2.create_video_configuration = configured
-    picamera2.encoders.H264Encoder.encode = paced
+    picamera2.encoders.LibavH264Encoder.encode = paced
+    Sync.__exit__ = unmapped
