@@ -15,7 +15,7 @@ from image.run import Toolbox, run
 NVR_ID = 900  # firmware/firstboot.py has it too: files on the data partition outlive an image
 NOLOGIN = "/usr/sbin/nologin"
 ENABLED = (
-    "nvr-setup.service", "nvr.service", "nvr-unset-page.service", "nvr-slot-good.service", "nvr-keep.timer", "nvr-update-ordered.path", "nvr-update-ordered-disk.path",
+    "nvr-setup.service", "nvr.service", "nvr-unset-page.service", "nvr-slot-good.service", "nvr-keep.timer", "nvr-wifi.timer", "nvr-update-ordered.path", "nvr-update-ordered-disk.path",
     "nvr-light.service", "nvr-light.path", "nvr-light-disk.path",
     "systemd-networkd.service", "systemd-resolved.service", "iwd.service", "chrony.service", "nftables.service", "ssh.service",
     "fstrim.timer",

@@ -21,7 +21,7 @@ from image.run import Toolbox
 pytestmark = [pytest.mark.boot, pytest.mark.campaign]
 
 LIMIT_S = 300.0
-RADIO_S = 900.0  # iwd gives up an access point that a starved processor made silent, and looks again after 10, 20, 40 ... 300 s
+RADIO_S = 900.0  # nvr-wifi.timer looks every three minutes; emulated, on a busy machine
 SSID, PASSPHRASE = "Balai Kota", "pala dan cengkih"
 WITH_USB = (
     SITE
@@ -81,8 +81,17 @@ def test_a_usb_camera_that_is_plugged_in_later_is_recorded(box):
     assert box.recording()["gate/main"]
 
 
-def test_a_network_that_the_card_names_is_joined(box, builder):
-    """The card's file has name and password; the access point is Debian's hostapd, the address comes by DHCP."""
+def access_point(box: vms.Vm, name: str) -> None:
+    box.ssh(
+        f"systemd-run --unit=ap-{name} --setenv=LD_LIBRARY_PATH=$(dirname $(find /run/ap -name 'libnl-3.so.200')) "
+        f"$(find /run/ap -name hostapd -type f -perm /1 | head -1) /run/ap/{name}.conf"
+    )
+
+
+def test_a_network_that_the_card_names_is_joined_and_nobody_is_asked(box, builder):
+    """The card's file has name and password; the access point is Debian's hostapd, the address comes by DHCP. At first its handshakes fail,
+    as they do beside a weak or starting access point: iwd takes that for a wrong passphrase and waits for a person, and nobody is there.
+    """
     architecture = builder.order.recipe.architecture
     tree = builder.built.kitchen.make(
         "hostapd",
@@ -95,6 +104,7 @@ def test_a_network_that_the_card_names_is_joined(box, builder):
         tar.add(tree / "tree/usr", "usr")
     box.ssh("mkdir -p /run/ap && tar -x -C /run/ap", given=packed.getvalue())
     box.ssh("cat > /run/ap/hostapd.conf", given=HOSTAPD.encode())
+    box.ssh("cat > /run/ap/wrong.conf", given=HOSTAPD.replace(PASSPHRASE, "another passphrase").encode())
     # One of the two radios is the access point's: iwd, which would take both, leaves it alone.
     unit = "[Service]\nExecStart=\nExecStart=/usr/libexec/iwd -P phy1\n"
     box.ssh(
@@ -105,10 +115,13 @@ def test_a_network_that_the_card_names_is_joined(box, builder):
     box.ssh("nft insert rule inet nvr input iifname wlan1 udp dport 67 accept")
     assert SSID in box.ssh("ls /var/lib/iwd")
     box.ssh("systemctl daemon-reload && systemctl stop iwd && modprobe mac80211_hwsim radios=2")
-    box.ssh(
-        "systemd-run --unit=ap --setenv=LD_LIBRARY_PATH=$(dirname $(find /run/ap -name 'libnl-3.so.200')) "
-        "$(find /run/ap -name hostapd -type f -perm /1 | head -1) /run/ap/hostapd.conf && systemctl start iwd"
+    access_point(box, "wrong")
+    box.ssh("systemctl start iwd")
+    wait_until(
+        lambda: "PSK-MISMATCH" in box.ssh("journalctl -u ap-wrong --no-pager"), RADIO_S, "a handshake that fails"
     )
+    box.ssh("systemctl stop ap-wrong")
+    access_point(box, "hostapd")
 
     def address() -> str:
         told = json.loads(box.ssh("ip -json -4 address show dev wlan0", check=False) or "[]")
@@ -123,6 +136,7 @@ def test_a_network_that_the_card_names_is_joined(box, builder):
         )
 
     wait_until(address, RADIO_S, "an address by radio")
+    print(box.ssh("journalctl -u nvr-wifi -u iwd --no-pager -o short-monotonic | tail -20"))
     assert SSID in box.ssh("iwctl station wlan0 show")
     assert box.recording()["gate/main"]  # by cable, all the while
     card = vms.Card(box.toolbox, box.disk)
