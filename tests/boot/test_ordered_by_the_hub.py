@@ -5,8 +5,10 @@ With it the rest of what a box owes its hub is seen in a real image: it enrols b
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
+from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -26,8 +28,9 @@ def hub(tmp_path_factory):
         yield hub
 
 
-@pytest.fixture(scope="module")
-def api(hub):
+@contextlib.contextmanager
+def administrator(hub: RealHub) -> Iterator[httpx.Client]:
+    """Somebody who may store bundles and order updates, at the hub's API."""
     hub._command("user", "wati", "--role", "administrator")
     token = hub._command("token", "wati", "--scope", "administer").strip().splitlines()[-1]
     with httpx.Client(
@@ -37,6 +40,12 @@ def api(hub):
         timeout=120,
         trust_env=False,
     ) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def api(hub):
+    with administrator(hub) as client:
         yield client
 
 

@@ -145,8 +145,9 @@ class Session:
         return self.folder / "base.img"
 
     @property
-    def log(self) -> Path:
-        return self.folder / "writes.0"
+    def logs(self) -> list[Path]:
+        """One for each start of QEMU."""
+        return sorted(self.folder.glob("writes.*"))
 
     @property
     def key(self) -> Path:
@@ -179,7 +180,7 @@ class Watcher:
         threading.Thread(target=self._look, daemon=True).start()
 
     def size(self) -> int:
-        return self._session.log.stat().st_size
+        return sum(log.stat().st_size for log in self._session.logs)
 
     def mark(self, name: str) -> None:
         self._session.marks[name] = self.size()
@@ -429,7 +430,7 @@ def test_power_cuts_while_recording_and_uploading(session, tmp_path):
     """Promises 1 to 4 of the design hold on a real kernel's disk."""
     logging.disable(logging.WARNING)  # each repair has its line
     chance = random.Random(SEED)
-    cutter = Cutter(session.base, session.log, tmp_path)
+    cutter = Cutter(session.base, session.logs, tmp_path)
     numbers = chosen(cutter, session.marks["recording"], session.marks["recorded"], CUTS, chance)
     laps = max(
         told["lap"]
@@ -448,12 +449,12 @@ def test_power_cuts_while_recording_and_uploading(session, tmp_path):
             disk = tmp_path / "cut.img"
             at_stake.append(cutter.cut(number, fate, chance, disk))
             with mounted(disk, session.data_start, session.data_size, tmp_path / "data") as data:
-                lost = check_rings(session, data / "nvr", cutter.entries[number - 1].end, note)
+                lost = check_rings(session, data / "nvr", cutter.log_bytes_at(number), note)
                 databases = max(databases, check_databases(data / "nvr", note))
             check_file_system(disk, session.data_start, note)
             lost_ms += lost.values()
             fates[fate.value] += 1
-            allowed_ms = LOSS_BOUND_S * 1000 + slowness_ms(session, cutter.entries[number - 1].end)
+            allowed_ms = LOSS_BOUND_S * 1000 + slowness_ms(session, cutter.log_bytes_at(number))
             over += [f"{note}: {stream} {ms} ms" for stream, ms in lost.items() if ms > allowed_ms]
             print(
                 f"cut {count}: request {number}, {fate.value}, {at_stake[-1]} writes at stake, lost {lost} ms",
@@ -479,7 +480,7 @@ def test_power_cuts_while_recording_and_uploading(session, tmp_path):
 def test_power_cuts_at_the_first_start(session, builder, tmp_path):
     """Whatever the moment: the partition table is whole, data mounts, and the site file is in one of its two places, whole."""
     chance = random.Random(SEED + 1)
-    cutter = Cutter(session.base, session.log, tmp_path)
+    cutter = Cutter(session.base, session.logs, tmp_path)
     toolbox = vms.Toolbox(builder.built.toolbox.path, (*builder.built.toolbox.folders, tmp_path))
     where: Counter[str] = Counter()
     try:
@@ -525,7 +526,7 @@ def test_power_cuts_while_an_update_is_installed(session, builder, tmp_path):
     """What the bootloader would start holds what it should, byte for byte; and what was recorded meanwhile is there."""
     logging.disable(logging.WARNING)
     chance = random.Random(SEED + 2)
-    cutter = Cutter(session.base, session.log, tmp_path)
+    cutter = Cutter(session.base, session.logs, tmp_path)
     toolbox = vms.Toolbox(builder.built.toolbox.path, (*builder.built.toolbox.folders, tmp_path))
     begin, end = session.marks["installing"], session.marks["installed"]
     moments = chosen(cutter, begin, end, CUTS // 2, chance)
@@ -546,7 +547,7 @@ def test_power_cuts_while_an_update_is_installed(session, builder, tmp_path):
                     f"{note}: slot {slot} is started, and its {name} is not whole"
                 )
             with mounted(disk, session.data_start, session.data_size, tmp_path / "data") as data:
-                check_rings(session, data / "nvr", cutter.entries[number - 1].end, note)
+                check_rings(session, data / "nvr", cutter.log_bytes_at(number), note)
             starts[slot] += 1
     finally:
         logging.disable(logging.NOTSET)
@@ -568,14 +569,14 @@ def test_boxes_start_and_record_from_the_disks_that_cuts_left(session, new_box, 
             name, begin, end = stretches[count % len(stretches)]
             box = new_box(f"cut-{count}", site="", with_key=False, ports=[port_of(camera)])
             box.key = session.key
-            cutter = Cutter(session.base, session.log, tmp_path)
+            cutter = Cutter(session.base, session.logs, tmp_path)
             (number,) = chosen(cutter, session.marks[begin] if begin else 0, session.marks[end], 1, chance)
             fate = chance.choice((Fate.MIXED, Fate.PREFIX, Fate.LOST))
             cutter.cut(number, fate, chance, box.disk)
             cutter.close()
             with box:
                 slot = comes_back(box, streams=[f"{each}/main" for each in CAMERAS])
-                durable = durable_at(session, cutter.entries[number - 1].end)
+                durable = durable_at(session, cutter.log_bytes_at(number))
                 there = {
                     each["stream"]: each["pictures"]
                     for each in json.loads(box.ssh("nvr ring ls --data /data/nvr --json"))["streams"]

@@ -1,4 +1,4 @@
-"""The image for Raspberry Pi in QEMU's raspi3b: its U-Boot, its kernel, its root, from its card, as far as that machine goes.
+"""The image for Raspberry Pi in QEMU's boards: its U-Boot, its kernel, its root, from its card, as far as those machines go.
 
 QEMU plays the firmware: it puts U-Boot and the device tree into memory, where on a board `bootcode.bin` and `start.elf` do it from the card. It has no
 network that the image has a driver for, so there is no camera: a box without a site file owes nothing and commits.
@@ -24,30 +24,35 @@ CARD_MIB = 4096  # QEMU takes powers of two only
 MARKS = (
     r"nvr: slot A \(state 0, order A B",
     r"Starting kernel",
-    r"initramfs: rootA is /dev/mmcblk0p4",
+    r"initramfs: rootA is /dev/mmcblk\dp4",
     r"nvr: slot A committed",
 )
+# QEMU's board, and the device tree that the firmware would have taken.
+BOARDS = {"raspi3b": "bcm2837-rpi-3-b.dtb", "raspi4b": "bcm2711-rpi-4-b.dtb"}
 
 
-def test_the_image_for_raspberry_pi_starts_and_commits(tmp_path, logs):
+@pytest.mark.parametrize("machine", BOARDS)
+def test_the_image_for_raspberry_pi_starts_and_commits(tmp_path, logs, machine):
     order = build.Order(recipe.load(recipe.recipe_path("rpi")), version="1.0")
     built = build.build(order, tell=print)
     disk = vms.copy_of(built.disk.path / "disk.img", tmp_path / "disk.img", size_mib=CARD_MIB)
     (loader,) = (built.kernel.path / "tree").glob("usr/lib/u-boot/rpi_arm64/u-boot.bin")
-    (device_tree,) = (built.kernel.path / "tree").glob("usr/lib/linux-image-*/broadcom/bcm2837-rpi-3-b.dtb")
+    (device_tree,) = (built.kernel.path / "tree").glob(f"usr/lib/linux-image-*/broadcom/{BOARDS[machine]}")
+    if machine not in built.toolbox.run(["qemu-system-aarch64", "-M", "help"]).output:
+        pytest.skip(f"the QEMU at hand does not know {machine}")
     tools = Toolbox(built.toolbox.path, (*built.toolbox.folders, tmp_path, logs))
     # The board's serial line is the second one: U-Boot begins on the first and goes where the device tree says.
-    serial = logs / "rpi.log"
+    serial = logs / f"{machine}.log"
     serial.unlink(missing_ok=True)
-    words = ["qemu-system-aarch64", "-M", "raspi3b", "-kernel", str(loader), "-dtb", str(device_tree), "-drive", f"if=sd,file={disk},format=raw",
+    words = ["qemu-system-aarch64", "-M", machine, "-kernel", str(loader), "-dtb", str(device_tree), "-drive", f"if=sd,file={disk},format=raw",
              "-display", "none", "-monitor", "none", "-serial", "null", "-serial", f"file:{serial}", "-no-reboot"]  # fmt: skip
     began_s = time.monotonic()
-    with open(logs / "rpi-qemu.log", "wb") as told:
+    with open(logs / f"{machine}-qemu.log", "wb") as told:
         qemu = subprocess.Popen(tools.command(words), stdin=subprocess.DEVNULL, stdout=told, stderr=told)
     try:
         for mark in MARKS:
             wait_for(mark, serial, qemu)
-            print(f"{mark}: after {time.monotonic() - began_s:.0f} s")
+            print(f"{machine}: {mark}: after {time.monotonic() - began_s:.0f} s")
     finally:
         qemu.kill()
         qemu.wait()

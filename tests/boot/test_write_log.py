@@ -76,7 +76,7 @@ def test_a_cut_keeps_what_was_flushed_and_of_the_rest_what_its_fate_allows(playe
     base, _, log = played
     seen: list[set[int]] = [set(), set(), set()]
     for seed in range(40):
-        cutter = Cutter(base, log, tmp_path)
+        cutter = Cutter(base, [log], tmp_path)
         cutter.cut(number, fate, random.Random(seed), tmp_path / "cut.img")
         cutter.close()
         data = (tmp_path / "cut.img").read_bytes()

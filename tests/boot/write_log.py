@@ -17,10 +17,11 @@ import random
 import struct
 import subprocess
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import IO
 
 SECTOR = 512
 MAGIC = 0x6A736677736872
@@ -90,54 +91,72 @@ class Fate(Enum):
 
 
 class Cutter:
-    """The disk as it was flushed, going forward through the log, and copies of it as a cut leaves them."""
+    """The disk as it was flushed, going forward through the log, and copies of it as a cut leaves them.
 
-    def __init__(self, base: Path, log: Path, work: Path, until: int | None = None) -> None:
-        """`base`: the disk before the first entry; it is copied. `until`: only so many entries."""
-        self.entries = entries(log)[:until]
-        self._ends = [entry.end for entry in self.entries]
-        self._log = open(log, "rb")
+    A box that restarts gives one log for each start. They are read as one: a reset is no power cut, and the disk still holds what
+    the box had sent and not flushed.
+    """
+
+    def __init__(self, base: Path, logs: Sequence[Path], work: Path) -> None:
+        """`base`: the disk before the first entry; it is copied."""
+        self.entries: list[Entry] = []
+        self._ends: list[int] = []  # bytes of all logs when an entry was whole
+        self._files = [open(log, "rb") for log in logs]
+        self._file_of: list[IO[bytes]] = []
+        before = 0
+        for log, file in zip(logs, self._files, strict=True):
+            found = entries(log)
+            self.entries += found
+            self._ends += [before + entry.end for entry in found]
+            self._file_of += [file] * len(found)
+            before += log.stat().st_size
         self._flushed = work / "flushed.img"
         sparse_copy(base, self._flushed)
         self._done = 0
 
     def number_at(self, log_bytes: int) -> int:
-        """How many entries were whole when the log had so many bytes."""
+        """How many entries were whole when all logs together had so many bytes."""
         return bisect_left(self._ends, log_bytes + 1)
+
+    def log_bytes_at(self, number: int) -> int:
+        """How many bytes all logs together had when so many entries were whole."""
+        return self._ends[number - 1]
 
     def cut(self, number: int, fate: Fate, chance: random.Random, to: Path) -> int:
         """`to` is the disk when the power goes behind entry `number` - 1; numbers never fall. Returns how many writes were at stake."""
         backwards = range(number - 1, self._done - 1, -1)
         flushed = next((at + 1 for at in backwards if self.entries[at].is_flush), self._done)
         with open(self._flushed, "r+b") as disk:
-            for entry in self.entries[self._done : flushed]:
-                self._apply(disk, entry)
+            for at in range(self._done, flushed):
+                self._apply(disk, at)
             self._done = flushed
         sparse_copy(self._flushed, to)
-        at_stake = [entry for entry in self.entries[flushed:number] if not entry.is_flush]
+        at_stake = [at for at in range(flushed, number) if not self.entries[at].is_flush]
         kept_first = chance.randrange(len(at_stake) + 1)
         with open(to, "r+b") as disk:
-            for place, entry in enumerate(at_stake):
-                if entry.flags & FUA or fate is Fate.KEPT or (fate is Fate.PREFIX and place < kept_first):
-                    self._apply(disk, entry)
+            for place, at in enumerate(at_stake):
+                is_forced = self.entries[at].flags & FUA
+                if is_forced or fate is Fate.KEPT or (fate is Fate.PREFIX and place < kept_first):
+                    self._apply(disk, at)
                 elif fate is Fate.PREFIX and place == kept_first:
-                    self._apply(disk, entry, chance)
+                    self._apply(disk, at, chance)
                 elif fate is Fate.MIXED:
                     match chance.randrange(3):
                         case 0:
-                            self._apply(disk, entry)
+                            self._apply(disk, at)
                         case 1:
-                            self._apply(disk, entry, chance)
+                            self._apply(disk, at, chance)
         return len(at_stake)
 
-    def _apply(self, disk, entry: Entry, torn: random.Random | None = None) -> None:  # type: ignore[no-untyped-def]
+    def _apply(self, disk: IO[bytes], at: int, torn: random.Random | None = None) -> None:
         """The whole request, or with `torn` every sector with even chances."""
+        entry = self.entries[at]
         if entry.flags & DISCARD:
             data = bytes(entry.size)  # a discarded stretch of a raw image reads as zeros
         elif not entry.size or entry.flags & MARK:
             return
         else:
-            data = os.pread(self._log.fileno(), entry.size, entry.data_at)
+            data = os.pread(self._file_of[at].fileno(), entry.size, entry.data_at)
         if torn is None:
             os.pwrite(disk.fileno(), data, entry.offset)
             return
@@ -146,7 +165,9 @@ class Cutter:
                 os.pwrite(disk.fileno(), data[start : start + SECTOR], entry.offset + start)
 
     def close(self) -> None:
-        self._log.close()
+        for file in self._files:
+            file.close()
+        self._flushed.unlink()
 
 
 def sparse_copy(source: Path, target: Path) -> None:

@@ -18,17 +18,24 @@ ROOT = Path(__file__).parents[2]
 
 
 class RealHub:
-    """Use it in a `with` statement. `inside`: words before the command, such as those that enter a network namespace."""
+    """Use it in a `with` statement. `inside`: words before the command, such as those that enter a network namespace.
 
-    def __init__(self, folder: Path, listen: str = "127.0.0.1:0", inside: tuple[str, ...] = ()) -> None:
-        self.folder, self.data_dir, self.listen, self._inside = folder, folder / "hub-data", listen, inside
+    `data_dir`: a copy of what an earlier hub in `folder` held. It is that hub then, with its key and its boxes.
+    """
+
+    def __init__(
+        self, folder: Path, listen: str = "127.0.0.1:0", inside: tuple[str, ...] = (), *, data_dir: Path | None = None
+    ) -> None:
+        self.folder, self.data_dir, self.listen, self._inside = folder, data_dir or folder / "hub-data", listen, inside
+        self.url = self.code = self.fingerprint = ""
+        self.process: subprocess.Popen[str] | None = None
+        if data_dir is not None:
+            return
         self.data_dir.mkdir(parents=True)
         cert, key, self.fingerprint = certificate(folder)
         # The machine of a test may have little room left.
         (self.data_dir / "hub.yaml").write_text(f"certificate: {cert}\nkey: {key}\nfree_least_mb: 16\n")
         self.code = self._command("code").strip()
-        self.url = ""
-        self.process: subprocess.Popen[str] | None = None
 
     def _command(self, *words: str) -> str:
         done = subprocess.run(
