@@ -278,6 +278,8 @@ def _explain_return(folder: Path, slot: str, state: slot_state.State, selector: 
     except (OSError, ValueError):
         return
     if last.get("state") == "installing":
+        if last.get("slot") == slot:
+            return  # it was written to its end, or it would not run: the power failed before that was noted
         if not (data_dir / ORDER).exists():  # update.py tries again what the hub ordered
             keep(folder, LAST, {**last, "state": "refused", "reason": CUT, "wall_ms": time.time_ns() // 1_000_000})
         return

@@ -86,19 +86,43 @@ def requested(data_dir: Path = DATA, folder: Path = gate.UPDATE_DIR) -> int:
     try:
         if bundle is None or bundle.is_symlink() or not bundle.is_file():
             return _refuse(folder, version, "the order names no bundle")
+        if _runs_already(folder, bundle):
+            if (last := _kept(folder / gate.LAST))["state"] != "committed":
+                gate.keep(folder, gate.LAST, {**last, "state": "restarting"})
+            print(f"{version} is installed and runs: the power failed before its order was taken back", flush=True)
+            return 0
         if (tries := _tries(folder, bundle.name)) > TRIES:
             return _refuse(folder, version, f"it could not be installed in {TRIES} tries")
         print(f"installing {version}, ordered by the hub, try {tries}", flush=True)
         status = install(str(bundle), folder, restart=False)
+        if status == 0:
+            gate.keep(folder, gate.LAST, {**_kept(folder / gate.LAST), "state": "restarting"})
     finally:
         ready.unlink(missing_ok=True)
         (data_dir / "run" / "update.json").unlink(missing_ok=True)  # from here on last.json says how it goes
         for path in place.glob("*.raucb"):
             path.unlink()
     if status == 0:
-        gate.keep(folder, gate.LAST, {**_last(folder), "state": "restarting"})
         slots.restart()
     return status
+
+
+def _runs_already(folder: Path, bundle: Path) -> bool:
+    """Whether this slot is the one that the bundle was written to. One that is not written to its end has no attempts, and does not start."""
+    tried, last = _kept(folder / TRIED), _kept(folder / gate.LAST)
+    return (
+        tried.get("file") == bundle.name
+        and last.get("slot") == slots.booted_slot()
+        and last.get("state") in ("installing", "installed", "restarting", "committed")
+        and last.get("version") == _version_in(str(bundle))
+    )
+
+
+def _kept(path: Path) -> dict[str, object]:
+    try:
+        return dict(json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def _tries(folder: Path, name: str) -> int:
@@ -120,13 +144,6 @@ def _refuse(folder: Path, version: str, reason: str) -> int:
     )  # fmt: skip
     print(f"refused: {reason}", file=sys.stderr)
     return 1
-
-
-def _last(folder: Path) -> dict[str, object]:
-    try:
-        return dict(json.loads((folder / gate.LAST).read_bytes()))
-    except (OSError, ValueError, TypeError):
-        return {}
 
 
 def _version_in(bundle: str) -> str:

@@ -148,6 +148,13 @@ def test_an_installation_that_was_cut_short_is_no_return(tmp_path, is_ordered, s
     assert ("power failed" in last["reason"]) is not is_ordered
 
 
+def test_an_installation_whose_slot_runs_was_not_cut_short(tmp_path):
+    """The power failed between RAUC's last write and the note of it: the new slot told the hub that it had been refused."""
+    gate.keep(tmp_path, gate.LAST, {"state": "installing", "slot": "B", "version": "1.1", "reason": ""})
+    gate._explain_return(tmp_path, "B", State(("B", "A"), 3, 2, good_a=True), tmp_path, tmp_path)
+    assert json.loads((tmp_path / gate.LAST).read_text())["state"] == "installing"
+
+
 def test_a_slow_board_gets_the_time_it_needs():
     assert Patience().ends_s(15) == BOUND_S
     assert Patience().ends_s(120) == 600

@@ -90,6 +90,39 @@ def test_a_power_cut_while_installing_is_tried_again_but_not_for_ever(places, mo
     assert "tries" in places.last()["reason"]
 
 
+@pytest.mark.parametrize("noted", ["installing", "installed", "restarting"])
+def test_an_order_that_outlived_its_own_update_is_taken_back(places, monkeypatch, noted):
+    """The power failed when the bundle was in slot B and the order still there: slot B started, tried it again, and told the hub *refused*."""
+    monkeypatch.setattr(update.slots, "booted_slot", lambda: "B")
+    monkeypatch.setattr(update, "_version_in", lambda bundle: "1.2")
+    gate.keep(places.kept, update.TRIED, {"file": NAME, "tries": 1})
+    gate.keep(places.kept, gate.LAST, {"state": noted, "slot": "B", "version": "1.2", "reason": ""})
+    places.order()
+    assert places.requested() == 0
+    assert (places.installed, places.restarts) == ([], 0)
+    assert places.last()["state"] == "restarting"  # until the gate says what became of it
+    assert list(places.updates.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        {"state": "installing", "slot": "A", "version": "1.2"},  # it was cut short: A would not run otherwise
+        {"state": "return", "slot": "B", "version": "1.2"},
+        {"state": "committed", "slot": "B", "version": "1.1"},  # somebody installed another one by hand meanwhile
+        {},
+    ],
+)
+def test_an_order_that_was_not_dealt_with_is_installed(places, monkeypatch, last):
+    monkeypatch.setattr(update.slots, "booted_slot", lambda: "B")
+    monkeypatch.setattr(update, "_version_in", lambda bundle: "1.2")
+    gate.keep(places.kept, update.TRIED, {"file": NAME, "tries": 1})
+    gate.keep(places.kept, gate.LAST, last)
+    places.order()
+    assert places.requested() == 0
+    assert (len(places.installed), places.restarts) == (1, 1)
+
+
 @pytest.mark.parametrize("file", ["../../../etc/passwd", "x.raucb", "/data/x", f"{'a' * 64}.raucb\n", 7])
 def test_an_order_names_a_bundle_in_its_own_folder_or_is_refused(places, file):
     places.order(file=file)
