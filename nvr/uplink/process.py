@@ -57,6 +57,7 @@ SLOW_FACTS_PART = (
     50.0  # late in the day they are seconds of work on a small board, and a fiftieth of its time is enough
 )
 STATUS_S = 3.0
+STATUS_S_MOST = 20.0  # whoever judges a new slot by DATA/run/uplink.json (firmware/gate.py) believes it for a minute
 SETTLE_S = 0.2
 REFUSED_S = 60.0  # until a hub that refuses us is asked again
 CONTROL_WAIT_S = 15.0  # between two tries of the control channel, at most
@@ -390,7 +391,7 @@ class Uplink:
             self._depth = await asyncio.to_thread(self.outbox.depth)
             took_s = time.monotonic() - began_s  # tens of milliseconds where weeks of clips wait
             await asyncio.to_thread(write_status, self.run_dir, self.status())
-            await asyncio.sleep(max(STATUS_S, SLOW_FACTS_PART * took_s))
+            await asyncio.sleep(status_pause_s(took_s))
 
     def status(self) -> dict[str, Any]:
         """DATA/run/uplink.json."""
@@ -402,6 +403,11 @@ class Uplink:
             "longest_heartbeat_gap_s": round(self.control.longest_heartbeat_gap_s, 1), "bad_messages": self.control.bad_messages,
             "alarm_told_s": [round(each, 2) for each in self.control.alarm_told_s], "alarm_clip_begun_s": [round(each, 2) for each in self.counts.begun_s], "mono_ms": self.clock.mono_ns() // 1_000_000, "boot_id": self.boot_id,
         }  # fmt: skip
+
+
+def status_pause_s(took_s: float) -> float:
+    """Until the status is told again. A disk that took seconds for it once must not make the word of an uplink that talks an old one."""
+    return min(STATUS_S_MOST, max(STATUS_S, SLOW_FACTS_PART * took_s))
 
 
 def _locked(path: Path) -> TextIO:

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 from web.boxes import NS
 
+from firmware.gate import UPLINK_OLD_S
 from nvr import clips
 from nvr.clock import SystemClock
 from nvr.events import EventLog
 from nvr.media import ClockReading
 from nvr.ring import holds
+from nvr.uplink.process import STATUS_S, status_pause_s
 from tests.uplink.boxes import EventfulBox, Running, until
 from tests.uplink.small_hub import SmallHub, served
 
@@ -267,3 +269,11 @@ def test_a_clock_that_jumps_by_years_stops_nothing(box, tmp_path):
         assert running.uplink.control.connections == 1
     times = sorted(upload.about["from_ms"] for upload in hub.hub.uploads.values())
     assert all(abs(int(ms) - box.written[0].record.wall_ns // 1_000_000) < 60_000 for ms in times)
+
+
+def test_the_word_that_a_slot_is_judged_by_never_gets_old_while_the_uplink_talks():
+    """The outbox took nine seconds of a card that was just starting: nothing was said for seven minutes, and a good update was near its return."""
+    assert status_pause_s(0.02) == STATUS_S
+    assert STATUS_S < status_pause_s(0.2) < UPLINK_OLD_S / 2
+    for took_s in (9.0, 60.0, 3600.0):
+        assert status_pause_s(took_s) < UPLINK_OLD_S / 2
