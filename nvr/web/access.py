@@ -264,7 +264,9 @@ class Access:
         with self._sessions_lock:
             sessions = self._sessions()
             sessions.append({"hash": _hashed(name), "created": Moment.now(self._clock).to_json()})
-            _write(self._dir / "sessions", json.dumps(sessions[-SESSIONS_KEPT:]))
+            remembered = json.dumps(sessions[-SESSIONS_KEPT:])
+            _write(self._dir / "sessions", remembered)
+            self._remembered = remembered  # also for the disk that goes away before it was read back
         return name
 
     def session(self, name: str | None) -> Session | None:

@@ -170,6 +170,16 @@ def test_a_session_outlives_the_process_and_ends_after_thirty_days(tmp_path, gua
     assert Access(tmp_path, clock).session(name) is None
 
 
+def test_a_session_outlives_a_disk_that_goes_right_after_it_began(tmp_path, clock):
+    """A USB disk was pulled before the page was asked again: whoever was logged in was sent away instead of being told of the disk."""
+    data_dir = tmp_path / "disk" / "data"
+    data_dir.mkdir(parents=True)
+    guard = Access(data_dir, clock)
+    name = enter(guard, data_dir, clock)
+    (tmp_path / "disk").rename(tmp_path / "pulled")
+    assert guard.session(name)
+
+
 def test_sessions_are_bounded_and_the_oldest_goes(tmp_path, guard, clock):
     names = [enter(guard, tmp_path, clock)]
     names += [guard._start_session() for _ in range(SESSIONS_KEPT)]
