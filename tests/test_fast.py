@@ -252,6 +252,80 @@ def test_both_walkers_agree_on_datagrams(packets):
     assert_same(data, cuts, by_packet=True)
 
 
+def in_slots(make, packets: list[bytes | None], seqs: list[int], *, one_by_one: bool, joins: bool):
+    """What a walker makes of datagrams that lie in slots of 100 bytes; None is a slot in which there is none."""
+    walker = make(96, -1, -1, joins)
+    buffer = bytearray(10 + 100 * len(packets) + 16)
+    sizes = [-1] * len(packets)
+    for number, data in enumerate(packets):
+        if data is not None:
+            sizes[number] = len(data)
+            buffer[10 + 100 * number : 10 + 100 * number + min(len(data), 100)] = data[:100]
+    seen: list[object] = []
+    at, due = 0, seqs[0] if seqs else 0
+    while at < len(packets):
+        if one_by_one:
+            is_due = 12 <= sizes[at] <= 100 and int.from_bytes(buffer[12 + 100 * at : 14 + 100 * at], "big") == due
+            taken = int(is_due)
+            if is_due:
+                walker.packet(buffer, 10 + 100 * at, 10 + 100 * at + sizes[at], 7)
+        else:
+            taken = walker.datagrams(buffer, 10 + 100 * at, 100, sizes, at, due, 7)
+        due = due + taken & 0xFFFF
+        at += taken
+        if at < len(packets) and not taken:  # its number is another: the next ones are counted from there
+            due, at = (
+                (int.from_bytes(buffer[12 + 100 * at : 14 + 100 * at], "big"), at)
+                if 12 <= sizes[at] <= 100
+                else (due, at + 1)
+            )
+        seen.append(at)
+        seen += [
+            ([bytes(view) for view in payload.views()], payload.size_bytes, rest) for payload, *rest in walker.take()
+        ]
+    walker.flush()
+    seen += [(b"".join(map(bytes, payload.views())), rest) for payload, *rest in walker.take()]
+    seen.append([getattr(walker, name) for name in COUNTERS])
+    return seen if not one_by_one else [each for each in seen if not isinstance(each, int)]
+
+
+@needs_fast
+@pytest.mark.parametrize("joins", [False, True])
+@settings(max_examples=300)
+@given(st.lists(st.tuples(_PACKETS, st.integers(0, 9)), max_size=40), st.integers(0, 0xFFFF))
+def test_walkers_take_datagrams_together_as_they_take_each(joins, sent, seq):
+    packets: list[bytes | None] = []
+    seqs, ts = [], 0
+    for (payload, step, ts_step, marker, more, _), what in sent:
+        if what == 0:
+            packets.append(None)
+            continue
+        seq, ts = seq + step & 0xFFFF, ts + ts_step
+        data = rtp(payload, seq, ts, marker=marker, **more)
+        packets.append(data[:11] if what == 1 else data)
+        seqs.append(seq)
+    fast, python = (in_slots(make, packets, seqs, one_by_one=False, joins=joins) for make in (FastWalker, PyWalker))
+    assert fast == python
+    each = in_slots(PyWalker, packets, seqs, one_by_one=True, joins=joins)
+    assert [event for event in python if not isinstance(event, int)] == each
+
+
+@pytest.mark.parametrize("make", [PyWalker, pytest.param(FastWalker, marks=needs_fast)])
+def test_datagrams_lie_inside_of_what_was_received(make):
+    walker, buffer = make(96), bytearray(316)
+    packet = rtp(IDR, 5, 1)
+    buffer[: len(packet)] = packet
+    for start, slot, sizes, first in ((0, 100, [0] * 4, 0), (1, 100, [0] * 3, 0), (-1, 100, [0], 0), (0, 0, [0], 0), (0, 100, [0], -1), (301, 1, [], 0)):  # fmt: skip
+        with pytest.raises(ValueError):
+            walker.datagrams(buffer, start, slot, sizes, first, 5, 1)
+    assert (
+        walker.datagrams(buffer, 0, 100, [len(packet), len(packet)], 0, 5, 1) == 1
+    )  # the second one has another number
+    assert walker.datagrams(buffer, 0, 100, [len(packet)], 0, -1, 1) == 0
+    assert walker.datagrams(buffer, 0, 100, [101], 0, 5, 1) == walker.datagrams(buffer, 0, 100, [1], 4, 5, 1) == 0
+    assert walker.packets == 1
+
+
 @needs_fast
 def test_both_walkers_agree_when_a_picture_has_too_many_pieces():
     middle = [interleaved(rtp(b"\x7c\x01x", 2 + n, 1)) for n in range(66_000)]

@@ -215,6 +215,46 @@ walker_packet(Walker *self, PyObject *args)
 }
 
 static PyObject *
+walker_datagrams(Walker *self, PyObject *args)
+{
+    PyObject *buffer, *sizes;
+    Py_ssize_t start, slot, first;
+    long seq;
+    long long arrival_ns;
+    if (!PyArg_ParseTuple(args, "OnnO!nlL:datagrams", &buffer, &start, &slot, &PyList_Type, &sizes, &first, &seq, &arrival_ns))
+        return NULL;
+    Region *region = region_of(buffer, PyBUF_WRITABLE);
+    if (region == NULL)
+        return NULL;
+    Py_ssize_t room = region->view.len - SLACK_BYTES, count = PyList_GET_SIZE(sizes) - first;
+    if (first < 0 || slot < 1 || start < 0 || start > room || (count > 0 && count > (room - start) / slot)) {
+        PyErr_Format(PyExc_ValueError, "%zd slots of %zd bytes from %zd in %zd, of which %d must stay free", count, slot, start,
+                     region->view.len, SLACK_BYTES);
+        region_release(region);
+        return NULL;
+    }
+    Py_ssize_t taken = 0;
+    int failed = 0;
+    while (!failed && taken < count && first + taken < PyList_GET_SIZE(sizes)) { /* giving memory back may run other code */
+        long size = PyLong_AsLong(PyList_GET_ITEM(sizes, first + taken));
+        if (size == -1 && PyErr_Occurred()) {
+            region_release(region);
+            return NULL;
+        }
+        uint8_t *at = (uint8_t *)region->view.buf + start + taken * slot;
+        if (size < 12 || size > slot || (long)be16(at + 2) != seq)
+            break;
+        failed = walker_packet_at(self, region, at, at + size, arrival_ns);
+        seq = (seq + 1) & 0xFFFF;
+        taken++;
+    }
+    if (failed)
+        walker_spoil(self); /* out of memory: what was put together is not whole */
+    region_release(region);
+    return failed ? NULL : PyLong_FromSsize_t(taken);
+}
+
+static PyObject *
 swap_list(PyObject **list)
 {
     PyObject *fresh = PyList_New(0), *old = *list;
@@ -278,6 +318,7 @@ walker_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 static PyMethodDef walker_methods[] = {
     {"walk", (PyCFunction)walker_walk, METH_VARARGS, "Take all complete interleaved packets of buffer[start:end]."},
     {"packet", (PyCFunction)walker_packet, METH_VARARGS, "Take one RTP packet, buffer[start:end]."},
+    {"datagrams", (PyCFunction)walker_datagrams, METH_VARARGS, "Take the RTP packets of a row of slots while they are in order; how many."},
     {"take", (PyCFunction)walker_take, METH_NOARGS, "The pictures that were completed since the last call."},
     {"take_control", (PyCFunction)walker_take_control, METH_NOARGS, "(channel, packet) of the control channel."},
     {"flush", (PyCFunction)walker_flush, METH_NOARGS, "The stream has ended."},

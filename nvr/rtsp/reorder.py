@@ -20,12 +20,14 @@ class ReorderWindow:
         self._held: dict[int, Place] = {}
         self.reordered = 0
 
-    def is_next(self, seq: int) -> bool:
-        """Whether this packet is the one that is due, and nothing waits for it; then it is taken."""
-        if seq != self._next or self._held:
-            return False
-        self._next = seq + 1 & 0xFFFF
-        return True
+    @property
+    def due(self) -> int:
+        """The number of the packet that goes on at once when it comes, because nothing waits; -1 for none."""
+        return -1 if self._held else self._next
+
+    def took(self, packets: int) -> None:
+        """So many packets came in order, the first of them with the number that was `due`."""
+        self._next = self._next + packets & 0xFFFF
 
     def push(self, seq: int, place: Place) -> list[Place]:
         """One packet in; all that are in order now out."""

@@ -227,6 +227,25 @@ class PyWalker:
             raise ValueError(f"bytes {start} to {end} of {len(buffer)}, of which {SLACK_BYTES} must stay free")
         self._packet(buffer, memoryview(buffer), start, end, arrival_ns)
 
+    def datagrams(
+        self, buffer: bytearray, start: int, slot_bytes: int, sizes_bytes: list[int], first: int, seq: int, arrival_ns: int,
+    ) -> int:  # fmt: skip
+        """Take the RTP packets of a row of slots as long as they are numbered `seq`, `seq` + 1 and so on; how many that were.
+
+        `sizes_bytes[first]` is what the slot at `start` holds, and so on; less than 12 bytes are no packet, nor is more than a slot.
+        """
+        count = len(sizes_bytes) - first
+        if first < 0 or slot_bytes < 1 or not 0 <= start <= len(buffer) - SLACK_BYTES - max(count, 0) * slot_bytes:
+            raise ValueError(f"{count} slots of {slot_bytes} bytes from {start} in {len(buffer)}, of which {SLACK_BYTES} must stay free")  # fmt: skip
+        view, at = memoryview(buffer), start
+        for size_bytes in sizes_bytes[first:]:
+            if not 12 <= size_bytes <= slot_bytes or _SIZE(buffer, at + 2)[0] != seq:
+                break
+            self._packet(buffer, view, at, at + size_bytes, arrival_ns)
+            seq = seq + 1 & 0xFFFF
+            at += slot_bytes
+        return (at - start) // slot_bytes
+
     def take(self) -> list[Picture | Joined]:
         """The pictures that were completed since the last call, in order; Joined ones only with `joins`."""
         done, self._done = self._done, []

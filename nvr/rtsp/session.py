@@ -169,20 +169,27 @@ class Session:
 
     def datagrams(self, sizes_bytes: list[int], now_ns: int) -> list[StreamEvent]:
         """In the first slots of datagrams_room() lie RTP datagrams of these sizes; below 12 bytes it is none."""
-        arena, reorder, packet = self._arena, self._reorder, self._walker.packet
+        arena, reorder = self._arena, self._reorder
         buffer, start = arena.buffer, arena.used
         arena.took(len(sizes_bytes) * DATAGRAM_SLOT_BYTES)
         self._now_ns = now_ns
-        for size_bytes in sizes_bytes:
-            if size_bytes >= 12:
-                self._last_bytes_ns = now_ns
-                self._received_bytes += size_bytes
-                seq = buffer[start + 2] << 8 | buffer[start + 3]
-                if reorder.is_next(seq):
-                    packet(buffer, start, start + size_bytes, now_ns)
-                else:
+        at = 0
+        while at < len(sizes_bytes):
+            # Almost all come in order, and are taken by one call.
+            taken = self._walker.datagrams(buffer, start, DATAGRAM_SLOT_BYTES, sizes_bytes, at, reorder.due, now_ns)
+            if taken:
+                reorder.took(taken)
+            else:
+                taken, size_bytes = 1, sizes_bytes[at]
+                if size_bytes >= 12:
+                    seq = buffer[start + 2] << 8 | buffer[start + 3]
                     self._walk_places(reorder.push(seq, (buffer, start, start + size_bytes, now_ns)))
-            start += DATAGRAM_SLOT_BYTES
+            for size_bytes in sizes_bytes[at : at + taken]:
+                if size_bytes >= 12:
+                    self._last_bytes_ns = now_ns
+                    self._received_bytes += size_bytes
+            at += taken
+            start += taken * DATAGRAM_SLOT_BYTES
         return self._events()
 
     def control_datagram(self, data: bytes, now_ns: int) -> list[StreamEvent]:
