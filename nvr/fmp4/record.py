@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import replace
 from typing import Protocol
 
 from nvr.crc import crc32c
@@ -68,7 +67,9 @@ def fragment_hash(payload_hasher: PayloadHasher, head: Buffer, record: FragmentR
     """
     hasher = payload_hasher.copy()
     hasher.update(renumbered(head, 0, 0))
-    hasher.update(_record_without_crc(replace(record, hash=bytes(32))))
+    body = bytearray(_record_without_crc(record))
+    body[_HASH_FIELD] = bytes(32)
+    hasher.update(body)
     hasher.update(bytes(_CRC.size))
     return hasher.digest()
 
