@@ -26,7 +26,8 @@ log = logging.getLogger(__name__)
 
 NS_PER_S = 1_000_000_000
 _RETRY_NS = (NS_PER_S // 2, NS_PER_S, 2 * NS_PER_S, 5 * NS_PER_S)  # nothing is recorded meanwhile, so never rarely
-_GROW_RETRY_NS = 600 * NS_PER_S  # a full disk is asked again now and then
+_GROW_SOON_NS = 5 * NS_PER_S  # a disk that was just found full may have room again in a moment
+_GROW_RETRY_NS = 600 * NS_PER_S  # one that stays full is asked again now and then
 _AGE_EVERY_NS = 60 * NS_PER_S
 _JUMP_NS = 3600 * NS_PER_S
 _REOPEN_AFTER = 3  # failures in a row; a disk that came back is another one to its old descriptors
@@ -58,6 +59,7 @@ class Keeper:
         self._holds: Sequence[Hold] = ()
         self._handed: set[int] = set()  # numbers that the writer has; it takes and returns them when it likes
         self._grow_again_ns = 0
+        self._stays_full = False  # the disk: the ring reuses what it has, though it may grow
         self._retry_ns = 0
         self._aged_ns = -_AGE_EVERY_NS
         self._ahead_ns = 0  # of the wall clock, before the monotonic one
@@ -289,11 +291,15 @@ class Keeper:
         assert ring is not None
         if any(not segment.fragments for segment in self.writer.ready):
             return
-        self._hand(self._prepared(ring))
+        segment = self._prepared(ring)
+        if segment is None:
+            return
+        self._hand(segment)
         self.writer.syncer_trouble = None
         self._failures = 0
 
-    def _prepared(self, ring: OpenRing) -> OpenSegment:
+    def _prepared(self, ring: OpenRing) -> OpenSegment | None:
+        """None where the disk is full and it is too early to erase footage for that: asked again with the next housekeeping."""
         segment_bytes = ring.index.segment_bytes
         hold_segments = self.settings.hold_bytes // segment_bytes
         kept, self.over_hold_budget = held_segments(list(ring.states.values()), self._holds, hold_segments)
@@ -314,7 +320,17 @@ class Keeper:
                 self._remove_aside(ring)
                 segment = self._grown(ring)
             if segment is not None:
+                self._grow_again_ns, self._stays_full = 0, False
                 return segment
+        if reused is not None and len(ring.states) < allowed and not self._stays_full:
+            if self._is_early():
+                return None
+            self._stays_full = True
+            self._grow_again_ns = self._clock.mono_ns() + _GROW_RETRY_NS
+            log.warning(
+                "%s: the disk has no room for another segment; the ring stays at %d segments of %d MiB and reuses the oldest",
+                self.settings.stream, len(ring.states), ring.index.segment_bytes >> 20,
+            )  # fmt: skip
         if reused is None:
             if kept:
                 raise DiskFailed(
@@ -326,6 +342,11 @@ class Keeper:
                 cause=Cause.DISK_FULL if self._grow_again_ns else Cause.DISK_FAILED, hint="Free space on the disk, or lower ring_gb.",
             )  # fmt: skip
         return self._reused(ring, reused)
+
+    def _is_early(self) -> bool:
+        """Whether the segment that is written now is not yet half full: there is time to wait for the next one."""
+        current = self.writer.current
+        return current is not None and not current.has_failed and current.end < current.data_end // 2
 
     def _header(self, ring: OpenRing, number: int, lap: int, flags: HeaderFlag = HeaderFlag.NONE) -> SegmentHeader:
         """With the parameter sets that were used last, which are almost always the next ones."""
@@ -357,13 +378,8 @@ class Keeper:
             failure = failed(error, f"making segment {number}")
             if failure.cause is not Cause.DISK_FULL:
                 raise failure from error
-            self._grow_again_ns = self._clock.mono_ns() + _GROW_RETRY_NS
-            log.warning(
-                "%s: the disk has no room for segment %d; the ring stays at %d segments of %d MiB and reuses the oldest",
-                self.settings.stream, number, len(ring.states), ring.index.segment_bytes >> 20,
-            )  # fmt: skip
+            self._grow_again_ns = self._clock.mono_ns() + (_GROW_RETRY_NS if self._stays_full else _GROW_SOON_NS)
             return None
-        self._grow_again_ns = 0
         return segment
 
     def _give_up(self, directory: Directory, name: str) -> None:

@@ -176,7 +176,7 @@ def test_a_disk_that_is_absent_at_the_start_is_waited_for(site, tmp_path):
             if turn == 0:
                 disk.unmount()
         assert told("ring", "check", "--data", data_dir)["faults"] == []
-        assert account(data_dir)["by_cause"]["disk failed"] > 1
+        assert account(data_dir)["by_cause"]["disk failed"] > 0
     finally:
         disk.close()
 
@@ -194,7 +194,7 @@ def test_a_full_disk_makes_the_ring_shorter_and_costs_no_picture(site, tmp_path)
                     filler.write(bytes(1 << 20))
                     filler.flush()
             sequence = box.stream(STREAM)["ring"]["sequence"]
-            box.until(lambda: "has no room for segment" in box.log(), 60, "it is told")
+            box.until(lambda: "has no room for another segment" in box.log(), 60, "it is told")
             box.until(lambda: box.stream(STREAM)["ring"]["sequence"] > sequence + 100, 60, "it records on")
             assert box.is_recording(STREAM)
             assert box.stream(STREAM)["ring"]["dropped"] == {}

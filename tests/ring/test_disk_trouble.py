@@ -160,6 +160,32 @@ def test_a_full_disk_stops_the_ring_growing_and_it_reuses_its_oldest_segment(cap
     assert rig.faults() == []
 
 
+def test_a_disk_that_is_full_for_a_moment_erases_nothing():
+    """The city simulator filled a disk for ten seconds, and the oldest segment of a camera went, though its ring had room left in its budget
+    and the segment that was written had minutes left."""
+    disk = MemoryDisk()
+    rig = Rig(disk, segments=20).open()
+    rig.start_run()
+    while len(rig.keeper.states) < 5:
+        rig.record(5, gop=5, burst_every=5)
+    disk.capacity_bytes = sum(len(file.data) for file in disk.files.values())
+    while rig.writer.ready:  # until that one is written to, and the next is to be prepared
+        rig.record(5, gop=5)
+    rig.syncer.burst()
+    rig.clock.advance(10_000_000_000)
+    rig.syncer.burst()
+    assert not rig.writer.ready
+    assert len(rig.keeper.states) == 5
+    disk.capacity_bytes = None
+    rig.clock.advance(10_000_000_000)
+    rig.record(100, gop=5, burst_every=5)
+    assert len(rig.keeper.states) > 5
+    assert rig.writer.dropped == {}
+    assert {state.lap for state in rig.keeper.states.values()} == {1}, "a segment was used again"
+    rig.stop()
+    assert rig.faults() == []
+
+
 def test_a_disk_without_room_for_a_ring_says_disk_full():
     disk = MemoryDisk()
     disk.capacity_bytes = 100_000
