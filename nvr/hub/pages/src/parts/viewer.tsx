@@ -97,6 +97,7 @@ export function Viewer(props: { camera: WallCamera; stream: string; small: strin
   const isBroken = state?.what === "broken" || (state?.what === "playing" && !isPlaying);
   const isOld = stored ? false : isPlaying ? state.ageMs > OLD_LIVE_MS : state ? true : found.state !== "live";
   const reason = whyWords(found.why);
+  const hints = [state && stream !== props.stream && t("liveSmall"), isPlaying && state.skipped > 0 && t("liveSkipped", state.skipped)].filter(Boolean);
   return (
     <div class={`viewer${isOld ? " old" : ""}`} ref={place} data-live={isBroken ? "broken" : (state?.what ?? "")} data-stream={state ? stream : ""}>
       <div class="screen tile-like">
@@ -144,7 +145,7 @@ export function Viewer(props: { camera: WallCamera; stream: string; small: strin
         ) : (
           <span>{t("cannotPlay")}</span>
         )}
-        {!stored && <small>{isPlaying && state.skipped > 0 ? t("liveSkipped", state.skipped) : state && stream !== props.stream ? t("liveSmall") : t("liveHint")}</small>}
+        {!stored && <small>{hints.join(". ") || t("liveHint")}</small>}
         {fault && (
           <span class="fault" role="alert">
             {fault}
