@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from nvr.clock import NS_PER_S, SYNC_FLOOR_NS
 from nvr.media import ClockReading, ClockState, FragmentRecord
 
@@ -79,3 +81,8 @@ def record(
         previous_hash=bytes(32),
         hash=bytes(32),
     )
+
+
+def zone_of_noon() -> str:
+    """A time zone in which it is between noon and one o'clock now: a page that shows a day, or the last hour of it, has hours before and behind."""
+    return f"Etc/GMT{time.gmtime().tm_hour - 12:+d}"  # its signs are the other way round (tz database, "etcetera")

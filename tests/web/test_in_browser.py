@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from clocks import zone_of_noon
 
 from nvr.web.access import create_one_time_link
 
@@ -44,7 +45,7 @@ class LiveBox:
         self.data_dir = folder / "data"
         self.data_dir.mkdir()
         self.site_path = folder / "site.yaml"
-        self.site_path.write_text(site_text(2))
+        self.site_path.write_text(site_text(2, time_zone=zone_of_noon()))
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.address = f"http://127.0.0.1:{self.port}"

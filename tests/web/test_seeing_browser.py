@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from clocks import zone_of_noon
 
 from nvr import site
 from nvr.web.access import create_one_time_link
@@ -54,7 +55,7 @@ class SeeingBox:
         self.data_dir = folder / "data"
         self.data_dir.mkdir()
         self.site_path = folder / "site.yaml"
-        lines = site_text(2).replace("  street:\n", ZONES + "  street:\n") + STREET
+        lines = site_text(2, time_zone=zone_of_noon()).replace("  street:\n", ZONES + "  street:\n") + STREET
         self.site_path.write_text(lines)
         assert site.check(self.site_path).faults == ()
         with socket.create_server(("127.0.0.1", 0)) as free:

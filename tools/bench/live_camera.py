@@ -168,9 +168,9 @@ def names_of(cameras: int) -> list[str]:
     ]
 
 
-def site_text(cameras: int, ring_gb: float = 0.2) -> str:
+def site_text(cameras: int, ring_gb: float = 0.2, time_zone: str = "Asia/Jayapura") -> str:
     """A site file for a box with these cameras; what it says of their sources is not used here."""
-    lines = ["site: puskesmas-waihaong", "time_zone: Asia/Jayapura", "box: waihaong-1", "cameras:"]
+    lines = ["site: puskesmas-waihaong", f"time_zone: {time_zone}", "box: waihaong-1", "cameras:"]
     for name in names_of(cameras):
         lines += [
             f"  {name}:",
