@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nvr import evidence, fmp4
+from nvr import durable, evidence, fmp4
 from nvr.clip_plan import (
     ZERO_HASH,
     ClipFailed,
@@ -363,11 +363,7 @@ def _move_into_place(draft: Path, path: Path, replace: bool) -> None:
             draft.rename(path)
         else:
             draft.unlink()
-    directory_fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory_fd)
-    finally:
-        os.close(directory_fd)
+    durable.sync_folder(path.parent)
 
 
 def _taken(path: Path) -> ClipFailed:

@@ -24,6 +24,7 @@ import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from nvr import durable
 from nvr.errors import NvrError
 
 log = logging.getLogger(__name__)
@@ -209,25 +210,15 @@ def _write_new(path: Path) -> None:
     public_key = Identity(private_key).public_bytes
     text = _key_file(private_key, public_key)
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    durable.write_new(draft, text)
     try:
-        try:
-            os.write(fd, text)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        try:
-            os.link(draft, path)  # unlike rename, this never replaces a key that is there
-        except FileExistsError:
-            return
+        os.link(draft, path)  # unlike rename, this never replaces a key that is there
+    except FileExistsError:
+        return
     finally:
         draft.unlink()
-    for directory in (path.parent, path.parent.parent):
-        directory_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory_fd)
-        finally:
-            os.close(directory_fd)
+    for folder in (path.parent, path.parent.parent):
+        durable.sync_folder(folder)
 
 
 # Ed25519 comes from the libcrypto that hashlib has loaded already: 0.6 MB for ctypes and the key, where importing

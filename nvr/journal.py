@@ -20,6 +20,7 @@ from collections import deque
 from dataclasses import replace
 from pathlib import Path
 
+from nvr import durable
 from nvr.errors import NvrError
 from nvr.journal_pages import (
     CELL_BYTES,
@@ -122,11 +123,7 @@ def _create(path: Path, size_bytes: int) -> None:
     finally:
         os.close(fd)
     making.replace(path)
-    folder_fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder_fd)
-    finally:
-        os.close(folder_fd)
+    durable.sync_folder(path.parent)
 
 
 class Journal:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import yaml
 
+from nvr import durable
 from nvr.errors import NvrError
 from nvr.scene import Line, Point, Zone
 from nvr.site import SiteFaulty, check_text
@@ -337,11 +338,7 @@ def _replace(path: Path, old: bytes, new: bytes) -> None:
                 "the site file was changed by somebody else just now", hint="Load the page again, then draw anew."
             )
         os.replace(draft, path)
-        folder_fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder_fd)
-        finally:
-            os.close(folder_fd)
+        durable.sync_folder(path.parent)
     except OSError as error:
         raise NvrError(
             f"the site file {path} cannot be written: {error.strerror}",

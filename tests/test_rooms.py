@@ -19,6 +19,7 @@ EVERYTHING = "everything"
 ROOMS: dict[str, str] = {
     "errors": "",
     "crc": "",
+    "durable": "",
     "gather": "crc",
     "media": "gather",
     "arena": "gather errors",
@@ -34,14 +35,14 @@ ROOMS: dict[str, str] = {
     "fmp4": "media h264",
     "mp4file": "fmp4",
     "byte_stream": "h264 gather arena",
-    "evidence": "media errors",
+    "evidence": "media errors durable",
     "verify_clip": "",  # one file that a court's expert can read: nothing of ours
     "timeline": "clock",
-    "journal": "timeline errors",
+    "journal": "timeline errors durable",
     "rtsp": "media h264 arena",
     "source": "rtsp clock mp4file byte_stream",
     "ring": "fmp4 evidence clock timeline",
-    "site": "scene ring",  # of the ring only layout.py: what a budget takes of the disk
+    "site": "scene ring durable",  # of the ring only layout.py: what a budget takes of the disk
     "ledger": "ring clock journal",
     "announce": "media",
     "hearing": "announce",

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from nvr import durable
 from nvr.hub.blobs import READ_BYTES, BlobGone, BlobsUnusable, Trouble, is_key
 
 log = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ class FolderBlobs:
         draft = self._drafts / secrets.token_hex(8)
         try:
             self._drafts.mkdir(mode=0o700, exist_ok=True)  # the disk was away at the start
-            self._write(draft, bytes(4096))
+            durable.write_new(draft, bytes(4096))
         except OSError as error:
             raise _unusable("a try", error) from error
         finally:
@@ -89,21 +90,11 @@ class FolderBlobs:
         assert is_key(key), key
         return self._folder / key
 
-    def _write(self, path: Path, data: bytes) -> None:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(fd, view) :]
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-
     def put(self, key: str, data: bytes) -> None:
         draft = self._drafts / secrets.token_hex(8)
         try:
             self._check_disk()
-            self._write(draft, data)
+            durable.write_new(draft, data)
             self._place(draft, key)
         except OSError as error:
             raise _unusable(key, error) from error
@@ -139,7 +130,7 @@ class FolderBlobs:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.replace(draft, path)
         for folder in (path.parent, *(each.parent for each in new)):  # also the entries of folders that were just made
-            _sync_folder(folder)
+            durable.sync_folder(folder)
 
     def size(self, key: str) -> int | None:
         try:
@@ -230,13 +221,5 @@ def _kept_mark(path: Path, mark: str) -> str:
                 os.replace(draft, path)  # a file system without links
         finally:
             draft.unlink(missing_ok=True)
-        _sync_folder(path.parent)
+        durable.sync_folder(path.parent)
     return path.read_text().strip()
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

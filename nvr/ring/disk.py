@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from nvr import durable
 from nvr.errors import NvrError
 from nvr.gather import Gather
 from nvr.media import PAGE_BYTES, Cause
@@ -87,7 +88,7 @@ class Directory:
         if create and not path.is_dir():
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             for parent in (path.parent, path.parent.parent):
-                _sync_directory(parent)
+                durable.sync_folder(parent)
         self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._files: set[int] = set()  # open ones: close() leaves none behind, whatever failed before
 
@@ -218,31 +219,16 @@ class DeviceReader:
         os.close(self._fd)
 
 
-def _sync_directory(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 def write_file(path: Path, data: bytes) -> None:
     """Replace `path` as a whole: after a power cut it holds the old bytes or the new ones."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    durable.write_new(draft, data)
     try:
-        try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(fd, view) :]
-            os.fsync(fd)
-        finally:
-            os.close(fd)
         os.rename(draft, path)
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
-    _sync_directory(path.parent)
+    durable.sync_folder(path.parent)
 
 
 _MARK_NAME = ".disk"  # in DATA/rings, on the disk that holds the rings

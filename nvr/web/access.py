@@ -24,6 +24,7 @@ from typing import Any
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from nvr import durable
 from nvr.clock import Clock, SystemClock, boot_id
 from nvr.errors import NvrError
 
@@ -95,18 +96,9 @@ def _write(path: Path, text: str) -> None:
     """Replace `path` as a whole, readable by us alone, there after a power cut."""
     path.parent.mkdir(mode=0o700, exist_ok=True)  # DATA itself is never made here: it may be a disk that is away
     new_path = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    fd = os.open(new_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        os.write(fd, text.encode())
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    durable.write_new(new_path, text.encode())
     os.replace(new_path, path)
-    folder_fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder_fd)
-    finally:
-        os.close(folder_fd)
+    durable.sync_folder(path.parent)
 
 
 def _read_json(path: Path) -> Any:

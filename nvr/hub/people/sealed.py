@@ -13,6 +13,7 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from nvr import durable
 from nvr.errors import NvrError
 
 FILE = "secret.key"
@@ -60,20 +61,11 @@ class Seal:
 def _write_new(path: Path) -> None:
     """Whole or not at all; of two processes at the same time one wins and both use its key."""
     new_path = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    fd = os.open(new_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        os.write(fd, secrets.token_bytes(32).hex().encode() + b"\n")
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    durable.write_new(new_path, secrets.token_bytes(32).hex().encode() + b"\n")
     try:
         os.link(new_path, path)
     except FileExistsError:
         pass
     finally:
         os.unlink(new_path)
-    folder_fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder_fd)
-    finally:
-        os.close(folder_fd)
+    durable.sync_folder(path.parent)
