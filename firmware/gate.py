@@ -169,11 +169,19 @@ class Listener:
 
 def read_before(folder: Path = UPDATE_DIR) -> Before:
     """What the installation wrote down; nothing is owed where it wrote nothing."""
+    told = kept(folder, BEFORE)
     try:
-        told = json.loads((folder / BEFORE).read_bytes())
         return Before(str(told["version"]), tuple(map(str, told["streams"])), bool(told["uplink"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (KeyError, TypeError):
         return Before()
+
+
+def kept(folder: Path, name: str) -> dict[str, Any]:
+    """What keep() put there; {} where there is nothing, or nothing that can be read."""
+    try:
+        return dict(json.loads((folder / name).read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def keep(folder: Path, name: str, value: Any) -> None:
@@ -273,10 +281,7 @@ def run(
 
 def _explain_return(folder: Path, slot: str, state: slot_state.State, selector: Path, data_dir: Path) -> None:
     """After the bootloader gave up the other slot by itself, or the power failed in the middle, nobody there could write down why."""
-    try:
-        last = json.loads((folder / LAST).read_bytes())
-    except (OSError, ValueError):
-        return
+    last = kept(folder, LAST)
     if last.get("state") == "installing":
         if last.get("slot") == slot:
             return  # it was written to its end, or it would not run: the power failed before that was noted

@@ -87,7 +87,7 @@ def requested(data_dir: Path = DATA, folder: Path = gate.UPDATE_DIR) -> int:
         if bundle is None or bundle.is_symlink() or not bundle.is_file():
             return _refuse(folder, version, "the order names no bundle")
         if _runs_already(folder, bundle):
-            if (last := _kept(folder / gate.LAST))["state"] != "committed":
+            if (last := gate.kept(folder, gate.LAST))["state"] != "committed":
                 gate.keep(folder, gate.LAST, {**last, "state": "restarting"})
             print(f"{version} is installed and runs: the power failed before its order was taken back", flush=True)
             return 0
@@ -96,7 +96,7 @@ def requested(data_dir: Path = DATA, folder: Path = gate.UPDATE_DIR) -> int:
         print(f"installing {version}, ordered by the hub, try {tries}", flush=True)
         status = install(str(bundle), folder, restart=False)
         if status == 0:
-            gate.keep(folder, gate.LAST, {**_kept(folder / gate.LAST), "state": "restarting"})
+            gate.keep(folder, gate.LAST, {**gate.kept(folder, gate.LAST), "state": "restarting"})
     finally:
         ready.unlink(missing_ok=True)
         (data_dir / "run" / "update.json").unlink(missing_ok=True)  # from here on last.json says how it goes
@@ -109,7 +109,7 @@ def requested(data_dir: Path = DATA, folder: Path = gate.UPDATE_DIR) -> int:
 
 def _runs_already(folder: Path, bundle: Path) -> bool:
     """Whether this slot is the one that the bundle was written to. One that is not written to its end has no attempts, and does not start."""
-    tried, last = _kept(folder / TRIED), _kept(folder / gate.LAST)
+    tried, last = gate.kept(folder, TRIED), gate.kept(folder, gate.LAST)
     return (
         tried.get("file") == bundle.name
         and last.get("slot") == slots.booted_slot()
@@ -118,19 +118,12 @@ def _runs_already(folder: Path, bundle: Path) -> bool:
     )
 
 
-def _kept(path: Path) -> dict[str, object]:
-    try:
-        return dict(json.loads(path.read_bytes()))
-    except (OSError, ValueError, TypeError):
-        return {}
-
-
 def _tries(folder: Path, name: str) -> int:
     """Which try at this bundle this is, counted before it begins."""
+    before = gate.kept(folder, TRIED)
     try:
-        before = json.loads((folder / TRIED).read_bytes())
         tries = int(before["tries"]) + 1 if before["file"] == name else 1
-    except (OSError, ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError):
         tries = 1
     gate.keep(folder, TRIED, {"file": name, "tries": tries})
     return tries
@@ -157,10 +150,7 @@ def _version_in(bundle: str) -> str:
 def status(folder: Path = gate.UPDATE_DIR, selector: Path = slots.SELECTOR) -> dict[str, object]:
     """For heartbeat and page: the running slot, the state, the last update and why it ended as it did."""
     state = slots.read_or_new(selector)
-    try:
-        last = json.loads((folder / gate.LAST).read_bytes())
-    except (OSError, ValueError):
-        last = None
+    last = gate.kept(folder, gate.LAST) or None
     return {"slot": slots.booted_slot(), "version": gate.version_of_this_slot(), "state": asdict(state), "last": last}
 
 
