@@ -10,21 +10,18 @@ beginning. No gate on a box can do better: it would have to find the threshold a
 
 from __future__ import annotations
 
-import argparse
-import tempfile
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, log2
-from pathlib import Path
 
 import numpy as np
 
 from nvr.detect.activity import Type, type_of
 from nvr.detect.pipeline import AWAKE_NS
 from nvr.media import AccessUnit
-from tools.bench.detect_cost import at_ns, events_of, small_stream
-from tools.bench.gate_misses import ENCODERS, looks, movements, pictures
+from tools.bench.detect_cost import at_ns
+from tools.bench.gate_misses import asked, looks, movements, streams
 
 NS_PER_S = 1_000_000_000
 LATE_S = 0.6  # three looks
@@ -152,27 +149,17 @@ def best(units: Sequence[Unit], moves: Mapping[int, bool], levels: Sequence[floa
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("films", nargs="+", metavar="FILM|SCENE")
-    parser.add_argument("--fps", type=int, default=5)
-    parser.add_argument("--times", type=int, default=4, help="a film is played so often on end (default 4)")
-    parser.add_argument("--length-s", type=int, default=600, help="of a scene (default 600)")
-    options = parser.parse_args(arguments)
+    options = asked(__doc__, arguments)
     print(f"| film | encoder | who knows the truth | {' | '.join(MEASURES)} |\n|{' --- |' * (3 + len(MEASURES))}")
-    for what in options.films:
-        for name, encoder in ENCODERS.items():
-            with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder) / "small.mp4"
-                small_stream(pictures(what, options.fps, options.times, options.length_s), path, options.fps, encoder)
-                events = events_of(path)
-            moves, _, _ = looks(events, options.fps, is_gated=False)
-            units = units_of(events)
-            truth = gated(units, moves, [inf if moves.get(unit.at_ns) else 0.0 for unit in units], 1.0)
-            cells = [
-                f"{best(units, moves, levels, may_be_late=False):.0%}, {best(units, moves, levels, may_be_late=True):.0%}"
-                for levels in (measure(units, moves) for measure in MEASURES.values())
-            ]
-            print(f"| {Path(what).name} | {name} | {truth.decoded:.0%} | {' | '.join(cells)} |", flush=True)
+    for film, encoder, events in streams(options):
+        moves, _, _ = looks(events, options.fps, is_gated=False)
+        units = units_of(events)
+        truth = gated(units, moves, [inf if moves.get(unit.at_ns) else 0.0 for unit in units], 1.0)
+        cells = [
+            f"{best(units, moves, levels, may_be_late=False):.0%}, {best(units, moves, levels, may_be_late=True):.0%}"
+            for levels in (measure(units, moves) for measure in MEASURES.values())
+        ]
+        print(f"| {film} | {encoder} | {truth.decoded:.0%} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -106,27 +106,39 @@ def compare(events: list[Any], fps: int) -> Missed:
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def asked(description: str | None, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """films, fps, times and length_s of a command line."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("films", nargs="+", metavar="FILM|SCENE")
     parser.add_argument("--fps", type=int, default=5)
     parser.add_argument("--times", type=int, default=4, help="a film is played so often on end (default 4)")
     parser.add_argument("--length-s", type=int, default=600, help="of a scene (default 600)")
-    options = parser.parse_args(arguments)
-    print(
-        "| film | encoder | pictures decoded | looks with movement that passed undecoded | movements never seen | first look at a movement, at most |"
-    )
-    print("| --- | --- | --- | --- | --- | --- |")
+    return parser.parse_args(arguments)
+
+
+def streams(options: argparse.Namespace) -> Iterator[tuple[str, str, list[Any]]]:
+    """Each film by each encoder: their names, and the events of the small stream."""
     for what in options.films:
         for name, encoder in ENCODERS.items():
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "small.mp4"
                 small_stream(pictures(what, options.fps, options.times, options.length_s), path, options.fps, encoder)
-                found = compare(events_of(path), options.fps)
-            print(
-                f"| {Path(what).name} | {name} | {found.decoded:.0%} | {found.moving_missed} of {found.moving} "
-                f"| {found.movements_missed} of {found.movements} | {found.latest_s:.1f} s later |", flush=True,
-            )  # fmt: skip
+                events = events_of(path)
+            yield Path(what).name, name, events
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = asked(__doc__, arguments)
+    print(
+        "| film | encoder | pictures decoded | looks with movement that passed undecoded | movements never seen | first look at a movement, at most |"
+    )
+    print("| --- | --- | --- | --- | --- | --- |")
+    for film, encoder, events in streams(options):
+        found = compare(events, options.fps)
+        print(
+            f"| {film} | {encoder} | {found.decoded:.0%} | {found.moving_missed} of {found.moving} "
+            f"| {found.movements_missed} of {found.movements} | {found.latest_s:.1f} s later |", flush=True,
+        )  # fmt: skip
 
 
 if __name__ == "__main__":
