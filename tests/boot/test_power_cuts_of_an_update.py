@@ -25,8 +25,8 @@ from pretend import PretendCamera
 
 from boot import vm as vms
 from boot.conftest import FILM, PASSWORD, SITE, USER, port_of
+from boot.cut_session import Session, Watcher, check_file_system, durable_at, lived, mounted
 from boot.test_ordered_by_the_hub import administrator, order, rolled_out
-from boot.test_power_cuts import Session, Watcher, check_file_system, durable_at, mounted
 from boot.test_virt_x86 import comes_back, wait_until
 from boot.write_log import Cutter, Fate, sparse_copy
 from image.disk import SECTOR
@@ -85,12 +85,7 @@ def live(session: Session, new_box, builder, work: Path) -> None:
 
 @pytest.fixture(scope="module")
 def session(request, tmp_path_factory) -> Session:
-    folder = Path(KEPT) if KEPT else tmp_path_factory.mktemp("update")
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "session.json").exists():
-        box, builder = request.getfixturevalue("new_box"), request.getfixturevalue("builder")
-        live(Session(folder, ""), box, builder, tmp_path_factory.mktemp("life"))
-    return Session.load(folder)
+    return lived(request, tmp_path_factory, KEPT, live)
 
 
 @dataclass(frozen=True)
