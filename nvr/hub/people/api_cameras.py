@@ -57,6 +57,11 @@ def camera(camera_id: CameraId, asked: Annotated[Asked, Depends(Needs(roles.SEE)
 # -- timeline ------------------------------------------------------------------------------------------------
 
 
+def _check_span(from_ms: int, to_ms: int) -> None:
+    if not from_ms < to_ms <= from_ms + TIMELINE_MOST_MS:
+        raise Refused(422, "span", "a timeline is up to eight days, its end behind its begin", hint="Ask for less.")
+
+
 @router.get("/cameras/{camera_id}/timeline", response_model=answers_see.Timeline)
 def timeline(
     camera_id: CameraId,
@@ -65,8 +70,7 @@ def timeline(
     to_ms: Annotated[int, Query(ge=0, le=2**52)],
 ) -> Any:
     """What the box has (as far as it was heard), what lies at the hub, what is being fetched, and events; at most eight days."""
-    if not from_ms < to_ms <= from_ms + TIMELINE_MOST_MS:
-        raise Refused(422, "span", "a timeline is up to eight days, its end behind its begin", hint="Ask for less.")
+    _check_span(from_ms, to_ms)
     with asked.hub.store.reading() as connection:
         row = asked.camera(connection, camera_id, roles.FOOTAGE)
         counts = _counts(connection, row, from_ms, to_ms)
@@ -101,8 +105,7 @@ def timeline(
 @router.post("/cameras/{camera_id}/count", status_code=202, response_model=answers_see.CommandAnswer)
 def count(camera_id: CameraId, body: answers_see.Count, asked: Annotated[Asked, Depends(Needs(roles.FOOTAGE))]) -> Any:
     """Ask the box to count every second of a span, up to eight days. When it has (`/commands/{id}`), the timeline is to the second there."""
-    if not body.from_ms < body.to_ms <= body.from_ms + TIMELINE_MOST_MS:
-        raise Refused(422, "span", "a timeline is up to eight days, its end behind its begin", hint="Ask for less.")
+    _check_span(body.from_ms, body.to_ms)
     table, args = core.command, {"from_ms": body.from_ms, "to_ms": body.to_ms}
     with asked.hub.store.writing() as connection:
         row = asked.camera(connection, camera_id, roles.FOOTAGE)
@@ -137,13 +140,15 @@ def _box_busy() -> Refused:
 def _counted(connection: Connection, camera: Any) -> list[Any]:
     """What the box was asked to count of this camera, the newest first."""
     table = core.command
-    rows = connection.execute(
-        select(table)
-        .where(table.c.box_id == camera.box_id, table.c.do == "ledger")
-        .order_by(table.c.created_ms.desc())
-        .limit(500)
+    of_camera = table.c.args["camera"].as_string() == camera.name
+    return list(
+        connection.execute(
+            select(table)
+            .where(table.c.box_id == camera.box_id, table.c.do == "ledger", of_camera)
+            .order_by(table.c.created_ms.desc())
+            .limit(500)
+        )
     )
-    return [row for row in rows if row.args.get("camera") == camera.name]
 
 
 def _counts(connection: Connection, camera: Any, from_ms: int, to_ms: int) -> list[Count]:
