@@ -131,6 +131,7 @@ def live(session: Session, new_box, builder, work: Path) -> None:
                 300,
                 "everything durable once",
             )
+            wait_until(lambda: hub.rows("SELECT * FROM box"), 300, "it enrolled")
             watcher.mark("recording")
             end_s = time.monotonic() + RECORD_S
             while time.monotonic() < end_s:
